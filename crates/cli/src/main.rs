@@ -1,0 +1,4 @@
+//! The program `lossy`.
+#![forbid(unsafe_code)]
+
+fn main() {}

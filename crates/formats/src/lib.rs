@@ -1,0 +1,2 @@
+//! Model files: GGUF and Hugging Face directories.
+#![deny(unsafe_code)]

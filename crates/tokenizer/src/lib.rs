@@ -1,0 +1,2 @@
+//! Text to token ids and back; chat templates.
+#![forbid(unsafe_code)]
