@@ -1,0 +1,133 @@
+//! Which instruction set the kernels use.
+//!
+//! An [`Isa`] is chosen once, at run time, and handed down in [`Compute`](crate::Compute). Its variants carry a token
+//! ([`Avx2`]) that only detection can make, so holding one is the proof that the CPU has the instructions:
+//!
+//! ```text
+//! match isa {
+//!     // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+//!     Isa::Avx2(_) => unsafe { avx2::kernel(..) },
+//!     Isa::Scalar => scalar::kernel(..),
+//! }
+//! ```
+//!
+//! One more instruction set is one more variant here and one more file beside each `avx2.rs`.
+
+use std::fmt;
+
+/// Proof that the CPU has AVX2, FMA and F16C.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Avx2(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// The proof, if this CPU has all three.
+    pub fn detect() -> Option<Avx2> {
+        let present = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        present.then_some(Avx2(()))
+    }
+}
+
+/// The instruction set that every kernel of one [`Compute`](crate::Compute) uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// portable code: the specification of every kernel
+    Scalar,
+    /// 256-bit vectors with FMA
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
+
+/// `LOSSY_ISA` names an instruction set that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IsaError {
+    /// no instruction set has this name
+    #[error("unknown instruction set `{0}`: this machine has {1}")]
+    Unknown(String, String),
+    /// the CPU does not have it
+    #[error("instruction set `{0}` is not available: this machine has {1}")]
+    Missing(&'static str, String),
+}
+
+impl Isa {
+    /// Names of all instruction sets that there is code for on any machine.
+    const NAMES: [&'static str; 2] = ["scalar", "avx2"];
+
+    /// Every instruction set that this CPU has, slowest first; `Scalar` is always there.
+    pub fn available() -> Vec<Isa> {
+        #[allow(unused_mut, reason = "other architectures add nothing yet")]
+        let mut all = vec![Isa::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        all.extend(Avx2::detect().map(Isa::Avx2));
+        all
+    }
+
+    /// The best instruction set of this CPU.
+    pub fn best() -> Isa {
+        Isa::available().pop().unwrap_or(Isa::Scalar)
+    }
+
+    /// The best instruction set, or the one named by the environment variable `LOSSY_ISA` (`scalar`, `avx2`).
+    ///
+    /// # Errors
+    /// `LOSSY_ISA` is set to an unknown name, or to one that the CPU does not have.
+    pub fn detect() -> Result<Isa, IsaError> {
+        match std::env::var("LOSSY_ISA") {
+            Ok(name) if !name.is_empty() => Isa::by_name(&name),
+            _ => Ok(Isa::best()),
+        }
+    }
+
+    /// The instruction set called `name`.
+    ///
+    /// # Errors
+    /// The name is unknown, or the CPU does not have it.
+    pub fn by_name(name: &str) -> Result<Isa, IsaError> {
+        let available = Isa::available();
+        let listed = || available.iter().map(Isa::to_string).collect::<Vec<_>>().join(", ");
+        if let Some(isa) = available.iter().find(|isa| isa.name() == name) {
+            return Ok(*isa);
+        }
+        match Isa::NAMES.iter().find(|known| **known == name) {
+            Some(known) => Err(IsaError::Missing(known, listed())),
+            None => Err(IsaError::Unknown(name.to_owned(), listed())),
+        }
+    }
+
+    /// Its name as `LOSSY_ISA` spells it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => "avx2",
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_available_isa_is_found_by_its_name() {
+        for isa in Isa::available() {
+            assert_eq!(Isa::by_name(isa.name()), Ok(isa));
+            assert!(Isa::NAMES.contains(&isa.name()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_what_there_is() {
+        let error = Isa::by_name("avx9").unwrap_err().to_string();
+        assert!(error.contains("avx9") && error.contains("scalar"), "{error}");
+    }
+}
