@@ -1,0 +1,7 @@
+//! Chat templates.
+
+mod message;
+mod template;
+
+pub use message::Message;
+pub use template::{ChatTemplate, RenderOptions};
