@@ -1,0 +1,73 @@
+//! Q5_K: 256 values of 5 bits in 8 sub-blocks of 32, each with a 6-bit scale and a 6-bit minimum.
+//!
+//! ```text
+//! 176 bytes   d: f16 │ dmin: f16 │ scales: 12 bytes │ qh: 32 bytes │ qs: 128 bytes
+//!
+//! x = (d · scale[s]) · q − dmin · min[s]        s = i / 32, q in 0..32
+//!
+//! qs      four runs of 32 bytes; byte j of run r: low nibble value 64 r + j, high nibble value 64 r + 32 + j
+//! qh      bit s of byte j: bit 4 of value 32 s + j
+//! scales  as in Q4_K
+//! ```
+//!
+//! Source: ggml's `block_q5_K`. The encoder rounds each value to nearest; ggml's searches for better scales.
+
+use crate::q4k::{SubBlocks, dequantize_sub_blocks, encode_sub_blocks, pack_scales_mins, unpack_scales_mins};
+use crate::registry::Encode;
+use crate::{Block, DType, f16};
+use bytemuck::{Pod, Zeroable};
+
+/// 256 values: 8 sub-blocks with scale and minimum, 5-bit codes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+pub struct BlockQ5K {
+    /// Scale of the sub-block scales.
+    pub d: f16,
+    /// Scale of the sub-block minima.
+    pub dmin: f16,
+    /// Eight 6-bit scales and eight 6-bit minima: see [`crate::unpack_scales_mins`].
+    pub scales: [u8; 12],
+    /// Bit 4 of every code.
+    pub qh: [u8; 32],
+    /// The low four bits of the codes, two a byte.
+    pub qs: [u8; 128],
+}
+
+const _: () = assert!(size_of::<BlockQ5K>() == DType::Q5K.block_bytes());
+
+impl BlockQ5K {
+    /// The scales and the minima of the sub-blocks, 0..=63.
+    pub fn scales_mins(&self) -> ([u8; 8], [u8; 8]) {
+        unpack_scales_mins(&self.scales)
+    }
+
+    /// The integers that the scales multiply, 0..=31, in the order of the values.
+    pub fn codes(&self) -> [u8; 256] {
+        std::array::from_fn(|i| {
+            let (run, half, sub, j) = (i / 64, i / 32 % 2, i / 32, i % 32);
+            let low = self.qs[32 * run + j] >> (4 * half) & 15;
+            low | (self.qh[j] >> sub & 1) << 4
+        })
+    }
+}
+
+impl Block for BlockQ5K {
+    const DTYPE: DType = DType::Q5K;
+
+    fn dequantize(&self, out: &mut [f32]) {
+        let (scales, mins) = self.scales_mins();
+        dequantize_sub_blocks((self.d, &scales), (self.dmin, &mins), &self.codes(), out);
+    }
+}
+
+impl Encode for BlockQ5K {
+    fn encode(values: &[f32]) -> Self {
+        let sub: SubBlocks<8> = encode_sub_blocks(values, 31, 63);
+        let qs = std::array::from_fn(|j| {
+            let first = 64 * (j / 32) + j % 32;
+            sub.codes[first] & 15 | sub.codes[first + 32] << 4
+        });
+        let qh = std::array::from_fn(|j| (0..8).fold(0, |bits, s| bits | (sub.codes[32 * s + j] >> 4) << s));
+        BlockQ5K { d: sub.d, dmin: sub.dmin, scales: pack_scales_mins(&sub.scales, &sub.mins), qh, qs }
+    }
+}

@@ -1,0 +1,74 @@
+//! Q6_K: 256 values of 6 bits in 16 sub-blocks of 16, each with a signed 8-bit scale.
+//!
+//! ```text
+//! 210 bytes   ql: 128 bytes │ qh: 64 bytes │ scales: 16 × i8 │ d: f16
+//!
+//! x = (d · scale[s]) · (q − 32)        s = i / 16, q in 0..64
+//!
+//! ql      low four bits; two runs of 64 bytes; byte j of run r: low nibble value 128 r + j, high nibble 128 r + 64 + j
+//! qh      upper two bits; two runs of 32 bytes; bits 2k and 2k + 1 of byte j of run r: value 128 r + 32 k + j
+//! ```
+//!
+//! Source: ggml's `block_q6_K`. The encoder rounds each value to nearest; ggml's searches for better scales.
+
+use crate::q2k::{pack_pairs, unpack_pairs};
+use crate::q3k::encode_signed;
+use crate::registry::Encode;
+use crate::{Block, DType, f16};
+use bytemuck::{Pod, Zeroable};
+
+/// 256 values: 16 sub-blocks with signed scale, 6-bit codes around 32.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+pub struct BlockQ6K {
+    /// The low four bits of the codes, two a byte.
+    pub ql: [u8; 128],
+    /// The upper two bits of the codes, four a byte.
+    pub qh: [u8; 64],
+    /// Scales of the sub-blocks.
+    pub scales: [i8; 16],
+    /// Scale of the sub-block scales.
+    pub d: f16,
+}
+
+const _: () = assert!(size_of::<BlockQ6K>() == DType::Q6K.block_bytes());
+
+impl BlockQ6K {
+    /// The integers that the scales multiply, −32..=31, in the order of the values.
+    pub fn codes(&self) -> [i8; 256] {
+        let high = unpack_pairs(&self.qh);
+        std::array::from_fn(|i| {
+            let (run, half, j) = (i / 128, i / 64 % 2, i % 64);
+            let low = self.ql[64 * run + j] >> (4 * half) & 15;
+            (low | high[i] << 4) as i8 - 32
+        })
+    }
+}
+
+impl Block for BlockQ6K {
+    const DTYPE: DType = DType::Q6K;
+
+    fn dequantize(&self, out: &mut [f32]) {
+        assert_eq!(out.len(), 256);
+        for ((out, codes), scale) in
+            out.chunks_exact_mut(16).zip(self.codes().chunks_exact(16)).zip(self.scales)
+        {
+            let scale = self.d.to_f32() * f32::from(scale);
+            for (out, &code) in out.iter_mut().zip(codes) {
+                *out = scale * f32::from(code);
+            }
+        }
+    }
+}
+
+impl Encode for BlockQ6K {
+    fn encode(values: &[f32]) -> Self {
+        let sub = encode_signed(values, -32, -128);
+        let stored = sub.codes.map(|code| (code + 32) as u8);
+        let ql = std::array::from_fn(|byte| {
+            let first = 128 * (byte / 64) + byte % 64;
+            stored[first] & 15 | stored[first + 64] << 4
+        });
+        BlockQ6K { ql, qh: pack_pairs(&stored.map(|code| code >> 4)), scales: sub.scales, d: sub.d }
+    }
+}

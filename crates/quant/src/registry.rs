@@ -1,0 +1,105 @@
+//! Which formats can be computed: one line each in `codec`.
+
+use crate::block::{Block, read_blocks};
+use crate::{DType, QuantError};
+
+/// A block that can be made from values, by rounding to nearest.
+pub(crate) trait Encode: Block {
+    /// The block that stands for `values`, `[DTYPE.block_len()]`.
+    fn encode(values: &[f32]) -> Self;
+}
+
+/// What can be done with a format. The functions take whole blocks of matching lengths.
+struct Codec {
+    dequantize: Dequantize,
+    quantize: Option<Quantize>,
+}
+
+type Dequantize = fn(&[u8], &mut [f32]);
+type Quantize = fn(&[f32], &mut [u8]);
+
+const fn reader<B: Block>() -> Option<Codec> {
+    Some(Codec { dequantize: dequantize_blocks::<B>, quantize: None })
+}
+
+const fn both<B: Encode>() -> Option<Codec> {
+    Some(Codec { dequantize: dequantize_blocks::<B>, quantize: Some(quantize_blocks::<B>) })
+}
+
+const fn codec(dtype: DType) -> Option<Codec> {
+    match dtype {
+        DType::F32 => both::<crate::ValueF32>(),
+        DType::F16 => both::<crate::ValueF16>(),
+        DType::BF16 => both::<crate::ValueBF16>(),
+        DType::Q4_0 => both::<crate::BlockQ4_0>(),
+        DType::Q4_1 => both::<crate::BlockQ4_1>(),
+        DType::Q5_0 => both::<crate::BlockQ5_0>(),
+        DType::Q5_1 => both::<crate::BlockQ5_1>(),
+        DType::Q8_0 => both::<crate::BlockQ8_0>(),
+        DType::Q2K => both::<crate::BlockQ2K>(),
+        DType::Q3K => both::<crate::BlockQ3K>(),
+        DType::Q4K => both::<crate::BlockQ4K>(),
+        DType::Q5K => both::<crate::BlockQ5K>(),
+        DType::Q6K => both::<crate::BlockQ6K>(),
+        DType::IQ4NL => both::<crate::BlockIQ4NL>(),
+        DType::IQ4XS => reader::<crate::BlockIQ4XS>(),
+        _ => None,
+    }
+}
+
+fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
+    for (block, out) in read_blocks::<B>(bytes).zip(out.chunks_exact_mut(B::DTYPE.block_len())) {
+        block.dequantize(out);
+    }
+}
+
+fn quantize_blocks<B: Encode>(values: &[f32], out: &mut [u8]) {
+    for (values, out) in values.chunks_exact(B::DTYPE.block_len()).zip(out.chunks_exact_mut(size_of::<B>())) {
+        out.copy_from_slice(bytemuck::bytes_of(&B::encode(values)));
+    }
+}
+
+pub(crate) fn is_computable(dtype: DType) -> bool {
+    codec(dtype).is_some()
+}
+
+/// Whether [`quantize`] can write the format.
+pub fn can_quantize(dtype: DType) -> bool {
+    codec(dtype).is_some_and(|codec| codec.quantize.is_some())
+}
+
+/// Writes the values of `bytes` (whole blocks of `dtype`, no alignment needed) to `out`.
+///
+/// # Errors
+/// When the format has no conversion, or the lengths are not those of the same whole blocks.
+pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
+    let codec = codec(dtype).ok_or(QuantError::NotComputable { dtype })?;
+    check_lengths(dtype, out.len(), bytes.len())?;
+    (codec.dequantize)(bytes, out);
+    Ok(())
+}
+
+/// Writes `values` as blocks of `dtype` to `out`, each value rounded to nearest.
+///
+/// Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give the bytes that ggml's reference gives; for the K types and IQ4_NL ggml searches
+/// for better scales. Values must be finite and within the range of a half-precision scale.
+///
+/// # Errors
+/// When the format has no encoder, or the lengths are not those of the same whole blocks.
+pub fn quantize(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), QuantError> {
+    let codec = codec(dtype).ok_or(QuantError::NotComputable { dtype })?;
+    let quantize = codec.quantize.ok_or(QuantError::NoEncoder { dtype })?;
+    check_lengths(dtype, values.len(), out.len())?;
+    quantize(values, out);
+    Ok(())
+}
+
+fn check_lengths(dtype: DType, n_values: usize, found: usize) -> Result<(), QuantError> {
+    let block_len = dtype.block_len();
+    let expected =
+        dtype.bytes_for(n_values).ok_or(QuantError::PartialBlock { dtype, n_values, block_len })?;
+    if found != expected {
+        return Err(QuantError::WrongBytes { dtype, n_values, expected, found });
+    }
+    Ok(())
+}
