@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Rules of the tree that neither the compiler nor a linter checks. Prints each breach; exit code 1 if there is one.
+
+usage: python3 tools/check_tree.py        (anywhere inside the repository; looks at tracked files)
+
+1. No path of somebody's machine.
+2. No unfinished code: to-do marks and stubs that panic.
+3. `unsafe` only where it is allowed: the kernels crate and the file that maps files into memory.
+4. No Rust file of more than 1,000 lines.
+5. No test is switched off.
+6. No file of more than 5 MB: models are fetched, not committed.
+7. A relative link in a Markdown file leads to a file.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+
+MAX_LINES = 1_000
+MAX_BYTES = 5_000_000
+UNSAFE_ALLOWED = ("crates/kernels/", "crates/formats/src/map.rs")
+# These two hold the patterns themselves.
+RULES_FILES = ("tools/check_tree.py", "tools/test_check_tree.py")
+
+MACHINE_PATH = re.compile(r"(?<![\w.~$}/-])/(?:work|root|home/\w+|Users/\w+)/[\w.]")
+UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX)\b|\b(?:todo|unimplemented)!\(")
+UNSAFE = re.compile(r"\bunsafe\s*(?:\{|fn\b|impl\b|extern\b|trait\b)")
+SWITCHED_OFF = re.compile(r"#\[ignore\b|@unittest\.skip")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def breaches_of_text(path: str, text: str) -> list[str]:
+    """What is wrong with one text file, each as `path:line: why`."""
+    found = []
+    lines = text.splitlines()
+    rust = path.endswith(".rs")
+    for number, line in enumerate(lines, 1):
+        checks = [(MACHINE_PATH, "a path of somebody's machine"), (UNFINISHED, "unfinished code")]
+        if rust or path.endswith(".py"):
+            checks.append((SWITCHED_OFF, "a test that is switched off"))
+        if rust and not path.startswith(UNSAFE_ALLOWED):
+            checks.append((UNSAFE, "unsafe outside its places"))
+        found += [f"{path}:{number}: {why}: {line.strip()}" for pattern, why in checks if pattern.search(line)]
+    if rust and len(lines) > MAX_LINES:
+        found.append(f"{path}: has {len(lines)} lines, more than {MAX_LINES}")
+    return found
+
+
+def broken_links(path: str, text: str, root: pathlib.Path) -> list[str]:
+    """Relative links of a Markdown file that lead nowhere."""
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    targets = (match[1] for match in LINK.finditer(prose))
+    relative = (t for t in targets if "://" not in t and not t.startswith("mailto:"))
+    folder = (root / path).parent
+    return [f"{path}: link to {t}, which is not there" for t in relative if not (folder / t).exists()]
+
+
+def main() -> int:
+    top = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)
+    root = pathlib.Path(top.stdout.strip())
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True)
+    found = []
+    paths = [path for path in listed.stdout.split("\0") if path and (root / path).is_file()]
+    for path in paths:
+        content = (root / path).read_bytes()
+        if len(content) > MAX_BYTES:
+            found.append(f"{path}: has {len(content)} bytes, more than {MAX_BYTES}")
+        if path in RULES_FILES or b"\0" in content[:8192]:
+            continue
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            continue
+        found += breaches_of_text(path, text)
+        if path.endswith(".md"):
+            found += broken_links(path, text, root)
+    print("\n".join(found) if found else f"{len(paths)} files keep the rules")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
