@@ -1,0 +1,147 @@
+//! Makes small GGUF files, right ones and wrong ones, for tests and fuzzing.
+//!
+//! Everything is kept in memory; the writer checks nothing, so that it can break every rule of the format.
+
+use super::value::{Array, Value};
+use lossy_quant::DType;
+
+/// A file in the making.
+#[derive(Debug, Clone, Default)]
+pub struct GgufWriter {
+    version: Option<u32>,
+    entries: Vec<(String, Value)>,
+    tensors: Vec<RawTensor>,
+    data: Vec<u8>,
+}
+
+#[derive(Debug, Clone)]
+struct RawTensor {
+    name: String,
+    ne: Vec<u64>,
+    ggml_type: u32,
+    offset: u64,
+}
+
+impl GgufWriter {
+    /// An empty file of version 3.
+    pub fn new() -> Self {
+        GgufWriter::default()
+    }
+
+    /// Changes the version.
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// Adds a key. `general.alignment` must come before the tensors that it places.
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.entries.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Adds a tensor at the next aligned offset. `shape` is row-major, `[n_rows, n_cols]`.
+    pub fn tensor(mut self, name: &str, dtype: DType, shape: &[usize], bytes: &[u8]) -> Self {
+        let offset = self.data.len().next_multiple_of(self.alignment());
+        self.data.resize(offset, 0);
+        self.data.extend_from_slice(bytes);
+        let ne: Vec<u64> = shape.iter().rev().map(|&n| n as u64).collect();
+        self.raw_tensor(name, dtype.to_ggml(), &ne, offset as u64)
+    }
+
+    /// Adds a tensor whose values are quantized to `dtype` by rounding to nearest.
+    ///
+    /// # Panics
+    /// When the values are not whole blocks, or the format has no encoder.
+    pub fn tensor_from_f32(self, name: &str, dtype: DType, shape: &[usize], values: &[f32]) -> Self {
+        let n_bytes = dtype.bytes_for(values.len()).expect("whole blocks");
+        let mut bytes = vec![0; n_bytes];
+        lossy_quant::quantize(dtype, values, &mut bytes).expect("an encoder");
+        self.tensor(name, dtype, shape, &bytes)
+    }
+
+    /// Adds what a header can say about a tensor, without data. `ne` is in the order of the file.
+    pub fn raw_tensor(mut self, name: &str, ggml_type: u32, ne: &[u64], offset: u64) -> Self {
+        self.tensors.push(RawTensor { name: name.to_owned(), ne: ne.to_owned(), ggml_type, offset });
+        self
+    }
+
+    /// Adds data that belongs to no tensor, for those of [`GgufWriter::raw_tensor`].
+    pub fn raw_data(mut self, bytes: &[u8]) -> Self {
+        self.data.extend_from_slice(bytes);
+        self
+    }
+
+    fn alignment(&self) -> usize {
+        let set = self.entries.iter().find(|(key, _)| key == "general.alignment");
+        match set {
+            Some((_, Value::U32(alignment))) => *alignment as usize,
+            _ => 32,
+        }
+    }
+
+    /// The header without the padding after it.
+    pub fn header_bytes(&self) -> Vec<u8> {
+        let mut out = b"GGUF".to_vec();
+        out.extend(self.version.unwrap_or(3).to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.entries.len() as u64).to_le_bytes());
+        for (key, value) in &self.entries {
+            put_string(&mut out, key);
+            out.extend((value.value_type() as u32).to_le_bytes());
+            put_value(&mut out, value);
+        }
+        for tensor in &self.tensors {
+            put_string(&mut out, &tensor.name);
+            out.extend((tensor.ne.len() as u32).to_le_bytes());
+            tensor.ne.iter().for_each(|n| out.extend(n.to_le_bytes()));
+            out.extend(tensor.ggml_type.to_le_bytes());
+            out.extend(tensor.offset.to_le_bytes());
+        }
+        out
+    }
+
+    /// The file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = self.header_bytes();
+        let alignment = self.alignment();
+        if alignment > 0 {
+            out.resize(out.len().next_multiple_of(alignment), 0);
+        }
+        out.extend_from_slice(&self.data);
+        out
+    }
+}
+
+fn put_string(out: &mut Vec<u8>, string: &str) {
+    out.extend((string.len() as u64).to_le_bytes());
+    out.extend(string.as_bytes());
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::U8(x) => out.extend(x.to_le_bytes()),
+        Value::I8(x) => out.extend(x.to_le_bytes()),
+        Value::U16(x) => out.extend(x.to_le_bytes()),
+        Value::I16(x) => out.extend(x.to_le_bytes()),
+        Value::U32(x) => out.extend(x.to_le_bytes()),
+        Value::I32(x) => out.extend(x.to_le_bytes()),
+        Value::F32(x) => out.extend(x.to_le_bytes()),
+        Value::U64(x) => out.extend(x.to_le_bytes()),
+        Value::I64(x) => out.extend(x.to_le_bytes()),
+        Value::F64(x) => out.extend(x.to_le_bytes()),
+        Value::Bool(x) => out.push(u8::from(*x)),
+        Value::String(x) => put_string(out, x),
+        Value::Array(array) => put_array(out, array),
+    }
+}
+
+fn put_array(out: &mut Vec<u8>, array: &Array) {
+    out.extend((array.element_type() as u32).to_le_bytes());
+    out.extend((array.len() as u64).to_le_bytes());
+    match array {
+        Array::String(strings) => strings.iter().for_each(|string| put_string(out, string)),
+        Array::Array(arrays) => arrays.iter().for_each(|array| put_array(out, array)),
+        _ => (0..array.len()).filter_map(|index| array.get(index)).for_each(|value| put_value(out, &value)),
+    }
+}
