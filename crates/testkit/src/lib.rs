@@ -1,0 +1,148 @@
+//! Real models and the golden files that belong to them; for tests only.
+//!
+//! The golden files lie in `testdata/golden/` and were made by `testdata/golden/make_golden.py`: transformers in float32
+//! on the dequantized weights of the same files. The models are too large for the repository: a test that needs one fails
+//! with the command that fetches it.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// A model that tests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestModel {
+    /// SmolLM2-135M-Instruct, Q4_1 and Q8_0, tied embedding
+    SmolLm2,
+    /// Qwen2.5-Coder-0.5B-Instruct, Q5_0, Q8_0, Q6_K and Q4_K, biases on Q, K and V
+    QwenCoder,
+}
+
+impl TestModel {
+    /// Both.
+    pub const ALL: [TestModel; 2] = [TestModel::SmolLm2, TestModel::QwenCoder];
+
+    fn file_name(self) -> &'static str {
+        match self {
+            TestModel::SmolLm2 => "SmolLM2-135M-Instruct.Q4_1.gguf",
+            TestModel::QwenCoder => "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        }
+    }
+
+    fn golden_name(self) -> &'static str {
+        match self {
+            TestModel::SmolLm2 => "smollm2",
+            TestModel::QwenCoder => "qwen2.5-coder-0.5b",
+        }
+    }
+
+    /// Where the file is: in `LOSSY_TEST_MODELS`, or else in `lossy/test-models` of the user's cache directory.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn path(self) -> PathBuf {
+        let path = models_dir().join(self.file_name());
+        assert!(
+            path.is_file(),
+            "the test model {} is missing: run `python3 tools/fetch_test_models.py` first",
+            path.display()
+        );
+        path
+    }
+
+    /// The golden files of this model: prose, code, unicode and chat.
+    ///
+    /// # Panics
+    /// If one is missing or malformed.
+    pub fn golden(self) -> Vec<Golden> {
+        ["prose", "code", "unicode", "chat"].map(|name| self.golden_text(name)).into()
+    }
+
+    fn golden_text(self, name: &str) -> Golden {
+        let dir = testdata().join("golden").join(self.golden_name());
+        let json = read(&dir.join(format!("{name}.json")));
+        let mut golden: Golden = serde_json::from_slice(&json).expect("a golden file is JSON");
+        golden.name = name.to_string();
+        golden.last_logits = read(&dir.join(format!("{name}.logits.f32")))
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+            .collect();
+        golden
+    }
+}
+
+/// The repository's `testdata` directory.
+pub fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
+}
+
+fn models_dir() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("LOSSY_TEST_MODELS").unwrap_or_else(|| {
+        let cache = variable("XDG_CACHE_HOME")
+            .or_else(|| variable("HOME").map(|home| home.join(".cache")))
+            .expect("HOME or XDG_CACHE_HOME is set");
+        cache.join("lossy/test-models")
+    })
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What transformers computed in float32 for one text.
+#[derive(Debug, Deserialize)]
+pub struct Golden {
+    /// "prose", "code", "unicode" or "chat"
+    #[serde(skip)]
+    pub name: String,
+    /// the text
+    pub text: String,
+    /// its tokens, special tokens parsed, none added
+    pub ids: Vec<u32>,
+    /// the last 32 positions
+    pub positions: Vec<GoldenPosition>,
+    /// 48 tokens, decoded greedily
+    pub greedy: Vec<u32>,
+    /// how far each greedy token's logit is above the runner-up's
+    pub greedy_margin: Vec<f32>,
+    /// the greedy tokens as text, special tokens included
+    pub greedy_text: String,
+    /// logits after the last token, `[n_vocab]`
+    #[serde(skip)]
+    pub last_logits: Vec<f32>,
+}
+
+/// The logits after one token of a text.
+#[derive(Debug, Deserialize)]
+pub struct GoldenPosition {
+    /// index of the token
+    pub pos: usize,
+    /// ln Σ exp(logit)
+    pub logsumexp: f64,
+    /// the 20 largest logits with their ids, largest first
+    pub top: Vec<(u32, f32)>,
+}
+
+impl GoldenPosition {
+    /// How far the largest logit is above the second.
+    pub fn margin(&self) -> f32 {
+        self.top[0].1 - self.top[1].1
+    }
+}
+
+/// KL(softmax(reference) ‖ softmax(found)) in nats, in float64.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn kl_divergence(reference: &[f32], found: &[f32]) -> f64 {
+    assert_eq!(reference.len(), found.len(), "rows of logits of different lengths");
+    let (p, q) = (log_softmax(reference), log_softmax(found));
+    p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let normalizer = max + logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum::<f64>().ln();
+    logits.iter().map(|&logit| f64::from(logit) - normalizer).collect()
+}
