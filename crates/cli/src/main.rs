@@ -1,4 +1,79 @@
-//! The program `lossy`.
+//! The program `lossy`: what is typed becomes a call of one subcommand; what goes wrong becomes one line and an exit
+//! code. 0: done. 1: it failed. 2: it was called wrongly. 130: Ctrl-C.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod answer;
+mod args;
+mod chat;
+mod chat_prompt;
+mod commands;
+mod completion;
+mod directories;
+mod hub;
+mod interrupt;
+mod loaded;
+mod output;
+mod terminal;
+mod units;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use commands::{Command, Outcome};
+
+/// Runs language models on the machine you have
+///
+/// MODEL is a GGUF file, a Hugging Face directory, user/repo[:quant] of the Hugging Face hub, or the alias smollm2.
+#[derive(Parser, Debug)]
+#[command(name = "lossy", version = version::short(), long_version = version::long(), max_term_width = 110,
+          arg_required_else_help = true, after_help = "Example:
+  lossy run -p \"What is the capital of France?\"
+
+`lossy COMMAND --help` has examples of each command.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_from(args::with_long_spellings(std::env::args_os()));
+    match cli.command.run() {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                let line = format!("{error:#}").replace(['\n', '\r'], " ");
+                terminal::note(&format!("error: {line}"));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// A combination of options that cannot work, found after they were read.
+fn usage_error(message: impl std::fmt::Display) -> clap::Error {
+    Cli::command().error(ErrorKind::ArgumentConflict, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(|help| help.to_string()).unwrap_or_default();
+            assert!(help.contains(&format!("lossy {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+}

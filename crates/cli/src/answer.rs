@@ -1,0 +1,216 @@
+//! One answer: reads the prompt, generates, prints each piece of text when it is certain, and counts.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use lossy_engine::{EngineError, Finish, Generation, GenerationOptions, Sampled, Sequence};
+
+use crate::interrupt;
+use crate::loaded::Loaded;
+use crate::terminal::Prefill;
+use crate::units;
+
+/// What was generated, and how long it took.
+#[derive(Debug)]
+pub struct Answer {
+    /// everything that was printed
+    pub text: String,
+    /// the tokens with their log-probabilities, if those were asked for
+    pub sampled: Vec<Sampled>,
+    /// why it ended
+    pub end: End,
+    /// counts and times
+    pub stats: Stats,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// the model, a stop text or a limit
+    Finished(Finish),
+    /// Ctrl-C
+    Interrupted,
+}
+
+/// Counts and times of one answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// tokens of the prompt that were read now
+    pub n_prompt: usize,
+    /// tokens of the prompt that the cache still held
+    pub n_cached: usize,
+    /// tokens that were generated
+    pub n_generated: usize,
+    /// from the start to the end of the prompt
+    pub prompt_time: Duration,
+    /// from the end of the prompt to the last token
+    pub generation_time: Duration,
+    /// from the start to the first token
+    pub first_token: Option<Duration>,
+    /// of the cache at the end
+    pub kv_bytes: usize,
+}
+
+impl Stats {
+    /// The line after an answer. `seed`: of random sampling.
+    pub fn line(&self, seed: Option<u64>) -> String {
+        let cached = match self.n_cached {
+            0 => String::new(),
+            n => format!(" (+ {} cached)", units::grouped(n as u64)),
+        };
+        // The first token comes out of the prompt's logits; the time after it makes the others.
+        let n_timed = self.n_generated.saturating_sub(1);
+        let mut line = format!(
+            "prompt {} tokens{cached}, {} | generated {}, {} | KV cache {}",
+            units::grouped(self.n_prompt as u64),
+            rate(self.n_prompt, self.prompt_time),
+            units::grouped(self.n_generated as u64),
+            rate(n_timed, self.generation_time),
+            units::bytes(self.kv_bytes as u64),
+        );
+        if let Some(time) = self.first_token {
+            line.push_str(&format!(" | first token after {:.2} s", time.as_secs_f64()));
+        }
+        if let Some(seed) = seed {
+            line.push_str(&format!(" | seed {seed}"));
+        }
+        line
+    }
+}
+
+/// `81.3 t/s`
+fn rate(n_tokens: usize, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if n_tokens == 0 || seconds <= 0.0 {
+        return "- t/s".to_string();
+    }
+    format!("{:.1} t/s", n_tokens as f64 / seconds)
+}
+
+/// What it takes to answer: a model, how to sample, and where the text goes.
+pub struct Speaker<'a> {
+    /// the model
+    pub loaded: &'a mut Loaded,
+    /// sampling and stopping
+    pub options: &'a GenerationOptions,
+    /// gets each piece of text as soon as it is certain
+    pub print: &'a mut dyn FnMut(&str) -> io::Result<()>,
+}
+
+impl Speaker<'_> {
+    /// Brings `sequence` to hold `prompt`, and generates. What the two have in common stays in the cache.
+    ///
+    /// # Errors
+    /// The prompt does not fit in the context, or `print` fails. Ctrl-C is not an error.
+    pub fn answer(&mut self, sequence: &mut Sequence, prompt: &[u32]) -> Result<Answer> {
+        let n_ctx = self.loaded.engine.n_ctx();
+        if prompt.len() > n_ctx {
+            return Err(EngineError::PromptTooLong { n_prompt: prompt.len(), n_ctx }.into());
+        }
+        // The logits after the last token are needed, so that one is always read.
+        let n_common = sequence.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let n_cached = n_common.min(prompt.len().saturating_sub(1));
+        sequence.truncate(n_cached);
+        let mut answer = Answer {
+            text: String::new(),
+            sampled: Vec::new(),
+            end: End::Finished(Finish::Length),
+            stats: Stats { n_prompt: prompt.len() - n_cached, n_cached, ..Stats::default() },
+        };
+        let start = Instant::now();
+        match self.read(sequence, &prompt[n_cached..])? {
+            Read::All(logits) => {
+                answer.stats.prompt_time = start.elapsed();
+                self.generate(sequence, logits, start, &mut answer)?;
+            }
+            Read::Stopped { n_read } => {
+                answer.stats.prompt_time = start.elapsed();
+                answer.stats.n_prompt = n_read;
+                answer.end = End::Interrupted;
+            }
+        }
+        answer.stats.kv_bytes = sequence.kv_bytes();
+        Ok(answer)
+    }
+
+    fn read(&mut self, sequence: &mut Sequence, tokens: &[u32]) -> Result<Read, EngineError> {
+        let bar = Prefill::start(tokens.len());
+        let mut progress = |progress: lossy_engine::Progress| {
+            bar.set(progress.n_done);
+            if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        match self.loaded.engine.prefill(sequence, tokens, &mut progress) {
+            Ok(logits) => Ok(Read::All(logits)),
+            Err(EngineError::Stopped { n_done, .. }) => Ok(Read::Stopped { n_read: n_done }),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn generate(
+        &mut self,
+        sequence: &mut Sequence,
+        logits: Vec<f32>,
+        start: Instant,
+        answer: &mut Answer,
+    ) -> Result<()> {
+        let mut first = None;
+        let mut generation = Generation::new(&self.loaded.tokenizer, sequence, logits, self.options.clone());
+        while let Some(step) = generation.step(&mut self.loaded.engine)? {
+            answer.stats.n_generated += 1;
+            let first = *first.get_or_insert_with(Instant::now);
+            answer.stats.first_token = Some(first - start);
+            answer.stats.generation_time = first.elapsed();
+            if !step.text.is_empty() {
+                (self.print)(&step.text)?;
+                answer.text.push_str(&step.text);
+            }
+            if self.options.sampling.n_logprobs.is_some() {
+                answer.sampled.push(step.sampled);
+            }
+            if let Some(finish) = step.finish {
+                answer.end = End::Finished(finish);
+            } else if interrupt::is_asked() {
+                answer.end = End::Interrupted;
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How reading a prompt ended.
+enum Read {
+    /// with logits `[n_vocab]` after the last token
+    All(Vec<f32>),
+    /// by Ctrl-C
+    Stopped { n_read: usize },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_has_counts_rates_and_bytes() {
+        let stats = Stats {
+            n_prompt: 1200,
+            n_cached: 34,
+            n_generated: 11,
+            prompt_time: Duration::from_secs(2),
+            generation_time: Duration::from_millis(100),
+            first_token: Some(Duration::from_millis(2010)),
+            kv_bytes: 27 << 20,
+        };
+        let line = "prompt 1,200 tokens (+ 34 cached), 600.0 t/s | generated 11, 100.0 t/s | KV cache 27.0 MiB \
+                    | first token after 2.01 s | seed 7";
+        assert_eq!(stats.line(Some(7)), line);
+    }
+
+    #[test]
+    fn nothing_generated_has_no_rate() {
+        let line = Stats::default().line(None);
+        assert_eq!(line, "prompt 0 tokens, - t/s | generated 0, - t/s | KV cache 0 B");
+    }
+}

@@ -1,0 +1,15 @@
+//! Options that several subcommands share, with the spellings of llama.cpp.
+
+mod engine;
+mod model;
+mod prompt;
+mod sampling;
+mod spelling;
+mod value;
+
+pub use engine::{Activations, CacheArgs, EngineArgs};
+pub use model::ModelArgs;
+pub use prompt::PromptArgs;
+pub use sampling::SamplingArgs;
+pub use spelling::with_long_spellings;
+pub use value::TokenIds;

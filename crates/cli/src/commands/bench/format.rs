@@ -1,0 +1,219 @@
+//! The table in the formats of llama-bench.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::row::Row;
+use crate::units;
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// a Markdown table
+    Md,
+    /// comma-separated values
+    Csv,
+    /// one array of objects
+    Json,
+    /// one object on each line
+    Jsonl,
+}
+
+/// Prints rows as they come.
+pub struct Printer<W: Write> {
+    out: W,
+    format: Format,
+    n_rows: usize,
+}
+
+const COLUMNS: [&str; 10] = [
+    "model",
+    "size",
+    "params",
+    "backend",
+    "threads",
+    "test",
+    "t/s",
+    "median t/s",
+    "% bandwidth",
+    "% arithmetic",
+];
+
+impl<W: Write> Printer<W> {
+    /// Nothing is printed yet.
+    pub fn new(out: W, format: Format) -> Printer<W> {
+        Printer { out, format, n_rows: 0 }
+    }
+
+    /// Prints one row, after the header if it is the first.
+    pub fn row(&mut self, row: &Row) -> io::Result<()> {
+        let is_first = self.n_rows == 0;
+        self.n_rows += 1;
+        match self.format {
+            Format::Md => {
+                if is_first {
+                    writeln!(self.out, "{}", markdown(&COLUMNS.map(String::from)))?;
+                    writeln!(self.out, "| {} |", COLUMNS.map(dashes).join(" | "))?;
+                }
+                writeln!(self.out, "{}", markdown(&cells(row)))?;
+            }
+            Format::Csv => {
+                let fields = fields(row)?;
+                if is_first {
+                    writeln!(
+                        self.out,
+                        "{}",
+                        fields.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
+                    )?;
+                }
+                writeln!(
+                    self.out,
+                    "{}",
+                    fields.iter().map(|(_, value)| quoted(value)).collect::<Vec<_>>().join(",")
+                )?;
+            }
+            Format::Json => {
+                let text = serde_json::to_string_pretty(row)?;
+                write!(self.out, "{}{text}", if is_first { "[\n" } else { ",\n" })?;
+            }
+            Format::Jsonl => writeln!(self.out, "{}", serde_json::to_string(row)?)?,
+        }
+        self.out.flush()
+    }
+
+    /// Closes what is open.
+    pub fn finish(mut self) -> io::Result<()> {
+        if self.format == Format::Json {
+            writeln!(self.out, "{}", if self.n_rows == 0 { "[]" } else { "\n]" })?;
+        }
+        self.out.flush()
+    }
+}
+
+/// Widths at which the rows of a table line up; a longer cell makes its row longer.
+const WIDTHS: [usize; 10] = [30, 10, 10, 12, 7, 15, 18, 10, 11, 12];
+
+fn markdown(cells: &[String; 10]) -> String {
+    let padded = cells.iter().zip(WIDTHS).enumerate().map(|(column, (cell, width))| match column {
+        0 | 3 => format!("{cell:<width$}"),
+        _ => format!("{cell:>width$}"),
+    });
+    format!("| {} |", padded.collect::<Vec<_>>().join(" | "))
+}
+
+fn dashes(column: &str) -> String {
+    let index = COLUMNS.iter().position(|name| *name == column).unwrap_or(0);
+    match index {
+        0 | 3 => "-".repeat(WIDTHS[index]),
+        _ => format!("{}:", "-".repeat(WIDTHS[index] - 1)),
+    }
+}
+
+fn cells(row: &Row) -> [String; 10] {
+    let setting = &row.setting;
+    [
+        setting.model_type.clone(),
+        units::bytes(setting.model_size),
+        units::parameters(setting.model_n_params),
+        format!("{} {}", setting.backends, setting.cpu_isa),
+        setting.n_threads.to_string(),
+        row.test.clone(),
+        format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts),
+        format!("{:.2}", row.median_ts),
+        format!("{:.0}", 100.0 * row.bandwidth_share),
+        format!("{:.0}", 100.0 * row.arithmetic_share),
+    ]
+}
+
+/// The fields of a row in order, without the samples, which are lists.
+fn fields(row: &Row) -> io::Result<Vec<(String, Value)>> {
+    let Value::Object(fields) = serde_json::to_value(row)? else { return Ok(Vec::new()) };
+    Ok(fields.into_iter().filter(|(_, value)| !value.is_array()).collect())
+}
+
+fn quoted(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("\"{}\"", text.replace('"', "\"\"")),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::cost::Cost;
+    use super::super::row::{Machine, Setting};
+    use super::super::workload::Workload;
+    use super::*;
+
+    fn row() -> Row {
+        let setting = Setting {
+            build_version: "0.1.0",
+            model_filename: "a \"b\".gguf".into(),
+            model_type: "llama Q4_1".into(),
+            model_size: 98_362_432,
+            model_n_params: 134_515_008,
+            backends: "CPU",
+            cpu_isa: "avx2",
+            activations: "q8".into(),
+            n_batch: 512,
+            n_threads: 2,
+            type_k: "f16".into(),
+            type_v: "f16".into(),
+        };
+        let machine = Machine { read_bytes_per_s: 10e9, matrix_ops_per_s: 100e9, float_ops_per_s: 50e9 };
+        let workload = Workload { n_prompt: 512, n_gen: 0, n_depth: 8192 };
+        let cost = Cost { bytes: 1e9, matrix_ops: 50e9, attention_ops: 25e9 };
+        Row::new(
+            &setting,
+            machine,
+            &workload,
+            cost,
+            &[Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(2)],
+        )
+    }
+
+    fn printed(format: Format) -> String {
+        let mut out = Vec::new();
+        let mut printer = Printer::new(&mut out, format);
+        printer.row(&row()).unwrap();
+        printer.row(&row()).unwrap();
+        printer.finish().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_table_is_that_of_llama_bench_with_three_more_columns() {
+        let text = printed(Format::Md);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4);
+        assert!(lines[0].starts_with("| model  "), "{text}");
+        let cells: Vec<&str> = lines[2].trim_matches('|').split(" | ").map(str::trim).collect();
+        let expected = ["llama Q4_1", "93.8 MiB", "134.52 M", "CPU avx2", "2", "pp512 @ d8192"];
+        assert_eq!(cells[..6], expected);
+        assert_eq!(cells[6..], ["312.89 ± 177.60", "256.00", "5", "50"]);
+        assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
+    }
+
+    #[test]
+    fn json_and_jsonl_are_read_by_a_json_parser() {
+        let array: Vec<Value> = serde_json::from_str(&printed(Format::Json)).unwrap();
+        assert_eq!(array.len(), 2);
+        assert_eq!(array[0]["avg_ts"].as_f64().unwrap().round(), 313.0);
+        let lines: Vec<Value> =
+            printed(Format::Jsonl).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines, array);
+    }
+
+    #[test]
+    fn csv_has_a_header_and_quotes_texts() {
+        let text = printed(Format::Csv);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].contains("avg_ts"));
+        assert!(lines[1].contains("\"a \"\"b\"\".gguf\""), "{text}");
+    }
+}

@@ -1,0 +1,205 @@
+//! `lossy bench`
+
+mod cost;
+mod format;
+mod machine;
+mod measure;
+mod row;
+mod statistics;
+mod workload;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use lossy_engine::{Engine, EngineOptions, KvType, ModelSource};
+use lossy_kernels::Isa;
+
+use super::Outcome;
+use crate::args::{Activations, CacheArgs, ModelArgs};
+use crate::hub;
+use crate::output::Output;
+use crate::terminal::Spinner;
+use crate::version;
+use cost::ModelCost;
+use format::{Format, Printer};
+use measure::Bench;
+use row::{Row, Setting};
+use workload::{Numbers, Pair, Workload};
+
+/// Measures how fast a model runs, as llama-bench does
+///
+/// pp512 is a prompt of 512 tokens, of which the last one's logits are computed; tg128 is 128 tokens one by one. With
+/// -d the cache holds that many tokens before, which are read by a real prefill that is not measured. Two more columns
+/// say how much of the machine was used: of the read bandwidth and of the arithmetic peak, both measured first.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  lossy bench smollm2
+  lossy bench -m model.gguf -p 512,2048 -n 128 -d 0,8192 -t 1,2 -r 5 -o jsonl
+
+Numbers are lists (1,2,4) or ranges (first-last, first-last+step, first-last*factor).")]
+pub struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    /// Prompts, in tokens; 0: none
+    #[arg(short = 'p', long, value_name = "N", default_value = "512")]
+    n_prompt: Numbers,
+
+    /// Generations, in tokens; 0: none
+    #[arg(short = 'n', long, value_name = "N", default_value = "128")]
+    n_gen: Numbers,
+
+    /// [-pg] A prompt and a generation after it, measured together; may be given several times
+    #[arg(long, value_name = "PP,TG")]
+    pg: Vec<Pair>,
+
+    /// Tokens in the cache before
+    #[arg(short = 'd', long, value_name = "N", default_value = "0")]
+    n_depth: Numbers,
+
+    /// Threads [default: the machine's cores]
+    #[arg(short = 't', long, value_name = "N")]
+    threads: Option<Numbers>,
+
+    /// Tokens of a prompt that are processed at once
+    #[arg(short = 'b', long, value_name = "N", default_value = "512")]
+    batch_size: Numbers,
+
+    /// How often each is measured
+    #[arg(short = 'r', long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repetitions: u32,
+
+    /// Format of the table
+    #[arg(short = 'o', long, value_enum, default_value_t = Format::Md)]
+    output: Format,
+
+    /// Activations
+    #[arg(long, value_enum, default_value_t = Activations::Q8)]
+    activations: Activations,
+
+    #[command(flatten)]
+    cache: CacheArgs,
+
+    /// Measures the first run too
+    #[arg(long)]
+    no_warmup: bool,
+}
+
+/// Measures.
+pub fn run(args: BenchArgs) -> Result<Outcome> {
+    let kv_type = args.cache.resolve()?.map(KvType::from);
+    let workloads = workloads(&args);
+    if workloads.is_empty() {
+        return Err(crate::usage_error("nothing to measure: -p, -n and --pg are all 0").into());
+    }
+    let threads = match &args.threads {
+        Some(Numbers(threads)) => threads.iter().map(|&n| Some(n)).collect(),
+        None => vec![None],
+    };
+    if threads.contains(&Some(0)) || args.batch_size.0.contains(&0) {
+        return Err(crate::usage_error("-t and -b are at least 1").into());
+    }
+    let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
+    let path = hub::resolve(&model)?;
+    let source = ModelSource::open(&path).with_context(|| path.display().to_string())?;
+    let n_ctx = source.info().n_ctx_train;
+    if let Some(workload) = workloads.iter().find(|workload| workload.n_tokens() > n_ctx) {
+        bail!("{workload} takes {} tokens, but the context holds {n_ctx}", workload.n_tokens());
+    }
+    let mut printer = Printer::new(Output::lock(), args.output);
+    for &n_threads in &threads {
+        for &chunk in &args.batch_size.0 {
+            let options = EngineOptions {
+                n_threads,
+                activations: args.activations.into(),
+                kv_type,
+                chunk,
+                ..EngineOptions::default()
+            };
+            measure(&args, &path, &source, &options, &workloads, &mut printer)?;
+        }
+    }
+    printer.finish()?;
+    Ok(Outcome::Done)
+}
+
+/// All workloads in one setting.
+fn measure(
+    args: &BenchArgs,
+    path: &Path,
+    source: &ModelSource,
+    options: &EngineOptions,
+    workloads: &[Workload],
+    printer: &mut Printer<Output>,
+) -> Result<()> {
+    let spinner = Spinner::start("loading the model");
+    let mut engine = Engine::load(source, options).with_context(|| path.display().to_string())?;
+    let setting = setting(args, path, source, &engine, options)?;
+    spinner.say("measuring the machine");
+    let machine = machine::measure(engine.n_threads(), options.activations)?;
+    let is_tied = is_tied(source);
+    let cost = ModelCost::new(
+        source.info(),
+        is_tied,
+        engine.weight_bytes(),
+        engine.kv_bytes_per_token(),
+        options.chunk,
+    );
+    let mut bench = Bench::new(&mut engine);
+    for workload in workloads {
+        spinner.say(&workload.to_string());
+        let times = bench.measure(workload, args.repetitions as usize, !args.no_warmup)?;
+        spinner.hide(|| printer.row(&Row::new(&setting, machine, workload, cost.of(workload), &times)))?;
+    }
+    Ok(())
+}
+
+/// In llama-bench's order: prompts, generations, both; the depth changes slowest, so that a cache is filled once.
+fn workloads(args: &BenchArgs) -> Vec<Workload> {
+    let at_depth = |n_depth: usize| {
+        let prompts = args.n_prompt.0.iter().map(move |&n_prompt| Workload { n_prompt, n_gen: 0, n_depth });
+        let generations = args.n_gen.0.iter().map(move |&n_gen| Workload { n_prompt: 0, n_gen, n_depth });
+        let both =
+            args.pg.iter().map(move |pair| Workload { n_prompt: pair.n_prompt, n_gen: pair.n_gen, n_depth });
+        prompts.chain(generations).chain(both).filter(|workload| workload.n_measured() > 0)
+    };
+    args.n_depth.0.iter().copied().flat_map(at_depth).collect()
+}
+
+/// Whether the head is the table of embeddings.
+fn is_tied(source: &ModelSource) -> bool {
+    match (source.gguf(), source.hf()) {
+        (Some(gguf), _) => gguf.tensor("output.weight").is_none(),
+        (_, Some(dir)) => dir.tensor("lm_head.weight").is_none(),
+        (None, None) => false,
+    }
+}
+
+fn setting(
+    args: &BenchArgs,
+    path: &Path,
+    source: &ModelSource,
+    engine: &Engine,
+    options: &EngineOptions,
+) -> Result<Setting> {
+    let info = source.info();
+    let kv_type = args.cache.resolve()?.map_or_else(
+        || if args.activations == Activations::F32 { "f32".to_string() } else { "f16".to_string() },
+        |kv_type| kv_type.to_string(),
+    );
+    Ok(Setting {
+        build_version: version::short(),
+        model_filename: path.display().to_string(),
+        model_type: format!("{} {}", info.name.as_deref().unwrap_or(&info.architecture), info.weight_type),
+        model_size: info.tensor_bytes,
+        model_n_params: info.n_params,
+        backends: "CPU",
+        cpu_isa: Isa::detect()?.name(),
+        activations: if args.activations == Activations::F32 { "f32" } else { "q8" }.to_string(),
+        n_batch: options.chunk,
+        n_threads: engine.n_threads(),
+        type_k: kv_type.clone(),
+        type_v: kv_type,
+    })
+}

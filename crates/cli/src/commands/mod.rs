@@ -1,0 +1,51 @@
+//! The subcommands, one file each. One more is one more file, one variant and one arm.
+
+mod bench;
+mod completions;
+mod inspect;
+mod list;
+mod logits;
+mod pull;
+mod run;
+mod tokenize;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// How the program ends when nothing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// exit code 0
+    Done,
+    /// Ctrl-C: exit code 130
+    Interrupted,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    Run(run::RunArgs),
+    Pull(pull::PullArgs),
+    List(list::ListArgs),
+    Inspect(inspect::InspectArgs),
+    Tokenize(tokenize::TokenizeArgs),
+    Logits(logits::LogitsArgs),
+    Bench(bench::BenchArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(self) -> Result<Outcome> {
+        match self {
+            Command::Run(args) => run::run(args),
+            Command::Pull(args) => pull::run(args),
+            Command::List(args) => list::run(args),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Tokenize(args) => tokenize::run(args),
+            Command::Logits(args) => logits::run(args),
+            Command::Bench(args) => bench::run(args),
+            Command::Completions(args) => completions::run(args),
+        }
+    }
+}

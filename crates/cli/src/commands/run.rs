@@ -1,0 +1,89 @@
+//! `lossy run`
+
+use anyhow::Result;
+use clap::Args;
+
+use super::Outcome;
+use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs};
+use crate::chat;
+use crate::completion::{self, Completion, Form};
+use crate::hub;
+use crate::loaded::Loaded;
+
+/// Answers a prompt, or chats on a terminal
+///
+/// With a prompt (-p, -f, or standard input) it prints the answer and ends. A model with a chat template gets the prompt
+/// as a user's message; --no-chat-template continues the bare text instead. Files come first, then standard input, then
+/// -p, separated by an empty line; nothing is ever cut off. Without a prompt, on a terminal, it chats.
+///
+/// The answer goes to standard output, everything else to standard error.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  lossy run -p \"What is the capital of France?\"
+  lossy run smollm2 -f report.txt -p \"Summarize this.\"
+  git diff | lossy run model.gguf -p \"Write a commit message.\" --temp 0
+  lossy run -m model.gguf --no-chat-template -p \"Once upon a time\" -n 64
+  lossy run user/repo:Q4_K_M")]
+pub struct RunArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    prompt: PromptArgs,
+
+    /// [-sys] What the model is told before the conversation
+    #[arg(
+        long,
+        visible_alias = "system-prompt",
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = "Prompt",
+        conflicts_with = "no_chat_template"
+    )]
+    system: Option<String>,
+
+    /// [-no-cnv] Continues the bare text of the prompt, in which control tokens such as <|im_start|> count
+    #[arg(long, visible_alias = "no-conversation", help_heading = "Prompt")]
+    no_chat_template: bool,
+
+    /// Reads the text of control tokens in the prompt as such; without it they are plain text
+    #[arg(long, help_heading = "Prompt")]
+    special: bool,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    /// No line with counts and speeds after the answer
+    #[arg(short = 'q', long)]
+    quiet: bool,
+}
+
+/// Answers or chats.
+pub fn run(args: RunArgs) -> Result<Outcome> {
+    let engine_options = args.engine.options()?;
+    let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
+    let prompt = args.prompt.read()?;
+    if prompt.is_none() && args.no_chat_template {
+        return Err(crate::usage_error("--no-chat-template needs a prompt: -p, -f or standard input").into());
+    }
+    let path = hub::resolve(&model)?;
+    let mut loaded = Loaded::open(&path, &engine_options)?;
+    let options = args.sampling.options();
+    loaded.check(&options.sampling)?;
+    match prompt {
+        Some(text) => {
+            let form = match args.no_chat_template || loaded.template.is_none() {
+                true => Form::Bare,
+                false => Form::Message { system: args.system, special: args.special },
+            };
+            completion::run(&mut loaded, Completion { text, form, options, quiet: args.quiet })
+        }
+        None => {
+            let settings = chat::Settings { model, system: args.system, options, quiet: args.quiet };
+            chat::run(&mut loaded, settings)
+        }
+    }
+}

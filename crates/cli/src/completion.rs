@@ -1,0 +1,127 @@
+//! One prompt, one answer.
+
+use std::io::{IsTerminal, Write, stdout};
+
+use anyhow::{Context, Result};
+use lossy_engine::GenerationOptions;
+use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
+
+use crate::answer::{Answer, End, Speaker};
+use crate::chat_prompt;
+use crate::commands::Outcome;
+use crate::interrupt;
+use crate::loaded::Loaded;
+use crate::output::Output;
+use crate::terminal::note;
+
+/// What to complete.
+pub struct Completion {
+    /// the prompt
+    pub text: String,
+    /// how the model sees it
+    pub form: Form,
+    /// sampling and stopping
+    pub options: GenerationOptions,
+    /// no line of counts
+    pub quiet: bool,
+}
+
+/// How the model sees a prompt.
+pub enum Form {
+    /// the text itself, with its control tokens
+    Bare,
+    /// a user's message in the model's chat template
+    Message {
+        /// a system message before it
+        system: Option<String>,
+        /// control tokens in the text count
+        special: bool,
+    },
+}
+
+/// Prints the answer to standard output and the counts to standard error.
+pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
+    let prompt = encode(loaded, &completion)?;
+    let mut sequence = loaded.engine.sequence();
+    let mut output = Output::lock();
+    let mut ends_with_newline = true;
+    let mut print = |text: &str| {
+        ends_with_newline = text.ends_with('\n');
+        output.write_now(text)
+    };
+    interrupt::listen(interrupt::Second::Ends);
+    let options = &completion.options;
+    let answer = Speaker { loaded, options, print: &mut print }.answer(&mut sequence, &prompt)?;
+    if !ends_with_newline {
+        output.write_now("\n")?;
+    }
+    if options.sampling.n_logprobs.is_some() {
+        print_logprobs(&loaded.tokenizer, &answer);
+    }
+    if !completion.quiet {
+        // On a terminal the answer and the line would run together.
+        if stdout().is_terminal() && std::io::stderr().is_terminal() {
+            note("");
+        }
+        note(&answer.stats.line(seed_to_tell(options)));
+        if let Some(reason) = cut_off(&answer, options) {
+            note(reason);
+        }
+    }
+    match answer.end {
+        End::Interrupted => Ok(Outcome::Interrupted),
+        End::Finished(_) => Ok(Outcome::Done),
+    }
+}
+
+fn encode(loaded: &Loaded, completion: &Completion) -> Result<Vec<u32>> {
+    let ids = match (&completion.form, &loaded.template) {
+        (Form::Message { system, special }, Some(template)) => {
+            let system = system.iter().map(Message::system);
+            let messages: Vec<Message> = system.chain([Message::user(&completion.text)]).collect();
+            if *special {
+                let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+                let prompt = template.render(&messages, &options)?;
+                loaded.tokenizer.encode(&prompt, EncodeOptions { add_special: false, parse_special: true })?
+            } else {
+                chat_prompt::encode(&loaded.tokenizer, template, &messages)?
+            }
+        }
+        _ => loaded
+            .tokenizer
+            .encode(&completion.text, EncodeOptions { add_special: true, parse_special: true })?,
+    };
+    (!ids.is_empty()).then_some(ids).context("the prompt has no tokens")
+}
+
+/// The seed, if chance was at work.
+pub fn seed_to_tell(options: &GenerationOptions) -> Option<u64> {
+    (options.sampling.temperature > 0.0 && options.sampling.top_k != 1).then_some(options.sampling.seed)
+}
+
+/// A model that was still talking when the context was full.
+pub fn cut_off(answer: &Answer, options: &GenerationOptions) -> Option<&'static str> {
+    let is_full = answer.end == End::Finished(lossy_engine::Finish::ContextFull);
+    (is_full && !options.ignore_eos)
+        .then_some("the context is full; a larger --ctx-size leaves more room for the answer")
+}
+
+/// A line for each token: its log-probability, its text, and the most probable tokens.
+fn print_logprobs(tokenizer: &Tokenizer, answer: &Answer) {
+    let mut err = std::io::stderr().lock();
+    let text = |id: u32| {
+        format!(
+            "{:?}",
+            tokenizer
+                .token_bytes(id)
+                .map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned())
+        )
+    };
+    for sampled in &answer.sampled {
+        let top = sampled.top.iter().map(|top| format!("{} {:.4}", text(top.id), top.logprob));
+        let top = top.collect::<Vec<_>>().join("  ");
+        let logprob = sampled.logprob.unwrap_or(f32::NAN);
+        // A closed stderr is not a reason to fail.
+        let _ = writeln!(err, "{logprob:>9.4}  {:>7}  {:<16}  {top}", sampled.id, text(sampled.id));
+    }
+}

@@ -1,0 +1,134 @@
+//! What goes to stderr besides errors: notes, and progress bars on a terminal only.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::units;
+
+/// Whether progress may be drawn.
+pub fn is_drawn() -> bool {
+    stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// A line on stderr. A stderr that is closed is not a reason to stop.
+pub fn note(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
+}
+
+/// The progress of a file: a bar on a terminal, else one line when it starts.
+pub struct Transfer {
+    bar: ProgressBar,
+}
+
+impl Transfer {
+    /// `total` and `done` in bytes.
+    pub fn start(name: &str, total: u64, done: u64) -> Transfer {
+        if !is_drawn() {
+            let from = if done > 0 { format!(" from {}", units::bytes(done)) } else { String::new() };
+            note(&format!("{name}: {}{from}", units::bytes(total)));
+            return Transfer { bar: ProgressBar::hidden() };
+        }
+        let bar = bar(
+            total,
+            "{msg}  {bar:24}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left",
+        );
+        bar.set_message(name.to_string());
+        bar.set_position(done);
+        bar.reset_eta();
+        Transfer { bar }
+    }
+
+    /// Bytes that are there.
+    pub fn set(&self, done: u64) {
+        self.bar.set_position(done);
+    }
+
+    /// Leaves the full bar where it is.
+    pub fn finish(&self) {
+        self.bar.finish();
+    }
+}
+
+/// The progress of a prefill, with tokens per second; gone when it is dropped. Drawn only if it takes a moment.
+pub struct Prefill {
+    bar: Option<ProgressBar>,
+}
+
+impl Prefill {
+    /// For a prompt of `n_tokens`.
+    pub fn start(n_tokens: usize) -> Prefill {
+        if !is_drawn() {
+            return Prefill { bar: None };
+        }
+        let bar = bar(
+            n_tokens as u64,
+            "reading the prompt  {bar:24}  {pos} of {len} tokens  {per_sec}  {eta} left",
+        );
+        Prefill { bar: Some(bar) }
+    }
+
+    /// Tokens that are done.
+    pub fn set(&self, n_done: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(n_done as u64);
+        }
+    }
+}
+
+impl Drop for Prefill {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A spinner for something of unknown length; gone when it is dropped.
+pub struct Spinner {
+    bar: Option<ProgressBar>,
+}
+
+impl Spinner {
+    /// Shows `what` until dropped.
+    pub fn start(what: &str) -> Spinner {
+        if !is_drawn() {
+            return Spinner { bar: None };
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        bar.set_message(what.to_string());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Spinner { bar: Some(bar) }
+    }
+
+    /// Shows something else.
+    pub fn say(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_string());
+        }
+    }
+
+    /// Does something that prints.
+    pub fn hide<R>(&self, print: impl FnOnce() -> R) -> R {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the template is a constant");
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10));
+    bar.set_style(style.progress_chars("=> "));
+    bar
+}
