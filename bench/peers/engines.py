@@ -37,6 +37,11 @@ class Lossy:
         self.last_row = rows[0]
         return float(rows[0]["avg_ts"])
 
+    def machine(self) -> dict:
+        """What `lossy bench` measured of the machine and the kernels it chose, as of the last measurement."""
+        keys = ("cpu_isa", "read_bytes_per_s", "matrix_ops_per_s", "float_ops_per_s")
+        return {key: self.last_row[key] for key in keys if self.last_row.get(key) is not None}
+
     def close(self) -> None:
         pass
 

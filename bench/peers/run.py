@@ -132,6 +132,7 @@ def main() -> int:
         "rounds": args.rounds,
         "versions": {engine.name: engine.version for engine in engines},
         "missing": missing,
+        "machine": next((engine.machine() for engine in engines if isinstance(engine, Lossy)), {}),
     }
     for engine in engines:
         engine.close()
@@ -140,6 +141,8 @@ def main() -> int:
     print(f"medians of {args.rounds} rounds in turns, ± half the spread; the best setting of each engine\n")
     print(report.table(results, names))
     print("\n" + report.details(results) + "\n")
+    if bandwidth := about["machine"].get("read_bytes_per_s"):
+        print(f"- the machine reads {bandwidth / 1e9:.1f} GB/s with {args.threads} threads, as `lossy bench` measures it")
     for name, version in about["versions"].items():
         print(f"- {name}: {version}")
     for line in missing:
