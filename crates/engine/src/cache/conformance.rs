@@ -1,0 +1,417 @@
+//! What every scheme must do, whatever its bytes mean. A new scheme's tests call [`check`] once.
+
+use std::sync::Arc;
+
+use lossy_kernels::attention::Part;
+use lossy_kernels::{Compute, Isa};
+
+use super::{
+    CacheError, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, PageScheme, Rows, Span, append_layer,
+    attend_layer,
+};
+
+/// How far a scheme's attention may be from exact attention.
+#[derive(Clone, Copy)]
+pub(super) enum Loss {
+    /// That of f32 arithmetic; `stored` is what the scheme keeps of a value.
+    Exact { stored: fn(f32) -> f64 },
+}
+
+const GEOMETRY: KvGeometry = KvGeometry { n_layers: 2, n_kv_heads: 2, heads_per_kv: 2, head_dim: 8 };
+
+/// Runs the whole suite over `scheme`, on every instruction set.
+pub(super) fn check(scheme: impl Fn(&KvGeometry) -> Box<dyn PageScheme>, loss: Loss) {
+    for isa in Isa::available() {
+        let suite =
+            Suite { scheme: &scheme, loss, one: Compute::with_isa(1, isa), three: Compute::with_isa(3, isa) };
+        suite.attention_is_that_of_the_stored_values();
+        suite.any_split_has_the_same_bits();
+        suite.a_batch_of_unequal_lengths_has_the_same_bits();
+        suite.what_follows_a_truncation_is_as_if_the_rest_had_never_been();
+        suite.forks_share_pages_and_do_not_disturb_each_other();
+        suite.a_truncated_fork_leaves_the_shared_page_alone();
+        suite.a_pass_that_stops_halfway_leaves_no_trace();
+        suite.a_value_that_cannot_be_stored_is_named();
+        suite.the_budget_holds_and_pages_come_back();
+    }
+}
+
+/// A token: everything about it follows from this number and its position.
+type Token = u64;
+
+/// A sequence with the tokens that it should hold.
+struct Held {
+    cache: KvSequence,
+    tokens: Vec<Token>,
+}
+
+impl Held {
+    fn new(pool: &Arc<KvPool>) -> Held {
+        Held { cache: pool.sequence(), tokens: Vec::new() }
+    }
+
+    fn fork(&self) -> Held {
+        Held { cache: self.cache.fork(), tokens: self.tokens.clone() }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.cache.truncate(len);
+        self.tokens.truncate(len);
+    }
+}
+
+/// Normally distributed numbers from a token, its position, a layer and a purpose.
+fn numbers(token: Token, position: usize, layer: usize, purpose: u64, n: usize) -> impl Iterator<Item = f32> {
+    let mut state = token.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (position as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        ^ (layer as u64 + 1).wrapping_mul(0x94d0_49bb_1331_11eb)
+        ^ purpose.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let mut uniform = move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+    };
+    (0..n).map(move |_| (0..6).map(|_| uniform()).sum::<f32>() * 1.4 - 4.2)
+}
+
+const QUERY: u64 = 1;
+const KEY: u64 = 2;
+const VALUE: u64 = 3;
+
+fn query_width() -> usize {
+    GEOMETRY.heads().n_heads() * GEOMETRY.head_dim
+}
+
+fn kv_width() -> usize {
+    GEOMETRY.n_kv_heads * GEOMETRY.head_dim
+}
+
+/// `[q | k | v]` of the batch's new tokens in one layer.
+fn fused(held: &[&mut Held], new: &[&[Token]], layer: usize) -> Vec<f32> {
+    let mut rows = Vec::new();
+    for (held, new) in held.iter().zip(new) {
+        for (position, token) in (held.tokens.len()..).zip(*new) {
+            rows.extend(numbers(*token, position, layer, QUERY, query_width()));
+            rows.extend(numbers(*token, position, layer, KEY, kv_width()));
+            rows.extend(numbers(*token, position, layer, VALUE, kv_width()));
+        }
+    }
+    rows
+}
+
+struct Suite<'a> {
+    scheme: &'a dyn Fn(&KvGeometry) -> Box<dyn PageScheme>,
+    loss: Loss,
+    one: Compute,
+    three: Compute,
+}
+
+impl Suite<'_> {
+    fn pool(&self, budget: Option<usize>) -> Arc<KvPool> {
+        KvPool::with_scheme(GEOMETRY, (self.scheme)(&GEOMETRY), budget)
+    }
+
+    /// One forward pass: appends `new[i]` to `held[i]`; returns attention's output `[n_layers][n_rows][query_width]`.
+    fn pass(
+        &self,
+        cx: &Compute,
+        held: &mut [&mut Held],
+        new: &[&[Token]],
+    ) -> Result<Vec<Vec<f32>>, CacheError> {
+        for (held, new) in held.iter_mut().zip(new) {
+            held.cache.reserve(new.len())?;
+        }
+        let stride = query_width() + 2 * kv_width();
+        let mut outputs = Vec::new();
+        for layer in 0..GEOMETRY.n_layers {
+            let fused = fused(held, new, layer);
+            let rows = |offset| Rows::new(&fused, stride, offset);
+            let mut n_rows = 0;
+            let mut spans: Vec<Span<'_>> = held
+                .iter_mut()
+                .zip(new)
+                .map(|(held, new)| {
+                    n_rows += new.len();
+                    Span { cache: &mut held.cache, rows: n_rows - new.len()..n_rows }
+                })
+                .collect();
+            append_layer(cx, layer, &mut spans, rows(query_width()), rows(query_width() + kv_width()))?;
+            let mut out = vec![f32::NAN; n_rows * query_width()];
+            attend_layer(cx, layer, &spans, rows(0), &mut out);
+            outputs.push(out);
+        }
+        for (held, new) in held.iter_mut().zip(new) {
+            held.cache.advance(new.len());
+            held.tokens.extend_from_slice(new);
+        }
+        Ok(outputs)
+    }
+
+    /// Appends in passes of the given lengths; returns the output of all passes, layer by layer.
+    fn extend(&self, cx: &Compute, held: &mut Held, new: &[Token], splits: &[usize]) -> Vec<Vec<f32>> {
+        let mut outputs = vec![Vec::new(); GEOMETRY.n_layers];
+        let mut left = new;
+        for n in splits.iter().copied().chain([usize::MAX]) {
+            let (now, later) = left.split_at(n.min(left.len()));
+            left = later;
+            let pass = self.pass(cx, &mut [held], &[now]).unwrap();
+            outputs.iter_mut().zip(pass).for_each(|(all, pass)| all.extend(pass));
+        }
+        outputs
+    }
+
+    fn attention_is_that_of_the_stored_values(&self) {
+        let tokens: Vec<Token> = (0..PAGE_TOKENS as u64 + 9).collect();
+        let outputs = self.extend(&self.one, &mut Held::new(&self.pool(None)), &tokens, &[]);
+        for layer in 0..GEOMETRY.n_layers {
+            for position in [0, 1, 7, 8, PAGE_TOKENS - 1, PAGE_TOKENS, PAGE_TOKENS + 8] {
+                let got = &outputs[layer][position * query_width()..][..query_width()];
+                match self.loss {
+                    Loss::Exact { stored } => {
+                        let wanted = exact_attention(&tokens, position, layer, stored);
+                        for (got, wanted) in got.iter().zip(wanted) {
+                            let error = (f64::from(*got) - wanted).abs();
+                            assert!(error < 1e-5, "position {position}: {got} instead of {wanted}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn any_split_has_the_same_bits(&self) {
+        let p = PAGE_TOKENS;
+        let tokens: Vec<Token> = (100..100 + 2 * p as u64 + 3).collect();
+        let one_by_one = vec![1; tokens.len()];
+        let wanted = self.extend(&self.one, &mut Held::new(&self.pool(None)), &tokens, &one_by_one);
+        let splits: &[&[usize]] = &[&[], &[1], &[p - 1], &[p], &[p + 1], &[0, 5, 3, p, 1, 1], &[2 * p, 1, 1]];
+        for cx in [&self.one, &self.three] {
+            for split in splits {
+                let got = self.extend(cx, &mut Held::new(&self.pool(None)), &tokens, split);
+                assert_same(&got, &wanted, &format!("passes of {split:?}"));
+            }
+        }
+    }
+
+    fn a_batch_of_unequal_lengths_has_the_same_bits(&self) {
+        let pool = self.pool(None);
+        let p = PAGE_TOKENS as u64;
+        // past and new tokens: empty, one, page edges
+        let lengths = [(0, 1), (p - 1, 1), (p, 1), (0, p + 1), (3, 0), (p + 1, 20), (0, 0), (2 * p - 1, 2)];
+        let mut held = Vec::new();
+        let mut new = Vec::new();
+        let mut wanted = vec![Vec::new(); GEOMETRY.n_layers];
+        for (index, (n_past, n_new)) in lengths.into_iter().enumerate() {
+            let first = 1000 * index as u64;
+            let past: Vec<Token> = (first..first + n_past).collect();
+            let now: Vec<Token> = (first + n_past..first + n_past + n_new).collect();
+            let mut alone = Held::new(&pool);
+            self.extend(&self.one, &mut alone, &past, &[]);
+            held.push(alone.fork());
+            let outputs = self.extend(&self.one, &mut alone, &now, &[]);
+            wanted.iter_mut().zip(outputs).for_each(|(all, outputs)| all.extend(outputs));
+            new.push(now);
+        }
+        for cx in [&self.one, &self.three] {
+            let mut held: Vec<Held> = held.iter().map(Held::fork).collect();
+            let mut held: Vec<&mut Held> = held.iter_mut().collect();
+            let new: Vec<&[Token]> = new.iter().map(Vec::as_slice).collect();
+            let got = self.pass(cx, &mut held, &new).unwrap();
+            assert_same(&got, &wanted, "a batch");
+        }
+    }
+
+    fn what_follows_a_truncation_is_as_if_the_rest_had_never_been(&self) {
+        let p = PAGE_TOKENS;
+        for len in [0, 1, 7, p - 1, p, p + 1] {
+            let pool = self.pool(None);
+            let mut held = Held::new(&pool);
+            let tokens: Vec<Token> = (0..p as u64 + 40).collect();
+            self.extend(&self.one, &mut held, &tokens, &[]);
+            held.truncate(len);
+            assert_eq!(held.cache.len(), len);
+            assert_eq!(held.cache.bytes(), len.div_ceil(p) * pool.bytes_per_page());
+            let after: Vec<Token> = (5000..5000 + p as u64).collect();
+            let got = self.extend(&self.one, &mut held, &after, &[3]);
+
+            let mut fresh = Held::new(&pool);
+            self.extend(&self.one, &mut fresh, &tokens[..len], &[]);
+            let wanted = self.extend(&self.one, &mut fresh, &after, &[3]);
+            assert_same(&got, &wanted, &format!("after truncation to {len}"));
+        }
+    }
+
+    fn forks_share_pages_and_do_not_disturb_each_other(&self) {
+        let p = PAGE_TOKENS;
+        for len in [0, 1, p - 1, p, p + 1] {
+            let pool = self.pool(None);
+            let page = pool.bytes_per_page();
+            let tokens: Vec<Token> = (0..len as u64).collect();
+            let mut first = Held::new(&pool);
+            self.extend(&self.one, &mut first, &tokens, &[]);
+            let mut second = first.fork();
+            assert_eq!(pool.bytes_in_use(), len.div_ceil(p) * page, "a fork costs nothing");
+            let mut got = [Vec::new(), Vec::new()];
+            for step in 0..12u64 {
+                for (fork, got) in [&mut first, &mut second].into_iter().zip(&mut got) {
+                    let token = 100 * (step + 1) + got.len() as u64;
+                    got.push((token, self.extend(&self.one, fork, &[token], &[])));
+                }
+            }
+            // Only what differs is there twice.
+            let n_pages = (len + 12).div_ceil(p);
+            assert_eq!(pool.bytes_in_use(), (2 * n_pages - len / p) * page);
+            for got in got {
+                let mut alone = Held::new(&pool);
+                self.extend(&self.one, &mut alone, &tokens, &[]);
+                for (token, got) in got {
+                    let wanted = self.extend(&self.one, &mut alone, &[token], &[]);
+                    assert_same(&got, &wanted, &format!("a fork of {len} tokens"));
+                }
+            }
+            drop((first, second));
+            assert_eq!(pool.bytes_in_use(), 0);
+        }
+    }
+
+    fn a_truncated_fork_leaves_the_shared_page_alone(&self) {
+        let pool = self.pool(None);
+        let tokens: Vec<Token> = (0..50).collect();
+        let mut first = Held::new(&pool);
+        self.extend(&self.one, &mut first, &tokens, &[]);
+        let mut second = first.fork();
+        second.truncate(21);
+        let got_second = self.extend(&self.one, &mut second, &[900, 901, 902], &[1]);
+        let got_first = self.extend(&self.one, &mut first, &[700], &[]);
+
+        let mut alone = Held::new(&pool);
+        self.extend(&self.one, &mut alone, &tokens, &[]);
+        assert_same(&got_first, &self.extend(&self.one, &mut alone, &[700], &[]), "the fork that went on");
+        let mut alone = Held::new(&pool);
+        self.extend(&self.one, &mut alone, &tokens[..21], &[]);
+        let wanted = self.extend(&self.one, &mut alone, &[900, 901, 902], &[1]);
+        assert_same(&got_second, &wanted, "the fork that went back");
+    }
+
+    fn a_pass_that_stops_halfway_leaves_no_trace(&self) {
+        let pool = self.pool(None);
+        let tokens: Vec<Token> = (0..PAGE_TOKENS as u64 - 2).collect();
+        let mut held = Held::new(&pool);
+        self.extend(&self.one, &mut held, &tokens, &[]);
+        let stopped: Vec<Token> = (300..310).collect();
+        held.cache.reserve(stopped.len()).unwrap();
+        let fused = fused(&[&mut held], &[&stopped], 0);
+        let rows = |offset| Rows::new(&fused, query_width() + 2 * kv_width(), offset);
+        let mut spans = [Span { cache: &mut held.cache, rows: 0..stopped.len() }];
+        append_layer(&self.one, 0, &mut spans, rows(query_width()), rows(query_width() + kv_width()))
+            .unwrap();
+        assert_eq!(held.cache.len(), tokens.len());
+        let got = self.extend(&self.one, &mut held, &[400, 401, 402, 403], &[1]);
+
+        let mut fresh = Held::new(&pool);
+        self.extend(&self.one, &mut fresh, &tokens, &[]);
+        assert_same(&got, &self.extend(&self.one, &mut fresh, &[400, 401, 402, 403], &[1]), "after a stop");
+        held.truncate(usize::MAX);
+        assert_eq!(held.cache.bytes(), 2 * pool.bytes_per_page());
+    }
+
+    fn a_value_that_cannot_be_stored_is_named(&self) {
+        for (cx, n_new) in [(&self.one, 3), (&self.three, 40)] {
+            for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for (wanted_part, offset) in
+                    [(Part::Key, query_width()), (Part::Value, query_width() + kv_width())]
+                {
+                    let pool = self.pool(None);
+                    let mut held = Held::new(&pool);
+                    let tokens: Vec<Token> = (0..PAGE_TOKENS as u64 - 1).collect();
+                    self.extend(&self.one, &mut held, &tokens, &[]);
+                    let new: Vec<Token> = (0..n_new).collect();
+                    held.cache.reserve(new.len()).unwrap();
+                    let mut fused = fused(&[&mut held], &[&new], 1);
+                    let stride = query_width() + 2 * kv_width();
+                    // the third new token, KV head 1
+                    fused[2 * stride + offset + GEOMETRY.head_dim + 5] = wrong;
+                    let rows = |offset| Rows::new(&fused, stride, offset);
+                    let mut spans = [Span { cache: &mut held.cache, rows: 0..new.len() }];
+                    let (keys, values) = (rows(query_width()), rows(query_width() + kv_width()));
+                    let error = append_layer(cx, 1, &mut spans, keys, values).unwrap_err();
+                    let CacheError::Unstorable { layer, kv_head, position, part, value, .. } = error else {
+                        panic!("{error}");
+                    };
+                    assert_eq!((layer, kv_head, position), (1, 1, PAGE_TOKENS + 1));
+                    assert_eq!(part, wanted_part);
+                    assert!(value == wrong || value.is_nan() && wrong.is_nan());
+
+                    let got = self.extend(&self.one, &mut held, &[1, 2], &[]);
+                    let mut fresh = Held::new(&pool);
+                    self.extend(&self.one, &mut fresh, &tokens, &[]);
+                    assert_same(&got, &self.extend(&self.one, &mut fresh, &[1, 2], &[]), "after a refusal");
+                }
+            }
+        }
+    }
+
+    fn the_budget_holds_and_pages_come_back(&self) {
+        let page = self.pool(None).bytes_per_page();
+        let pool = self.pool(Some(3 * page + page / 2));
+        let mut first = Held::new(&pool);
+        let tokens: Vec<Token> = (0..PAGE_TOKENS as u64 + 1).collect();
+        self.extend(&self.one, &mut first, &tokens, &[]);
+        let mut second = first.fork();
+        self.extend(&self.one, &mut second, &[5], &[]);
+        assert_eq!(pool.bytes_in_use(), 3 * page);
+        let error = second.cache.reserve(2 * PAGE_TOKENS).unwrap_err();
+        let CacheError::Budget { needed, used, budget } = error else { panic!("{error}") };
+        assert_eq!((needed, used, budget), (2 * page, 3 * page, 3 * page + page / 2));
+        assert_eq!(pool.bytes_in_use(), 3 * page, "a refused reservation keeps nothing");
+        self.extend(&self.one, &mut second, &[6], &[]);
+        drop(first);
+        assert_eq!(pool.bytes_in_use(), 2 * page);
+        second.cache.reserve(PAGE_TOKENS).unwrap();
+        second.truncate(PAGE_TOKENS);
+        assert_eq!(pool.bytes_in_use(), page);
+        pool.trim();
+        drop(second);
+        assert_eq!(pool.bytes_in_use(), 0);
+    }
+}
+
+/// Attention of the token at `position` in f64 over what is stored.
+fn exact_attention(tokens: &[Token], position: usize, layer: usize, stored: fn(f32) -> f64) -> Vec<f64> {
+    let d = GEOMETRY.head_dim;
+    let kv = |t: usize, purpose| -> Vec<f64> {
+        numbers(tokens[t], t, layer, purpose, kv_width()).map(stored).collect()
+    };
+    let queries: Vec<f32> = numbers(tokens[position], position, layer, QUERY, query_width()).collect();
+    let mut out = Vec::new();
+    for (head, query) in queries.chunks(d).enumerate() {
+        let first = head / GEOMETRY.heads_per_kv * d;
+        let scores: Vec<f64> = (0..=position)
+            .map(|t| {
+                let key = kv(t, KEY);
+                query.iter().zip(&key[first..]).map(|(q, k)| f64::from(*q) * k).sum::<f64>()
+                    / (d as f64).sqrt()
+            })
+            .collect();
+        let max = scores.iter().copied().fold(f64::MIN, f64::max);
+        let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+        let mut o = vec![0.0; d];
+        for (t, s) in scores.iter().enumerate() {
+            let value = kv(t, VALUE);
+            o.iter_mut().zip(&value[first..]).for_each(|(o, v)| *o += (s - max).exp() / sum * v);
+        }
+        out.extend(o);
+    }
+    out
+}
+
+#[track_caller]
+fn assert_same(got: &[Vec<f32>], wanted: &[Vec<f32>], what: &str) {
+    for (layer, (got, wanted)) in got.iter().zip(wanted).enumerate() {
+        assert_eq!(got.len(), wanted.len(), "{what}, layer {layer}");
+        let differs = got.iter().zip(wanted).position(|(a, b)| a.to_bits() != b.to_bits());
+        let differs = differs.map(|i| (i / query_width(), i % query_width(), got[i], wanted[i]));
+        assert_eq!(differs, None, "{what}, layer {layer}: (row, column, got, wanted)");
+    }
+}

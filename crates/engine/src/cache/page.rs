@@ -1,0 +1,66 @@
+//! A page: the memory of [`PAGE_TOKENS`](super::PAGE_TOKENS) tokens of one or several sequences.
+
+use std::sync::Arc;
+
+use memmap2::MmapMut;
+
+use super::{CacheError, KvPool};
+
+/// Memory of one page, from the system: zero, aligned to at least 4096, and touched only where it is written.
+#[derive(Debug)]
+pub(super) struct PageMemory(MmapMut);
+
+impl PageMemory {
+    pub(super) fn new(bytes: usize) -> Result<PageMemory, CacheError> {
+        MmapMut::map_anon(bytes).map(PageMemory).map_err(|source| CacheError::Memory { bytes, source })
+    }
+}
+
+/// A page of a pool; its memory goes back there when the last sequence that holds it lets go.
+#[derive(Debug)]
+pub(super) struct Page {
+    pool: Arc<KvPool>,
+    /// `None` only while it is dropped
+    memory: Option<PageMemory>,
+}
+
+impl Page {
+    pub(super) fn new(pool: Arc<KvPool>, memory: PageMemory) -> Page {
+        Page { pool, memory: Some(memory) }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.memory.as_ref().map_or(&[], |memory| &memory.0)
+    }
+
+    /// The bytes of one KV head of one layer.
+    pub(super) fn head(&self, layer: usize, kv_head: usize) -> &[u8] {
+        let layer = self.pool.layer(layer);
+        &self.bytes()[layer.start + kv_head * layer.bytes_per_head..][..layer.bytes_per_head]
+    }
+
+    /// The bytes of each KV head of one layer.
+    pub(super) fn heads_mut(&mut self, layer: usize) -> impl Iterator<Item = &mut [u8]> {
+        let layer = self.pool.layer(layer);
+        let bytes = self.memory.as_mut().map_or(&mut [][..], |memory| &mut memory.0);
+        bytes[layer.start..].chunks_exact_mut(layer.bytes_per_head).take(self.pool.geometry().n_kv_heads)
+    }
+
+    /// Makes the first `n_tokens` equal to those of another page of the same pool.
+    pub(super) fn copy_from(&mut self, source: &Page, n_tokens: usize) {
+        let pool = self.pool.clone();
+        for layer in 0..pool.geometry().n_layers {
+            for (kv_head, head) in self.heads_mut(layer).enumerate() {
+                pool.scheme().copy(layer, source.head(layer, kv_head), head, n_tokens);
+            }
+        }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.pool.put_back(memory);
+        }
+    }
+}

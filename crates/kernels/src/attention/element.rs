@@ -1,0 +1,232 @@
+//! Exact storage: keys and values of one range of one KV head as f16 or f32.
+//!
+//! ```text
+//! keys   [RANGE_TOKENS/8][head_dim][8]   token t, channel d at (t/8, d, t%8)
+//! values [RANGE_TOKENS][head_dim]        right behind the keys
+//! ```
+//! Keys of eight tokens stand side by side, so that a vector lane is a token and a score needs no sum across lanes.
+
+use bytemuck::Pod;
+use half::f16;
+
+use super::{GROUP_TOKENS, Partial, RANGE_TOKENS, Tile, TokenQueries, scalar};
+use crate::Isa;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+
+/// Element type of an exact KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    /// float32
+    F32,
+    /// IEEE half
+    F16,
+}
+
+impl KvType {
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            KvType::F32 => 4,
+            KvType::F16 => 2,
+        }
+    }
+
+    /// Its name in flags and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+        }
+    }
+
+    /// Bytes of the keys and values of one range of one KV head.
+    pub fn bytes_per_range(self, head_dim: usize) -> usize {
+        2 * RANGE_TOKENS * head_dim * self.bytes()
+    }
+}
+
+/// A storage type of [`KvType`].
+pub(super) trait Element: Pod {
+    /// Whether it is the 16-bit type; the other one is f32.
+    const IS_F16: bool;
+    /// Bits of the smallest positive f32 that does not become a finite element.
+    const LIMIT: u32;
+    fn from_f32(x: f32) -> Self;
+    fn to_f32(self) -> f32;
+}
+
+impl Element for f16 {
+    const IS_F16: bool = true;
+    /// 65520: halfway between the largest f16 and the next power of two, so it rounds to infinity.
+    const LIMIT: u32 = 0x477f_f000;
+    fn from_f32(x: f32) -> f16 {
+        f16::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        f16::to_f32(self)
+    }
+}
+
+impl Element for f32 {
+    const IS_F16: bool = false;
+    /// infinity
+    const LIMIT: u32 = 0x7f80_0000;
+    fn from_f32(x: f32) -> f32 {
+        x
+    }
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+/// Keys and values of one range of one KV head, to read.
+#[derive(Clone, Copy, Debug)]
+pub struct ExactHead<'a> {
+    kv_type: KvType,
+    head_dim: usize,
+    bytes: &'a [u8],
+}
+
+/// The same with its element type.
+pub(super) struct TypedHead<'a, E> {
+    /// `[RANGE_TOKENS/8 * head_dim][8]`
+    pub keys: &'a [[E; GROUP_TOKENS]],
+    /// `[RANGE_TOKENS * head_dim / 8][8]`
+    pub values: &'a [[E; 8]],
+    pub head_dim: usize,
+}
+
+impl<'a> ExactHead<'a> {
+    /// `bytes` are laid out as the module says.
+    ///
+    /// # Panics
+    /// Their number is not [`KvType::bytes_per_range`], or they are not aligned to an element.
+    pub fn new(kv_type: KvType, head_dim: usize, bytes: &'a [u8]) -> ExactHead<'a> {
+        assert_eq!(bytes.len(), kv_type.bytes_per_range(head_dim), "bytes of a range");
+        ExactHead { kv_type, head_dim, bytes }
+    }
+
+    fn typed<E: Element>(&self) -> TypedHead<'a, E> {
+        let (keys, values) = self.bytes.split_at(self.bytes.len() / 2);
+        TypedHead {
+            keys: bytemuck::cast_slice(keys),
+            values: bytemuck::cast_slice(values),
+            head_dim: self.head_dim,
+        }
+    }
+
+    /// Partial softmax of one token's query heads over the first `n_tokens` of the range. The beginning of `next`, the
+    /// range that will be read after this one, is fetched into the cache meanwhile.
+    ///
+    /// # Panics
+    /// `n_tokens` is 0 or more than a range, or `token` has another `head_dim`.
+    pub fn attend_token(
+        &self,
+        isa: Isa,
+        n_tokens: usize,
+        token: &mut TokenQueries,
+        next: Option<ExactHead<'_>>,
+        partial: &mut Partial<'_>,
+    ) {
+        assert!((1..=RANGE_TOKENS).contains(&n_tokens), "{n_tokens} tokens of a range");
+        assert_eq!(token.head_dim(), self.head_dim, "head_dim of queries and keys");
+        let next = next.map(|head| head.bytes);
+        match self.kv_type {
+            KvType::F16 => attend_token::<f16>(isa, self.typed(), n_tokens, token, next, partial),
+            KvType::F32 => attend_token::<f32>(isa, self.typed(), n_tokens, token, next, partial),
+        }
+    }
+
+    /// Converts the first `n_tokens` of the range, and at most as many as complete a group of 16, to float32.
+    ///
+    /// # Panics
+    /// `n_tokens` is more than a range.
+    pub fn load_tile(&self, isa: Isa, n_tokens: usize, tile: &mut Tile) {
+        assert!(n_tokens <= RANGE_TOKENS, "{n_tokens} tokens of a range");
+        match self.kv_type {
+            KvType::F16 => load_tile::<f16>(isa, self.typed(), n_tokens, tile),
+            KvType::F32 => load_tile::<f32>(isa, self.typed(), n_tokens, tile),
+        }
+    }
+}
+
+fn attend_token<E: Element>(
+    isa: Isa,
+    head: TypedHead<'_, E>,
+    n_tokens: usize,
+    token: &mut TokenQueries,
+    next: Option<&[u8]>,
+    partial: &mut Partial<'_>,
+) {
+    match isa {
+        Isa::Scalar => scalar::attend_token(&head, n_tokens, token, partial),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+        Isa::Avx2(_) => unsafe { avx2::attend_token(&head, n_tokens, token, next, partial) },
+    }
+}
+
+fn load_tile<E: Element>(isa: Isa, head: TypedHead<'_, E>, n_tokens: usize, tile: &mut Tile) {
+    tile.set_shape(head.head_dim);
+    match isa {
+        Isa::Scalar => scalar::load_tile(&head, n_tokens, tile),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+        Isa::Avx2(_) => unsafe { avx2::load_tile(&head, n_tokens, tile) },
+    }
+}
+
+/// Keys and values of one range of one KV head, to write.
+#[derive(Debug)]
+pub struct ExactHeadMut<'a> {
+    pub(super) kv_type: KvType,
+    pub(super) head_dim: usize,
+    pub(super) bytes: &'a mut [u8],
+}
+
+/// The same with its element type.
+pub(super) struct TypedHeadMut<'a, E> {
+    /// `[RANGE_TOKENS/8 * head_dim][8]`
+    pub keys: &'a mut [[E; GROUP_TOKENS]],
+    /// `[RANGE_TOKENS * head_dim / 8][8]`
+    pub values: &'a mut [[E; 8]],
+    pub head_dim: usize,
+}
+
+impl<'a> ExactHeadMut<'a> {
+    /// As [`ExactHead::new`].
+    ///
+    /// # Panics
+    /// As there.
+    pub fn new(kv_type: KvType, head_dim: usize, bytes: &'a mut [u8]) -> ExactHeadMut<'a> {
+        assert_eq!(bytes.len(), kv_type.bytes_per_range(head_dim), "bytes of a range");
+        ExactHeadMut { kv_type, head_dim, bytes }
+    }
+
+    pub(super) fn typed<E: Element>(&mut self) -> TypedHeadMut<'_, E> {
+        let middle = self.bytes.len() / 2;
+        let (keys, values) = self.bytes.split_at_mut(middle);
+        TypedHeadMut {
+            keys: bytemuck::cast_slice_mut(keys),
+            values: bytemuck::cast_slice_mut(values),
+            head_dim: self.head_dim,
+        }
+    }
+
+    /// Copies the first `n_tokens` from another range; up to 7 tokens more may be copied with them.
+    ///
+    /// # Panics
+    /// The two have different types, or there are fewer tokens in a range.
+    pub fn copy_from(&mut self, source: ExactHead<'_>, n_tokens: usize) {
+        assert_eq!((self.kv_type, self.head_dim), (source.kv_type, source.head_dim), "types of two ranges");
+        assert!(n_tokens <= RANGE_TOKENS, "{n_tokens} tokens of a range");
+        let token = self.head_dim * self.kv_type.bytes();
+        let middle = self.bytes.len() / 2;
+        let keys = ..n_tokens.next_multiple_of(GROUP_TOKENS) * token;
+        let values = middle..middle + n_tokens * token;
+        self.bytes[keys].copy_from_slice(&source.bytes[keys]);
+        self.bytes[values.clone()].copy_from_slice(&source.bytes[values]);
+    }
+}

@@ -1,0 +1,156 @@
+//! How attention of a batch is cut into units of work. The cut decides who computes, never what comes out.
+
+use std::ops::Range;
+
+use super::{HeadShape, RANGE_TOKENS};
+
+/// Query rows of a block, at most: the block, its weights and a tile stay in a core's L2 cache.
+const MAX_ROWS: usize = 192;
+/// Blocks are not made smaller than this for more parallelism, since a range is converted once for each block.
+const MIN_ROWS: usize = 24;
+/// Bytes of cache that a block and a tile may take.
+const BLOCK_BYTES: usize = 320 << 10;
+/// What reading a range costs, in rows attending to it.
+const RANGE_COST: usize = 16;
+
+/// Query rows of one KV head that are computed together: some neighbouring new tokens of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    pub request: usize,
+    pub kv_head: usize,
+    /// new tokens of the request
+    pub tokens: Range<usize>,
+    /// ranges that the last of them sees
+    pub n_ranges: usize,
+    /// Ranges of one unit. Less than `n_ranges`: each range's partial is stored, and merged when all are there.
+    pub span: usize,
+    /// where the partials begin, in rows; unused if there is one unit
+    pub first_partial: usize,
+}
+
+impl Group {
+    /// Whether several units compute it.
+    pub fn is_split(&self) -> bool {
+        self.span < self.n_ranges
+    }
+}
+
+/// All work of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub groups: Vec<Group>,
+    /// group, and which of its spans
+    pub units: Vec<(usize, usize)>,
+    /// rows of partials to store
+    pub n_partials: usize,
+}
+
+/// New tokens and those before them, of one request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    pub n_new: usize,
+    pub n_past: usize,
+}
+
+impl Plan {
+    /// Makes the plan anew; its buffers are used again.
+    pub fn set(&mut self, shape: &HeadShape, loads: &[Load], n_threads: usize) {
+        let n_blocks = |block: usize| {
+            loads.iter().map(|load| load.n_new.div_ceil(block)).sum::<usize>() * shape.n_kv_heads
+        };
+        let mut block = max_block(shape);
+        while n_threads > 1 && n_blocks(block) < 8 * n_threads && block * shape.heads_per_kv > MIN_ROWS {
+            block = (block / 2).max(1);
+        }
+        self.groups.clear();
+        for (request, load) in loads.iter().enumerate() {
+            for start in (0..load.n_new).step_by(block) {
+                let tokens = start..(start + block).min(load.n_new);
+                let n_ranges = (load.n_past + tokens.end).div_ceil(RANGE_TOKENS);
+                self.groups.extend((0..shape.n_kv_heads).map(|kv_head| Group {
+                    request,
+                    kv_head,
+                    tokens: tokens.clone(),
+                    n_ranges,
+                    span: n_ranges,
+                    first_partial: 0,
+                }));
+            }
+        }
+        let rows_cost = |group: &Group| group.tokens.len() * shape.heads_per_kv + RANGE_COST;
+        let cost = |group: &Group| rows_cost(group) * group.n_ranges;
+        // The longest first: threads that claim the short ones at the end finish at about the same time.
+        self.groups.sort_by_key(|group| std::cmp::Reverse(cost(group)));
+        let total: usize = self.groups.iter().map(cost).sum();
+        self.units.clear();
+        self.n_partials = 0;
+        for (index, group) in self.groups.iter_mut().enumerate() {
+            // Storing partials pays where whole groups would leave threads idle: cheap for single tokens.
+            let too_long = if group.tokens.len() == 1 { 8 } else { 2 };
+            if n_threads > 1 && cost(group) * too_long * n_threads > total {
+                group.span = (total / (16 * n_threads * rows_cost(group))).clamp(1, group.n_ranges);
+            }
+            if group.is_split() {
+                group.first_partial = self.n_partials;
+                self.n_partials += group.n_ranges * group.tokens.len() * shape.heads_per_kv;
+            }
+            self.units.extend((0..group.n_ranges.div_ceil(group.span)).map(|span| (index, span)));
+        }
+    }
+}
+
+/// Tokens of a block whose rows, weights, outputs and tile fit the cache.
+fn max_block(shape: &HeadShape) -> usize {
+    let floats = size_of::<f32>();
+    let tile = 2 * RANGE_TOKENS * shape.head_dim * floats;
+    let row = (2 * shape.head_dim + RANGE_TOKENS) * floats;
+    let n_rows = (BLOCK_BYTES.saturating_sub(tile) / row).clamp(2 * MIN_ROWS, MAX_ROWS);
+    (n_rows / shape.heads_per_kv).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(shape: HeadShape, loads: &[Load], n_threads: usize) -> Plan {
+        let mut plan = Plan::default();
+        plan.set(&shape, loads, n_threads);
+        plan
+    }
+
+    #[test]
+    fn every_range_of_every_row_belongs_to_one_unit() {
+        for heads_per_kv in [1, 3, 7, 71] {
+            let shape = HeadShape { n_kv_heads: 2, heads_per_kv, head_dim: 64 };
+            for n_threads in [1, 2, 16] {
+                let loads = [(1, 0), (1, 5000), (37, 100), (512, 0)];
+                let loads = loads.map(|(n_new, n_past)| Load { n_new, n_past });
+                let plan = plan(shape, &loads, n_threads);
+                let mut n_seen: Vec<Vec<usize>> = loads.iter().map(|load| vec![0; load.n_new]).collect();
+                for &(group, span) in &plan.units {
+                    let group = &plan.groups[group];
+                    let ranges = span * group.span..((span + 1) * group.span).min(group.n_ranges);
+                    assert!(!ranges.is_empty());
+                    for token in group.tokens.clone() {
+                        n_seen[group.request][token] += ranges.len();
+                    }
+                }
+                for (load, n_seen) in loads.iter().zip(n_seen) {
+                    for (token, n) in n_seen.into_iter().enumerate() {
+                        assert!(n >= 2 * (load.n_past + token + 1).div_ceil(RANGE_TOKENS));
+                    }
+                }
+                if n_threads == 1 {
+                    assert_eq!(plan.n_partials, 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_deep_token_is_split_for_all_threads() {
+        let shape = HeadShape { n_kv_heads: 1, heads_per_kv: 4, head_dim: 64 };
+        let plan = plan(shape, &[Load { n_new: 1, n_past: 32_000 }], 8);
+        assert!(plan.units.len() >= 64, "{} units", plan.units.len());
+    }
+}

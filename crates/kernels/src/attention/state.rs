@@ -1,0 +1,139 @@
+//! Softmax states of query rows, their merge, and the queries of one token.
+
+use super::exp2::exp2;
+use super::{RANGE_TOKENS, Rows};
+use crate::Isa;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+
+/// Values in front of the outputs of a record: maximum, sum, and what keeps the outputs aligned.
+const HEADER: usize = 8;
+
+/// Values of the record of one query row: `[max, sum, 0 × 6, out[head_dim]]`.
+pub(super) fn record_len(head_dim: usize) -> usize {
+    HEADER + head_dim
+}
+
+/// The softmax of some query rows over some tokens, before the division by the sum: records of
+/// maximum (log₂), sum and output `[n_rows][8 + head_dim]`.
+#[derive(Debug)]
+pub struct Partial<'a> {
+    records: &'a mut [f32],
+    head_dim: usize,
+}
+
+impl<'a> Partial<'a> {
+    pub(super) fn new(records: &'a mut [f32], head_dim: usize) -> Partial<'a> {
+        assert!(records.len().is_multiple_of(record_len(head_dim)));
+        Partial { records, head_dim }
+    }
+
+    /// Query rows.
+    pub fn n_rows(&self) -> usize {
+        self.records.len() / record_len(self.head_dim)
+    }
+
+    /// Sets maximum (log₂) and sum of row `row`, and returns its output `[head_dim]` to be filled.
+    ///
+    /// # Panics
+    /// There is no such row.
+    pub fn set(&mut self, row: usize, max: f32, sum: f32) -> &mut [f32] {
+        let len = record_len(self.head_dim);
+        let record = &mut self.records[row * len..][..len];
+        record[0] = max;
+        record[1] = sum;
+        &mut record[HEADER..]
+    }
+}
+
+/// The state of no tokens.
+pub(super) fn clear(records: &mut [f32], head_dim: usize) {
+    for record in records.chunks_exact_mut(record_len(head_dim)) {
+        record.fill(0.0);
+        record[0] = f32::NEG_INFINITY;
+    }
+}
+
+/// Factors with which a state (first) and a partial (second) enter their merge, and the new maximum and sum.
+#[inline]
+pub(super) fn merge_sums(state: (f32, f32), partial: (f32, f32)) -> (f32, f32, f32, f32) {
+    let max = if state.0 > partial.0 { state.0 } else { partial.0 };
+    let keep = exp2(state.0 - max);
+    let take = exp2(partial.0 - max);
+    (keep, take, max, state.1.mul_add(keep, partial.1 * take))
+}
+
+/// Merges the records of a later range into the states.
+pub(super) fn merge(isa: Isa, states: &mut [f32], partials: &[f32], head_dim: usize) {
+    let len = record_len(head_dim);
+    assert_eq!(states.len(), partials.len());
+    for (state, partial) in states.chunks_exact_mut(len).zip(partials.chunks_exact(len)) {
+        let (keep, take, max, sum) = merge_sums((state[0], state[1]), (partial[0], partial[1]));
+        state[0] = max;
+        state[1] = sum;
+        let (state, partial) = (&mut state[HEADER..], &partial[HEADER..]);
+        match isa {
+            Isa::Scalar => merge_outputs(state, keep, partial, take),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::merge_outputs(state, keep, partial, take) },
+        }
+    }
+}
+
+fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
+    for (o, x) in state.iter_mut().zip(partial) {
+        *o = o.mul_add(keep, x * take);
+    }
+}
+
+/// Divides the states by their sums: `out` is `[n_rows, head_dim]`.
+pub(super) fn finish(states: &[f32], head_dim: usize, out: &mut [f32]) {
+    for (state, out) in states.chunks_exact(record_len(head_dim)).zip(out.chunks_exact_mut(head_dim)) {
+        finish_row(state[1], &state[HEADER..], out);
+    }
+}
+
+/// Divides one row by its sum, and turns −0 into +0.
+pub(super) fn finish_row(sum: f32, state: &[f32], out: &mut [f32]) {
+    let inverse = 1.0 / sum;
+    for (o, x) in out.iter_mut().zip(state) {
+        // An addition of 0, since a fused one would be a library call where the target has none.
+        *o = x * inverse + 0.0;
+    }
+}
+
+/// The query heads of one token on one KV head, scaled, and room for their weights.
+#[derive(Debug, Default)]
+pub struct TokenQueries {
+    head_dim: usize,
+    scaled: Vec<f32>,
+    weights: Vec<[f32; RANGE_TOKENS]>,
+}
+
+impl TokenQueries {
+    /// Takes `n_heads` heads from row 0 of `rows`, times `factor`.
+    pub(super) fn set(&mut self, rows: Rows<'_>, n_heads: usize, head_dim: usize, factor: f32) {
+        self.head_dim = head_dim;
+        self.scaled.clear();
+        self.scaled.extend(rows.row(0, n_heads * head_dim).iter().map(|q| q * factor));
+        self.weights.resize(n_heads, [0.0; RANGE_TOKENS]);
+    }
+
+    /// Channels of a head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Query heads.
+    pub fn n_heads(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// The scaled queries `[n_heads, head_dim]`, whose products with keys are scores in log₂, and room for the heads'
+    /// scores and weights `[n_heads][RANGE_TOKENS]`.
+    pub fn parts(&mut self) -> (&[f32], &mut [[f32; RANGE_TOKENS]]) {
+        (&self.scaled, &mut self.weights)
+    }
+}

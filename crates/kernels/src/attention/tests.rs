@@ -1,0 +1,327 @@
+//! Parity of the kernels with the specification and with each other, bit by bit, and of the specification with
+//! attention in f64.
+
+use half::f16;
+
+use super::*;
+use crate::{Compute, Isa};
+
+/// A small generator, so that a test has the same numbers everywhere.
+struct Random(u64);
+
+impl Random {
+    fn uniform(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32
+    }
+    fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
+    }
+    fn normals(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.normal()).collect()
+    }
+}
+
+/// One layer's cache of one sequence.
+struct Cache {
+    kv_type: KvType,
+    head_dim: usize,
+    /// `[n_kv_heads][n_ranges]` ranges, as f32 words for their alignment
+    heads: Vec<Vec<Vec<f32>>>,
+}
+
+impl Cache {
+    /// `keys` and `values` are `[n_tokens, n_kv_heads * head_dim]`.
+    fn new(kv_type: KvType, shape: &HeadShape, keys: &[f32], values: &[f32]) -> Cache {
+        let HeadShape { n_kv_heads, head_dim, .. } = *shape;
+        let width = n_kv_heads * head_dim;
+        let n_tokens = keys.len() / width;
+        let range_words = kv_type.bytes_per_range(head_dim) / 4;
+        let heads = (0..n_kv_heads)
+            .map(|head| {
+                (0..n_tokens.div_ceil(RANGE_TOKENS))
+                    .map(|range| {
+                        // What was never written may be anything finite.
+                        let mut words = vec![f32::from_bits(0x1234_1234); range_words];
+                        let rows = range * RANGE_TOKENS..((range + 1) * RANGE_TOKENS).min(n_tokens);
+                        let keys = Rows::new(keys, width, head * head_dim).select(rows.clone());
+                        let values = Rows::new(values, width, head * head_dim).select(rows);
+                        let bytes = bytemuck::cast_slice_mut(&mut words);
+                        ExactHeadMut::new(kv_type, head_dim, bytes).append(0, keys, values).unwrap();
+                        words
+                    })
+                    .collect()
+            })
+            .collect();
+        Cache { kv_type, head_dim, heads }
+    }
+
+    fn head(&self, kv_head: usize, range: usize) -> Option<ExactHead<'_>> {
+        let words = self.heads[kv_head].get(range)?;
+        Some(ExactHead::new(self.kv_type, self.head_dim, bytemuck::cast_slice(words)))
+    }
+}
+
+impl RangeSource for Cache {
+    fn attend_token(
+        &self,
+        isa: Isa,
+        kv_head: usize,
+        range: usize,
+        n_tokens: usize,
+        token: &mut TokenQueries,
+        partial: &mut Partial<'_>,
+    ) {
+        let head = self.head(kv_head, range).unwrap();
+        head.attend_token(isa, n_tokens, token, self.head(kv_head, range + 1), partial);
+    }
+
+    fn load_tile(&self, isa: Isa, kv_head: usize, range: usize, n_tokens: usize, tile: &mut Tile) {
+        self.head(kv_head, range).unwrap().load_tile(isa, n_tokens, tile);
+    }
+}
+
+struct Case {
+    shape: HeadShape,
+    kv_type: KvType,
+    n_tokens: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    queries: Vec<f32>,
+    cache: Cache,
+}
+
+impl Case {
+    fn new(kv_type: KvType, shape: HeadShape, n_tokens: usize, sharpness: f32) -> Case {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (n_tokens as u64) << 8 ^ shape.head_dim as u64);
+        let width = shape.n_kv_heads * shape.head_dim;
+        let keys = random.normals(n_tokens * width);
+        let values = random.normals(n_tokens * width);
+        let mut queries = random.normals(n_tokens * shape.n_heads() * shape.head_dim);
+        queries.iter_mut().for_each(|q| *q *= sharpness);
+        let cache = Cache::new(kv_type, &shape, &keys, &values);
+        Case { shape, kv_type, n_tokens, keys, values, queries, cache }
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.shape.head_dim as f32).sqrt()
+    }
+
+    fn width(&self) -> usize {
+        self.shape.n_heads() * self.shape.head_dim
+    }
+
+    /// Output of the tokens from `n_past` on, in calls of at most `chunk` tokens.
+    fn run(&self, cx: &Compute, n_past: usize, chunk: usize) -> Vec<f32> {
+        let mut out = vec![f32::NAN; (self.n_tokens - n_past) * self.width()];
+        for start in (n_past..self.n_tokens).step_by(chunk) {
+            let end = (start + chunk).min(self.n_tokens);
+            let queries = Rows::new(&self.queries, self.width(), 0).select(start..end);
+            let request = Request { source: &self.cache, n_past: start, rows: 0..end - start };
+            let out = &mut out[(start - n_past) * self.width()..(end - n_past) * self.width()];
+            attend(cx, &self.shape, self.scale(), queries, &[request], out);
+        }
+        out
+    }
+
+    /// Attention of token `token` in f64 over the stored values.
+    fn reference(&self, token: usize) -> Vec<f64> {
+        let HeadShape { n_kv_heads, heads_per_kv, head_dim } = self.shape;
+        let stored = |x: f32| match self.kv_type {
+            KvType::F16 => f16::from_f32(x).to_f64(),
+            KvType::F32 => f64::from(x),
+        };
+        let row = |data: &'_ [f32], t: usize, head: usize| -> Vec<f64> {
+            data[(t * n_kv_heads + head) * head_dim..][..head_dim].iter().map(|x| stored(*x)).collect()
+        };
+        let mut out = Vec::new();
+        for head in 0..self.shape.n_heads() {
+            let query = &self.queries[token * self.width() + head * head_dim..][..head_dim];
+            let dot = |k: Vec<f64>| query.iter().zip(k).map(|(q, k)| f64::from(*q) * k).sum::<f64>();
+            let kv_head = head / heads_per_kv;
+            let scores: Vec<f64> =
+                (0..=token).map(|t| dot(row(&self.keys, t, kv_head)) * f64::from(self.scale())).collect();
+            let max = scores.iter().copied().fold(f64::MIN, f64::max);
+            let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+            let mut o = vec![0.0; head_dim];
+            for (t, s) in scores.iter().enumerate() {
+                let p = (s - max).exp() / sum;
+                for (o, v) in o.iter_mut().zip(row(&self.values, t, kv_head)) {
+                    *o += p * v;
+                }
+            }
+            out.extend(o);
+        }
+        out
+    }
+}
+
+fn shape(n_kv_heads: usize, heads_per_kv: usize, head_dim: usize) -> HeadShape {
+    HeadShape { n_kv_heads, heads_per_kv, head_dim }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+#[track_caller]
+fn assert_same(got: &[f32], wanted: &[f32], what: &str) {
+    assert!(wanted.iter().all(|x| x.is_finite()), "{what}: not finite");
+    let first = bits(got).iter().zip(bits(wanted)).position(|(a, b)| *a != b);
+    assert_eq!(got.len(), wanted.len(), "{what}");
+    assert_eq!(first, None, "{what}: {:?} instead of {:?}", first.map(|i| got[i]), first.map(|i| wanted[i]));
+}
+
+#[test]
+fn the_specification_is_attention_in_f64() {
+    let cx = Compute::with_isa(1, Isa::Scalar);
+    for kv_type in [KvType::F16, KvType::F32] {
+        for (n_tokens, sharpness) in [(1, 1.0), (2, 1.0), (127, 3.0), (128, 0.1), (129, 8.0), (300, 1.0)] {
+            let case = Case::new(kv_type, shape(2, 3, 16), n_tokens, sharpness);
+            let token = n_tokens - 1;
+            let out = case.run(&cx, token, 1);
+            for (got, wanted) in out.iter().zip(case.reference(token)) {
+                let error = (f64::from(*got) - wanted).abs();
+                // Scores of size 8·√16·… carry an error of 2^-24 each, which weights turn into a relative one.
+                assert!(error < 4e-6 * f64::from(sharpness.max(1.0)), "{n_tokens} tokens: off by {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_isa_has_the_bits_of_the_specification_for_one_token() {
+    let heads = [1, 2, 3, 4, 5, 6, 7, 8, 13].map(|heads_per_kv| (heads_per_kv, 64));
+    let dims = [8, 24, 80, 96, 128, 256].map(|head_dim| (3, head_dim));
+    for (heads_per_kv, head_dim) in heads.into_iter().chain(dims).chain([(7, 80), (1, 24)]) {
+        for kv_type in [KvType::F16, KvType::F32] {
+            let n_past = 128 + (heads_per_kv * 7 + head_dim) % 128;
+            let mut case = Case::new(kv_type, shape(1, heads_per_kv, head_dim), n_past + 1, 1.5);
+            for n_past in [n_past, heads_per_kv, 127, 128] {
+                case.n_tokens = n_past + 1;
+                let wanted = case.run(&Compute::with_isa(1, Isa::Scalar), n_past, 1);
+                for isa in Isa::available() {
+                    let got = case.run(&Compute::with_isa(1, isa), n_past, 1);
+                    let what = format!("{isa} {kv_type:?} {heads_per_kv} heads of {head_dim}, past {n_past}");
+                    assert_same(&got, &wanted, &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn many_tokens_at_once_have_the_bits_of_one_token_at_a_time() {
+    for isa in Isa::available() {
+        let shapes: &[(usize, usize)] = match isa {
+            Isa::Scalar => &[(3, 8), (1, 24)],
+            _ => &[(1, 64), (3, 64), (7, 64), (4, 80), (2, 24), (8, 128), (1, 256)],
+        };
+        for &(heads_per_kv, head_dim) in shapes {
+            for kv_type in [KvType::F16, KvType::F32] {
+                let (n_past, n_tokens) = (101, 150);
+                let case = Case::new(kv_type, shape(2, heads_per_kv, head_dim), n_tokens, 2.0);
+                let wanted = case.run(&Compute::with_isa(1, isa), n_past, 1);
+                for n_threads in [1, 3] {
+                    let cx = Compute::with_isa(n_threads, isa);
+                    for chunk in [1, 2, 5, 27, 49] {
+                        let got = case.run(&cx, n_past, chunk);
+                        let what = format!(
+                            "{isa} {kv_type:?} {heads_per_kv} heads of {head_dim}, chunks of {chunk}, {n_threads} threads"
+                        );
+                        assert_same(&got, &wanted, &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_prompt_from_its_first_token_has_the_same_bits_in_any_chunks() {
+    for isa in Isa::available() {
+        let case = Case::new(KvType::F16, shape(1, 3, 16), 270, 1.0);
+        let wanted = case.run(&Compute::with_isa(1, isa), 0, 1);
+        for (n_threads, chunk) in [(1, 270), (2, 270), (4, 130), (2, 7)] {
+            let got = case.run(&Compute::with_isa(n_threads, isa), 0, chunk);
+            assert_same(&got, &wanted, &format!("{isa}, {n_threads} threads, chunks of {chunk}"));
+        }
+    }
+}
+
+#[test]
+fn a_token_has_the_same_bits_in_any_batch() {
+    for isa in Isa::available() {
+        let shape = shape(2, 3, 64);
+        let cases = [(1, 0), (200, 199), (130, 0), (400, 391)]
+            .map(|(n_tokens, n_past)| (Case::new(KvType::F16, shape, n_tokens, 1.0), n_past));
+        let width = cases[0].0.width();
+        let mut queries = Vec::new();
+        let mut wanted = Vec::new();
+        let mut requests = Vec::new();
+        for (case, n_past) in &cases {
+            let start = queries.len() / width;
+            queries.extend_from_slice(&case.queries[n_past * width..]);
+            wanted.extend(case.run(&Compute::with_isa(1, isa), *n_past, case.n_tokens));
+            requests.push(Request {
+                source: &case.cache,
+                n_past: *n_past,
+                rows: start..queries.len() / width,
+            });
+        }
+        requests.reverse();
+        for n_threads in [1, 2, 5] {
+            let mut out = vec![f32::NAN; queries.len()];
+            let cx = Compute::with_isa(n_threads, isa);
+            let scale = cases[0].0.scale();
+            attend(&cx, &shape, scale, Rows::new(&queries, width, 0), &requests, &mut out);
+            assert_same(&out, &wanted, &format!("{isa}, {n_threads} threads"));
+        }
+    }
+}
+
+#[test]
+fn a_masked_token_has_no_influence_at_all() {
+    for isa in Isa::available() {
+        let cx = Compute::with_isa(1, isa);
+        let case = Case::new(KvType::F16, shape(1, 3, 64), 140, 1.0);
+        let wanted = case.run(&cx, 0, 140);
+        let mut other = Case::new(KvType::F16, shape(1, 3, 64), 140, 1.0);
+        for t in 77..140 {
+            other.keys[t * 64..][..64].fill(6e4);
+            other.values[t * 64..][..64].fill(-6e4);
+        }
+        other.cache = Cache::new(KvType::F16, &other.shape, &other.keys, &other.values);
+        let got = other.run(&cx, 0, 140);
+        assert_same(&got[..77 * 192], &wanted[..77 * 192], "tokens before the changed ones");
+    }
+}
+
+#[test]
+fn what_an_element_cannot_hold_is_an_error_that_names_it() {
+    let good = vec![1.0f32; 3 * 16];
+    for (kv_type, value) in [
+        (KvType::F16, 65520.0),
+        (KvType::F16, f32::NAN),
+        (KvType::F16, f32::NEG_INFINITY),
+        (KvType::F32, f32::INFINITY),
+        (KvType::F32, -f32::NAN),
+    ] {
+        for part in [Part::Key, Part::Value] {
+            let mut bad = good.clone();
+            bad[2 * 16 + 11] = value;
+            let (keys, values) = if part == Part::Key { (&bad, &good) } else { (&good, &bad) };
+            let mut words = vec![0f32; kv_type.bytes_per_range(16) / 4];
+            let mut head = ExactHeadMut::new(kv_type, 16, bytemuck::cast_slice_mut(&mut words));
+            let error = head.append(5, Rows::new(keys, 16, 0), Rows::new(values, 16, 0)).unwrap_err();
+            assert_eq!((error.row, error.part), (2, part));
+            assert!(error.value == value || error.value.is_nan() && value.is_nan());
+        }
+    }
+    let mut words = vec![0f32; KvType::F16.bytes_per_range(16) / 4];
+    let mut head = ExactHeadMut::new(KvType::F16, 16, bytemuck::cast_slice_mut(&mut words));
+    let large = vec![65519.0f32; 16];
+    assert_eq!(head.append(0, Rows::new(&large, 16, 0), Rows::new(&large, 16, 0)), Ok(()));
+}

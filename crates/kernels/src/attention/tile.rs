@@ -1,0 +1,225 @@
+//! Prefill: one range as float32, and a block of query rows that attends to it.
+//!
+//! Both are laid out for a register block of 6 rows × 16 columns: scores are `queries · keys` and outputs
+//! `weights · values`, two small matrix products around a softmax, and all of it stays in the cache of one core.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::state::{finish_row, record_len};
+use super::{GROUP_TOKENS, HeadShape, Partial, RANGE_TOKENS, Rows, scalar};
+use crate::Isa;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+
+/// Query rows that are computed together.
+pub(super) const PANEL_ROWS: usize = 6;
+/// Channels of values that are computed together.
+pub(super) const TILE_COLUMNS: usize = 16;
+
+/// A cache line.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// Float32 values that begin at a cache line.
+#[derive(Debug, Default)]
+struct Lines(Vec<Line>);
+
+impl Lines {
+    /// At least `n` values; those that were there stay.
+    fn grow(&mut self, n: usize) {
+        if self.0.len() * 16 < n {
+            self.0.resize(n.div_ceil(16), Line([0.0; 16]));
+        }
+    }
+    fn values(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0)
+    }
+    fn values_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+/// Keys and values of one range of one KV head as float32.
+///
+/// ```text
+/// keys   [RANGE_TOKENS/8][head_dim][8]
+/// values [⌈head_dim/16⌉][RANGE_TOKENS][16]    columns beyond head_dim are never used
+/// ```
+#[derive(Debug, Default)]
+pub struct Tile {
+    head_dim: usize,
+    keys: Lines,
+    values: Lines,
+}
+
+impl Tile {
+    /// Makes room for heads of `head_dim` channels.
+    pub fn set_shape(&mut self, head_dim: usize) {
+        self.head_dim = head_dim;
+        self.keys.grow(RANGE_TOKENS * head_dim);
+        self.values.grow(RANGE_TOKENS * head_dim.next_multiple_of(TILE_COLUMNS));
+    }
+
+    /// `[RANGE_TOKENS/8 * head_dim][8]`
+    pub fn keys(&self) -> &[[f32; GROUP_TOKENS]] {
+        &self.keys.values().as_chunks().0[..RANGE_TOKENS / GROUP_TOKENS * self.head_dim]
+    }
+
+    /// `[RANGE_TOKENS/8 * head_dim][8]`
+    pub fn keys_mut(&mut self) -> &mut [[f32; GROUP_TOKENS]] {
+        &mut self.keys.values_mut().as_chunks_mut().0[..RANGE_TOKENS / GROUP_TOKENS * self.head_dim]
+    }
+
+    /// Channels `16·column..` of all tokens: `[RANGE_TOKENS][16]`.
+    ///
+    /// # Panics
+    /// There is no such column.
+    pub fn values(&self, column: usize) -> &[[f32; TILE_COLUMNS]] {
+        &self.values.values().as_chunks().0[column * RANGE_TOKENS..][..RANGE_TOKENS]
+    }
+
+    /// Channels `16·column..` of all tokens: `[RANGE_TOKENS][16]`.
+    ///
+    /// # Panics
+    /// There is no such column.
+    pub fn values_mut(&mut self, column: usize) -> &mut [[f32; TILE_COLUMNS]] {
+        &mut self.values.values_mut().as_chunks_mut().0[column * RANGE_TOKENS..][..RANGE_TOKENS]
+    }
+}
+
+/// The query rows of some neighbouring tokens on one KV head, `[n_tokens][heads_per_kv]`, and their softmax states.
+#[derive(Debug, Default)]
+pub(super) struct RowBlock {
+    head_dim: usize,
+    n_rows: usize,
+    /// tokens that each row sees, from the sequence's first; 0 for rows that fill the last panel
+    visible: Vec<usize>,
+    max: Vec<f32>,
+    sum: Vec<f32>,
+    /// factors of the state and of the new range in their merge
+    keep: Vec<f32>,
+    take: Vec<f32>,
+    queries: Lines,
+    weights: Lines,
+    out: Lines,
+}
+
+/// The parts of a [`RowBlock`]; rows count up to a whole number of panels.
+pub(super) struct RowBlockParts<'a> {
+    pub visible: &'a [usize],
+    pub max: &'a mut [f32],
+    pub sum: &'a mut [f32],
+    pub keep: &'a mut [f32],
+    pub take: &'a mut [f32],
+    /// `[n_panels * head_dim][6]`, scaled
+    pub queries: &'a [[f32; PANEL_ROWS]],
+    /// `[n_rows][RANGE_TOKENS]`
+    pub weights: &'a mut [[f32; RANGE_TOKENS]],
+    /// `[n_rows * ⌈head_dim/16⌉][16]`
+    pub out: &'a mut [[f32; TILE_COLUMNS]],
+}
+
+impl RowBlock {
+    /// Takes the queries of all rows of `rows` (one per token; `heads_per_kv` heads each) times `factor`. The first
+    /// token sees `n_visible` tokens of its sequence, itself included, and each next one sees one more.
+    pub(super) fn set(&mut self, rows: Rows<'_>, shape: &HeadShape, factor: f32, n_visible: usize) {
+        let head_dim = shape.head_dim;
+        self.head_dim = head_dim;
+        self.n_rows = rows.n_rows() * shape.heads_per_kv;
+        let n_padded = self.n_rows.next_multiple_of(PANEL_ROWS);
+        self.visible.clear();
+        self.visible.extend((0..self.n_rows).map(|row| n_visible + row / shape.heads_per_kv));
+        self.visible.resize(n_padded, 0);
+        for values in [&mut self.max, &mut self.sum, &mut self.keep, &mut self.take] {
+            values.resize(n_padded, 0.0);
+        }
+        self.queries.grow(n_padded * head_dim);
+        self.weights.grow(n_padded * RANGE_TOKENS);
+        self.out.grow(n_padded * head_dim.next_multiple_of(TILE_COLUMNS));
+        let panels = self.queries.values_mut().as_chunks_mut::<PANEL_ROWS>().0;
+        for token in 0..rows.n_rows() {
+            let heads = rows.row(token, shape.query_width()).chunks_exact(head_dim);
+            for (head, query) in heads.enumerate() {
+                let row = token * shape.heads_per_kv + head;
+                let panel = &mut panels[row / PANEL_ROWS * head_dim..][..head_dim];
+                for (to, q) in panel.iter_mut().zip(query) {
+                    to[row % PANEL_ROWS] = q * factor;
+                }
+            }
+        }
+        for row in self.n_rows..n_padded {
+            for to in &mut panels[row / PANEL_ROWS * head_dim..][..head_dim] {
+                to[row % PANEL_ROWS] = 0.0;
+            }
+        }
+        self.clear();
+    }
+
+    /// Back to the state of no tokens.
+    pub(super) fn clear(&mut self) {
+        let n_out = self.visible.len() * self.head_dim.next_multiple_of(TILE_COLUMNS);
+        self.max.fill(f32::NEG_INFINITY);
+        self.sum.fill(0.0);
+        self.out.values_mut()[..n_out].fill(0.0);
+    }
+
+    pub(super) fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    pub(super) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Tokens of the range beginning at token `first` that row `row` sees.
+    pub(super) fn n_tokens_of(&self, row: usize, first: usize) -> usize {
+        self.visible[row].saturating_sub(first).min(RANGE_TOKENS)
+    }
+
+    pub(super) fn parts(&mut self) -> RowBlockParts<'_> {
+        let n_rows = self.visible.len();
+        RowBlockParts {
+            visible: &self.visible,
+            max: &mut self.max,
+            sum: &mut self.sum,
+            keep: &mut self.keep,
+            take: &mut self.take,
+            queries: &self.queries.values().as_chunks().0[..n_rows / PANEL_ROWS * self.head_dim],
+            weights: &mut self.weights.values_mut().as_chunks_mut().0[..n_rows],
+            out: &mut self.out.values_mut().as_chunks_mut().0
+                [..n_rows * self.head_dim.div_ceil(TILE_COLUMNS)],
+        }
+    }
+
+    /// Attends from every row to the tokens of a tile, whose first is token `first` of the sequence, and merges.
+    pub(super) fn attend(&mut self, isa: Isa, tile: &Tile, first: usize) {
+        assert_eq!(self.head_dim, tile.head_dim, "head_dim of queries and keys");
+        match isa {
+            Isa::Scalar => scalar::attend_tile(self, tile, first),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::attend_tile(self, tile, first) },
+        }
+    }
+
+    /// Output channels of row `row`.
+    fn out_row(&self, row: usize) -> &[f32] {
+        &self.out.values()[row * self.head_dim.next_multiple_of(TILE_COLUMNS)..][..self.head_dim]
+    }
+
+    /// Divides row `row` by its sum.
+    pub(super) fn finish_row(&self, row: usize, out: &mut [f32]) {
+        finish_row(self.sum[row], self.out_row(row), out);
+    }
+
+    /// Writes the states as records `[n_rows][record]`.
+    pub(super) fn store(&self, records: &mut [f32]) {
+        assert_eq!(records.len(), self.n_rows * record_len(self.head_dim));
+        let mut partial = Partial::new(records, self.head_dim);
+        for row in 0..self.n_rows {
+            partial.set(row, self.max[row], self.sum[row]).copy_from_slice(self.out_row(row));
+        }
+    }
+}
