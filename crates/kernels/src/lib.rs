@@ -3,15 +3,23 @@
 //! A [`Compute`] (threads and an [`Isa`]) is passed to every call. Each kernel has a scalar twin that is its
 //! specification; parity tests hold every instruction set to it.
 
+mod activations;
+pub mod attention;
 mod compute;
+mod elementwise;
 mod isa;
 mod math;
+mod matmul;
 mod threads;
 
+pub use activations::Activations;
+pub use attention::KvType;
 pub use compute::Compute;
+pub use elementwise::{HeadRows, add_bias, rms_norm, rms_norm_heads, rope};
 #[cfg(target_arch = "x86_64")]
 pub use isa::Avx2;
 pub use isa::{Isa, IsaError};
+pub use matmul::{Matrix, PackError, matmul, matmul_add, matmul_swiglu};
 pub use threads::ThreadPool;
 
 /// How the operand of a quantized matrix is represented.
@@ -21,13 +29,4 @@ pub enum ActivationKind {
     F32,
     /// int8 in blocks of 32 with a float32 scale
     Q8,
-}
-
-/// Element type of an exact KV cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvType {
-    /// float32
-    F32,
-    /// IEEE half
-    F16,
 }

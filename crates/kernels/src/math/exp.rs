@@ -14,11 +14,11 @@ const LN2_HIGH: f32 = 0.693_359_4;
 /// ln 2 − [`LN2_HIGH`]
 const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Coefficients of `q`, highest power first.
-const Q: [f32; 5] = [0.001_381_454_1, 0.008_368_745, 0.041_668_39, 0.166_665_21, 0.499_999_94];
+const Q: [f32; 5] = [0.001_381_454, 0.008_368_745, 0.041_668_39, 0.166_665_21, 0.499_999_94];
 
 /// e to the power of `x`, within 1 ulp.
 #[inline]
-pub(crate) fn exp(x: f32) -> f32 {
+fn exp(x: f32) -> f32 {
     // Not `clamp`: comparisons in this order let NaN pass, as the vector form does.
     let x = if x > HIGHEST { HIGHEST } else { x };
     let x = if x < LOWEST { LOWEST } else { x };
@@ -54,7 +54,7 @@ mod avx2 {
     /// [`exp`](super::exp) of eight values, with the same bits.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
-    pub(crate) fn exp_avx2(x: __m256) -> __m256 {
+    pub(super) fn exp_avx2(x: __m256) -> __m256 {
         // min/max return their second operand if one is NaN.
         let x = _mm256_min_ps(_mm256_set1_ps(HIGHEST), x);
         let x = _mm256_max_ps(_mm256_set1_ps(LOWEST), x);
@@ -92,7 +92,7 @@ mod avx2 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::{exp_avx2, silu_avx2};
+pub(crate) use avx2::silu_avx2;
 
 #[cfg(test)]
 mod tests {
@@ -135,6 +135,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn eight_lanes_have_the_bits_of_the_scalar_form() {
+        use super::avx2::exp_avx2;
         use std::arch::x86_64::*;
         #[target_feature(enable = "avx2,fma")]
         fn both(x: &[f32; 8]) -> ([f32; 8], [f32; 8]) {

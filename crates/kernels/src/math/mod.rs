@@ -5,8 +5,6 @@
 
 mod exp;
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) use exp::exp_avx2;
+pub(crate) use exp::silu;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use exp::silu_avx2;
-pub(crate) use exp::{exp, silu};

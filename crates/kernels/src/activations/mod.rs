@@ -1,0 +1,169 @@
+//! The operand of a matrix product: rows of activations, exact or as int8.
+//!
+//! int8: blocks of 32 columns with a scale `absmax / 127` in f32, codes rounded to the nearest integer (ties to even).
+//! Beside the codes each block has what offsets and minima of weights multiply: the sums of its codes.
+
+mod quantize;
+
+use crate::matmul::tile::COLS;
+use crate::{ActivationKind, Compute};
+
+/// What a block of 32 int8 codes has beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub(crate) struct BlockInfo {
+    /// a value is `scale · code`
+    pub scale: f32,
+    /// `scale` times the sum of the codes
+    pub scaled_sum: f32,
+    /// the sum of the codes
+    pub sum: i32,
+    /// the sums of the first and the last 16 codes
+    pub half_sums: [i16; 2],
+}
+
+const _: () = assert!(size_of::<BlockInfo>() == 16);
+
+/// Activations of some tokens, ready to be multiplied; a buffer to be reused.
+#[derive(Clone, Debug)]
+pub struct Activations {
+    kind: ActivationKind,
+    n_tokens: usize,
+    n_cols: usize,
+    /// `[n_tokens, n_cols]`
+    rows: Vec<f32>,
+    /// `[n_tokens, n_blocks, 32]`, padded with zeros
+    codes: Vec<i8>,
+    /// `[n_tokens, n_blocks]`
+    infos: Vec<BlockInfo>,
+}
+
+/// The activations of a range of tokens, as kernels read them.
+#[derive(Clone, Copy)]
+pub(crate) struct Operand<'a> {
+    pub kind: ActivationKind,
+    pub n_tokens: usize,
+    pub n_cols: usize,
+    /// `[n_tokens, n_cols]`
+    pub rows: &'a [f32],
+    /// `[n_tokens, n_blocks, 32]`; empty unless `kind` is `Q8`
+    pub codes: &'a [i8],
+    /// `[n_tokens, n_blocks]`; empty unless `kind` is `Q8`
+    pub infos: &'a [BlockInfo],
+}
+
+impl Operand<'_> {
+    /// int8 blocks of a token.
+    pub fn n_blocks(&self) -> usize {
+        self.n_cols.div_ceil(COLS)
+    }
+}
+
+impl Activations {
+    /// An empty buffer that will hold activations of this kind.
+    pub fn new(kind: ActivationKind) -> Activations {
+        Activations { kind, n_tokens: 0, n_cols: 0, rows: Vec::new(), codes: Vec::new(), infos: Vec::new() }
+    }
+
+    /// How the activations are represented.
+    pub fn kind(&self) -> ActivationKind {
+        self.kind
+    }
+
+    /// Rows held.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// Values in a row.
+    pub fn n_cols(&self) -> usize {
+        self.n_cols
+    }
+
+    /// Takes `rows`, `[n_tokens, n_cols]`.
+    ///
+    /// # Panics
+    /// `rows` is not a whole number of rows.
+    pub fn set(&mut self, cx: &Compute, rows: &[f32], n_cols: usize) {
+        self.fill(cx, rows, n_cols, |row, out| out.copy_from_slice(row));
+    }
+
+    /// Takes the RMS norm of each row, `x / sqrt(mean(x²) + eps) · weight`: `rows` is `[n_tokens, n_cols]`, `weight` `[n_cols]`.
+    /// The values are those of [`rms_norm`](crate::rms_norm).
+    ///
+    /// # Panics
+    /// `rows` is not a whole number of rows.
+    pub fn set_rms_norm(&mut self, cx: &Compute, rows: &[f32], weight: &[f32], eps: f32) {
+        self.fill(cx, rows, weight.len(), |row, out| {
+            crate::elementwise::rms_norm_row(cx.isa, row, weight, eps, out)
+        });
+    }
+
+    fn fill(&mut self, cx: &Compute, rows: &[f32], n_cols: usize, make: impl Fn(&[f32], &mut [f32]) + Sync) {
+        assert!(n_cols > 0 && rows.len().is_multiple_of(n_cols), "{} values, rows of {n_cols}", rows.len());
+        self.n_cols = n_cols;
+        self.n_tokens = rows.len() / n_cols;
+        self.rows.resize(rows.len(), 0.0);
+        let n_blocks = n_cols.div_ceil(COLS);
+        if self.kind == ActivationKind::Q8 {
+            self.codes.resize(self.n_tokens * n_blocks * COLS, 0);
+            self.infos.resize(self.n_tokens * n_blocks, BlockInfo::default());
+        }
+        struct Token<'a> {
+            from: &'a [f32],
+            row: &'a mut [f32],
+            codes: &'a mut [i8],
+            infos: &'a mut [BlockInfo],
+        }
+        let one = |token: &mut Token| {
+            make(token.from, token.row);
+            if !token.infos.is_empty() {
+                quantize::row(cx.isa, token.row, token.codes, token.infos);
+            }
+        };
+        let mut codes = self.codes.chunks_exact_mut(n_blocks * COLS);
+        let mut infos = self.infos.chunks_exact_mut(n_blocks);
+        let mut tokens =
+            rows.chunks_exact(n_cols).zip(self.rows.chunks_exact_mut(n_cols)).map(|(from, row)| Token {
+                from,
+                row,
+                codes: codes.next().unwrap_or_default(),
+                infos: infos.next().unwrap_or_default(),
+            });
+        // A fork costs about as much as a few thousand values.
+        if rows.len() < 8192 {
+            tokens.for_each(|mut token| one(&mut token));
+            return;
+        }
+        let tokens_per_task = 8192_usize.div_ceil(n_cols);
+        let mut tasks = Vec::new();
+        loop {
+            let task: Vec<Token> = tokens.by_ref().take(tokens_per_task).collect();
+            if task.is_empty() {
+                break;
+            }
+            tasks.push(task);
+        }
+        cx.pool.run_mut(&mut tasks, |_, task| task.iter_mut().for_each(one));
+    }
+
+    /// The tokens of a range.
+    pub(crate) fn operand(&self, tokens: std::ops::Range<usize>) -> Operand<'_> {
+        let n_blocks = self.n_cols.div_ceil(COLS);
+        let (codes, infos): (&[i8], &[BlockInfo]) = match self.kind {
+            ActivationKind::F32 => (&[], &[]),
+            ActivationKind::Q8 => (
+                &self.codes[tokens.start * n_blocks * COLS..tokens.end * n_blocks * COLS],
+                &self.infos[tokens.start * n_blocks..tokens.end * n_blocks],
+            ),
+        };
+        Operand {
+            kind: self.kind,
+            n_tokens: tokens.len(),
+            n_cols: self.n_cols,
+            rows: &self.rows[tokens.start * self.n_cols..tokens.end * self.n_cols],
+            codes,
+            infos,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! One row of f32 to int8 blocks.
+
+use super::BlockInfo;
+use crate::Isa;
+use crate::matmul::tile::COLS;
+
+/// Quantizes `row`, `[n_cols]`, to `codes`, `[n_blocks, 32]`, and `infos`, `[n_blocks]`; a last block that `row` fills only in
+/// part is padded with zeros. A block with an infinity or a NaN gets a scale that makes every product with it NaN.
+pub(super) fn row(isa: Isa, row: &[f32], codes: &mut [i8], infos: &mut [BlockInfo]) {
+    let n_blocks = row.len().div_ceil(COLS);
+    assert!(codes.len() == n_blocks * COLS && infos.len() == n_blocks);
+    let codes = codes.as_chunks_mut::<COLS>().0;
+    let (whole, tail) = row.as_chunks::<COLS>();
+    let mut padded = [0.0; COLS];
+    padded[..tail.len()].copy_from_slice(tail);
+    let values = whole.iter().chain((!tail.is_empty()).then_some(&padded));
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+        Isa::Avx2(_) => unsafe { avx2::blocks(values, codes, infos) },
+        Isa::Scalar => {
+            for ((values, codes), info) in values.zip(codes).zip(infos) {
+                *info = block(values, codes);
+            }
+        }
+    }
+}
+
+fn block(values: &[f32; COLS], codes: &mut [i8; COLS]) -> BlockInfo {
+    // Compared as integers, so that a NaN is the largest.
+    let largest = values.iter().map(|x| x.to_bits() & 0x7FFF_FFFF).max().unwrap_or(0);
+    let largest = f32::from_bits(largest);
+    let (scale, inverse) = scales(largest);
+    for (code, x) in codes.iter_mut().zip(values) {
+        *code = (x * inverse).round_ties_even() as i8;
+    }
+    let sum = |half: &[i8]| half.iter().map(|code| i16::from(*code)).sum();
+    finish(scale, [sum(&codes[..16]), sum(&codes[16..])])
+}
+
+/// A block's scale and its inverse, from its largest magnitude.
+#[inline]
+fn scales(largest: f32) -> (f32, f32) {
+    if !largest.is_finite() {
+        return (f32::NAN, 0.0);
+    }
+    let scale = largest / 127.0;
+    // A magnitude so small that 127 / largest overflows counts as 0.
+    if largest < 1e-36 { (0.0, 0.0) } else { (scale, 127.0 / largest) }
+}
+
+#[inline]
+fn finish(scale: f32, half_sums: [i16; 2]) -> BlockInfo {
+    let sum = i32::from(half_sums[0]) + i32::from(half_sums[1]);
+    BlockInfo { scale, scaled_sum: scale * sum as f32, sum, half_sums }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{BlockInfo, COLS, finish, scales};
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn blocks<'a>(
+        values: impl Iterator<Item = &'a [f32; COLS]>,
+        codes: &mut [[i8; COLS]],
+        infos: &mut [BlockInfo],
+    ) {
+        for ((values, codes), info) in values.zip(codes).zip(infos) {
+            *info = block(values, codes);
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    fn block(values: &[f32; COLS], codes: &mut [i8; COLS]) -> BlockInfo {
+        let [a, b, c, d] = [0, 8, 16, 24].map(|i| {
+            // SAFETY: i + 8 <= 32
+            unsafe { _mm256_loadu_ps(values.as_ptr().add(i)) }
+        });
+        let magnitude = |x: __m256| _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFF_FFFF));
+        let ab = _mm256_max_epu32(magnitude(a), magnitude(b));
+        let cd = _mm256_max_epu32(magnitude(c), magnitude(d));
+        let most = _mm256_max_epu32(ab, cd);
+        let most = _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256::<1>(most));
+        let most = _mm_max_epu32(most, _mm_shuffle_epi32::<0b01_00_11_10>(most));
+        let most = _mm_max_epu32(most, _mm_shuffle_epi32::<0b10_11_00_01>(most));
+        let (scale, inverse) = scales(f32::from_bits(_mm_cvtsi128_si32(most) as u32));
+        let inverse = _mm256_set1_ps(inverse);
+        // NaN · 0 converts to i32::MIN, which saturates to −128; the scalar form makes it 0. The scale is NaN either way.
+        let round = |x: __m256| _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
+        let ab = _mm256_packs_epi32(round(a), round(b));
+        let cd = _mm256_packs_epi32(round(c), round(d));
+        // packs interleaves 128-bit lanes: dwords a0 b0 c0 d0 | a1 b1 c1 d1.
+        let packed = _mm256_packs_epi16(ab, cd);
+        let ordered = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        // SAFETY: codes has 32 bytes.
+        unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), ordered) };
+        let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), ordered);
+        let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+        // 128-bit lanes are the halves of 16 codes.
+        let quads = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b01_00_11_10>(quads));
+        let quads = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b10_11_00_01>(quads));
+        let first = _mm256_extract_epi32::<0>(quads) as i16;
+        let last = _mm256_extract_epi32::<4>(quads) as i16;
+        finish(scale, [first, last])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantized(isa: Isa, values: &[f32]) -> (Vec<i8>, Vec<BlockInfo>) {
+        let n_blocks = values.len().div_ceil(COLS);
+        let mut codes = vec![99; n_blocks * COLS];
+        let mut infos = vec![BlockInfo::default(); n_blocks];
+        row(isa, values, &mut codes, &mut infos);
+        (codes, infos)
+    }
+
+    #[test]
+    fn every_isa_gives_the_codes_and_sums_of_the_scalar_form() {
+        for n in [1, 31, 32, 33, 64, 100, 576] {
+            let values: Vec<f32> =
+                (0..n).map(|i| ((i * i * 7 + 3 * i) % 1013) as f32 * 0.013 - 6.5).collect();
+            let wanted = quantized(Isa::Scalar, &values);
+            for isa in Isa::available() {
+                assert_eq!(quantized(isa, &values), wanted, "{isa}, {n} values");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_stay_within_half_a_step_and_sums_are_those_of_the_codes() {
+        let values: Vec<f32> = (0..96).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
+        let (codes, infos) = quantized(Isa::best(), &values);
+        for (i, x) in values.iter().enumerate() {
+            let info = infos[i / COLS];
+            assert!((info.scale * f32::from(codes[i]) - x).abs() <= info.scale * 0.5001);
+        }
+        for (codes, info) in codes.chunks(COLS).zip(&infos) {
+            assert_eq!(info.sum, codes.iter().map(|c| i32::from(*c)).sum::<i32>());
+            assert_eq!(i32::from(info.half_sums[0]), codes[..16].iter().map(|c| i32::from(*c)).sum::<i32>());
+            assert_eq!(info.scaled_sum, info.scale * info.sum as f32);
+        }
+    }
+
+    #[test]
+    fn zeros_and_the_tiniest_values_become_zeros_and_a_nan_stays_visible() {
+        for isa in Isa::available() {
+            let (codes, infos) = quantized(isa, &[0.0, 1e-38, -1e-40]);
+            assert!(codes.iter().all(|c| *c == 0));
+            assert_eq!(infos[0], BlockInfo::default());
+            for bad in [f32::NAN, f32::INFINITY] {
+                assert!(quantized(isa, &[1.0, bad]).1[0].scale.is_nan());
+            }
+        }
+    }
+}
