@@ -20,6 +20,9 @@ pub enum TokenizerError {
         /// What was found and what was expected.
         problem: String,
     },
+    /// A key of a GGUF file has another type than it should have.
+    #[error(transparent)]
+    Metadata(lossy_formats::gguf::MetadataError),
     /// `tokenizer.ggml.model` names a kind of tokenizer that is not built here.
     #[error("tokenizer model `{model}` is not supported (supported: gpt2, llama)")]
     UnknownModel {

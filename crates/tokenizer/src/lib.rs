@@ -1,14 +1,24 @@
 //! Text to token ids and back; chat templates.
 #![forbid(unsafe_code)]
 
+mod added;
+mod bpe;
+mod bytes;
 mod chat;
 mod error;
+mod gguf;
 mod keys;
+mod merge;
+mod pre;
+mod special;
+mod split;
+mod spm;
 mod stream;
 mod tokenizer;
+mod vocab;
 
 pub use chat::{ChatTemplate, Message, RenderOptions};
 pub use error::TokenizerError;
-pub use keys::TokenizerKeys;
+pub use keys::{SpecialIds, TokenizerKeys};
 pub use stream::DecodeStream;
 pub use tokenizer::{EncodeOptions, Tokenizer};

@@ -50,6 +50,46 @@ impl Message {
     }
 }
 
+impl Message {
+    /// The message as templates expect it. They were written for what transformers gives them, not for OpenAI's wire:
+    /// arguments of a call are a map and not JSON in a string, a message that only calls has no content, and the
+    /// reasoning has the names `reasoning_content` and `thinking`.
+    pub(crate) fn for_template(&self) -> Value {
+        let mut fields = Map::new();
+        fields.insert("role".into(), self.role.clone().into());
+        let only_calls = self.content.is_empty() && !self.tool_calls.is_empty();
+        fields.insert("content".into(), if only_calls { Value::Null } else { self.content.clone().into() });
+        if !self.tool_calls.is_empty() {
+            let mut calls = self.tool_calls.clone();
+            for call in &mut calls {
+                parse_arguments(call);
+            }
+            fields.insert("tool_calls".into(), Value::Array(calls));
+        }
+        for (name, value) in [("tool_call_id", &self.tool_call_id), ("name", &self.name)] {
+            if let Some(value) = value {
+                fields.insert(name.into(), value.clone().into());
+            }
+        }
+        fields.extend(self.extra.clone());
+        const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+        let reasoning = REASONING.iter().find_map(|name| fields.get(*name).filter(|value| !value.is_null()));
+        if let Some(reasoning) = reasoning.cloned() {
+            fields.entry("thinking").or_insert_with(|| reasoning.clone());
+            fields.insert("reasoning_content".into(), reasoning);
+        }
+        Value::Object(fields)
+    }
+}
+
+fn parse_arguments(call: &mut Value) {
+    let function = if call.get("function").is_some() { &mut call["function"] } else { call };
+    let Some(arguments) = function.get_mut("arguments") else { return };
+    if let Some(parsed) = arguments.as_str().and_then(|text| serde_json::from_str::<Map<_, _>>(text).ok()) {
+        *arguments = Value::Object(parsed);
+    }
+}
+
 fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
@@ -101,6 +141,26 @@ mod tests {
         let image = r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}"#;
         assert!(parse(image).unwrap_err().to_string().contains("image_url"));
         assert!(parse(r#"{"role":"user","content":3}"#).is_err());
+    }
+
+    #[test]
+    fn arguments_on_the_wire_are_a_map_in_the_template() {
+        let call = r#"{"type":"function","function":{"name":"f","arguments":"{\"b\": 1, \"a\": 2}"}}"#;
+        let message =
+            parse(&format!(r#"{{"role":"assistant","content":null,"tool_calls":[{call}]}}"#)).unwrap();
+        let value = message.for_template();
+        assert_eq!(value["tool_calls"][0]["function"]["arguments"].to_string(), r#"{"b":1,"a":2}"#);
+        assert!(value["content"].is_null());
+        let mut call = serde_json::json!({"name": "f", "arguments": "no JSON"});
+        parse_arguments(&mut call);
+        assert_eq!(call["arguments"], "no JSON");
+    }
+
+    #[test]
+    fn reasoning_is_found_under_the_names_that_templates_use() {
+        let message = parse(r#"{"role":"assistant","content":"x","reasoning":"because"}"#).unwrap();
+        let value = message.for_template();
+        assert_eq!((&value["reasoning_content"], &value["thinking"]), (&"because".into(), &"because".into()));
     }
 
     #[test]

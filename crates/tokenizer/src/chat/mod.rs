@@ -1,5 +1,6 @@
 //! Chat templates.
 
+mod json;
 mod message;
 mod template;
 
