@@ -2,7 +2,8 @@
 """Measure lossy beside llama.cpp and OpenVINO GenAI: same file, same machine, same threads, in turns.
 
 usage: python3 bench/peers/run.py --model smollm2|qwen|PATH [--tests pp512,pp2048,tg128@0,tg128@8192]
-                                  [--threads 2] [--rounds 5] [--engines lossy,llama.cpp,openvino] [-o FILE.json]
+                                  [--threads 2] [--rounds 5] [--engines lossy,llama.cpp,openvino]
+                                  [--settings EXPRESSION] [-o FILE.json]
 
 README.md beside this file says what exactly is measured, and what to watch for when reading the figures.
 """
@@ -10,6 +11,7 @@ import argparse
 import importlib.util
 import json
 import pathlib
+import re
 import sys
 
 import environments
@@ -101,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds, after one that warms up")
     parser.add_argument("--engines", default="lossy,llama.cpp,openvino", help="comma list; ratios are the first's")
+    parser.add_argument("--settings", default="", help="only settings that match this expression, e.g. 'f16'")
     parser.add_argument("--lossy", type=pathlib.Path, default=ROOT / "target" / "release" / "lossy")
     parser.add_argument("--llama-python", help="an interpreter that has llama-cpp-python, instead of an own environment")
     parser.add_argument("--openvino-python", help="an interpreter that has openvino-genai, likewise")
@@ -123,6 +126,8 @@ def main() -> int:
             engines.append(start_engine(name, model, args))
         except EngineError as error:
             missing.append(f"{name} takes no part: {error}")
+    for engine in engines:
+        engine.settings = [setting for setting in engine.settings if re.search(args.settings, setting)]
     results = [result for workload in workloads for result in measure(engines, workload, args.rounds)]
     about = {
         "model": model.name,
