@@ -1,0 +1,50 @@
+//! Token ids of hostile strings equal llama.cpp's: `tools/make_token_fixtures.py`.
+
+mod models;
+
+use lossy_tokenizer::{EncodeOptions, Tokenizer};
+use serde_json::Value;
+
+fn read(name: &str) -> Value {
+    let path = models::testdata("tokens").join(name);
+    serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
+}
+
+/// Differences, as lines that say what both have.
+fn differences(tokenizer: &Tokenizer, strings: &Value, fixture: &Value, kind: &str) -> Vec<String> {
+    let options = EncodeOptions { add_special: false, parse_special: kind == "special" };
+    let strings = strings.as_array().unwrap();
+    let expected = fixture[kind].as_array().unwrap();
+    assert_eq!(strings.len(), expected.len());
+    assert!(strings.len() > 400);
+    let mut differences = Vec::new();
+    for (text, expected) in strings.iter().zip(expected) {
+        let text = text.as_str().unwrap();
+        let expected: Vec<u32> = serde_json::from_value(expected.clone()).unwrap();
+        let ids = tokenizer.encode(text, options).unwrap();
+        if ids != expected {
+            let spell = |ids: &[u32]| ids.iter().map(|&id| tokenizer.token_text(id).unwrap()).collect::<Vec<_>>().join("|");
+            differences.push(format!("{text:?}: ours {} theirs {}", spell(&ids), spell(&expected)));
+        }
+    }
+    differences
+}
+
+fn check(name: &str, file: &'static str) {
+    let tokenizer = models::tokenizer(file);
+    let (strings, fixture) = (read("strings.json"), read(&format!("{name}.json")));
+    for kind in ["plain", "special"] {
+        let differences = differences(&tokenizer, &strings, &fixture, kind);
+        assert!(differences.is_empty(), "{kind}: {} differ\n{}", differences.len(), differences.join("\n"));
+    }
+}
+
+#[test]
+fn ids_of_smollm2_equal_those_of_llama_cpp() {
+    check("smollm2", models::SMOLLM2);
+}
+
+#[test]
+fn ids_of_qwen_equal_those_of_llama_cpp() {
+    check("qwen2.5-coder-0.5b", models::QWEN);
+}
