@@ -1,6 +1,7 @@
 use super::error::GgufError;
 
 /// A place in a file, from which numbers and strings are read; it never leaves the file.
+#[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,

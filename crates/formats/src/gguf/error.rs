@@ -67,7 +67,7 @@ pub enum GgufError {
     },
 
     /// Keys and names are UTF-8.
-    #[error("the {what} at byte {at} is not UTF-8")]
+    #[error("{what} at byte {at} is not UTF-8")]
     NameNotUtf8 {
         /// Key or tensor name.
         what: &'static str,
@@ -75,7 +75,7 @@ pub enum GgufError {
         at: usize,
     },
     /// Keys and names can be printed.
-    #[error("the {what} at byte {at} {fault}")]
+    #[error("{what} at byte {at} {fault}")]
     Name {
         /// Key or tensor name.
         what: &'static str,

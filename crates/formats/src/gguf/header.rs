@@ -185,7 +185,13 @@ fn numbers<const N: usize, T>(
 }
 
 fn strings(cursor: &mut Cursor<'_>, count: usize, key: &str) -> Result<StringArray, GgufError> {
-    let (mut text, mut ends) = (Vec::new(), Vec::new());
+    let mut ahead = cursor.clone();
+    let mut text_bytes = 0;
+    for _ in 0..count {
+        text_bytes += ahead.string("a string of an array")?.len();
+    }
+    // Both are there: every string takes at least the bytes of its length.
+    let (mut text, mut ends) = (Vec::with_capacity(text_bytes), Vec::with_capacity(count));
     for _ in 0..count {
         text.extend_from_slice(cursor.string("a string of an array")?);
         ends.push(text.len());
