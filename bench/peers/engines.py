@@ -74,14 +74,23 @@ class Worker:
 
     def measure(self, workload: Workload, setting: str, seed: int) -> float:
         request = dict(workload._asdict(), setting=setting, seed=seed)
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended, and answer() says how
         return workload.n_measured / self.answer()["seconds"]
 
     def close(self) -> None:
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended already
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             print(f"{self.name}: still running after its input ended; killed", file=sys.stderr)
             self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.log.close()

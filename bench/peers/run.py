@@ -128,6 +128,8 @@ def main() -> int:
             missing.append(f"{name} takes no part: {error}")
     for engine in engines:
         engine.settings = [setting for setting in engine.settings if re.search(args.settings, setting)]
+        if not engine.settings:
+            missing.append(f"{engine.name} takes no part: no setting of it matches {args.settings!r}")
     results = [result for workload in workloads for result in measure(engines, workload, args.rounds)]
     about = {
         "model": model.name,
