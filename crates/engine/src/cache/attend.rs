@@ -67,7 +67,7 @@ pub fn append_layer(
         let (at, column) = (piece.position % PAGE_TOKENS, piece.kv_head * pool.geometry().head_dim);
         let keys = keys.skip(column).select(piece.rows.clone());
         let values = values.skip(column).select(piece.rows.clone());
-        piece.outcome = pool.scheme().append(layer, piece.head, at, keys, values);
+        piece.outcome = pool.scheme().append(cx.isa, layer, piece.head, at, keys, values);
     };
     if keys.n_rows() < PARALLEL_TOKENS {
         pieces.iter_mut().for_each(store);

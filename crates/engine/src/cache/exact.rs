@@ -31,13 +31,14 @@ impl PageScheme for Exact {
 
     fn append(
         &self,
+        isa: Isa,
         _layer: usize,
         head: &mut [u8],
         at: usize,
         keys: Rows<'_>,
         values: Rows<'_>,
     ) -> Result<(), AppendError> {
-        ExactHeadMut::new(self.kv_type, self.head_dim, head).append(at, keys, values)
+        ExactHeadMut::new(self.kv_type, self.head_dim, head).append(isa, at, keys, values)
     }
 
     fn copy(&self, _layer: usize, source: &[u8], head: &mut [u8], n_tokens: usize) {

@@ -24,6 +24,7 @@ pub trait PageScheme: Debug + Send + Sync {
     /// A value cannot be stored. What the page held before `at` is unharmed.
     fn append(
         &self,
+        isa: Isa,
         layer: usize,
         head: &mut [u8],
         at: usize,

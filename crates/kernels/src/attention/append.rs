@@ -4,6 +4,10 @@ use half::f16;
 
 use super::element::{Element, ExactHeadMut, KvType, TypedHeadMut};
 use super::{GROUP_TOKENS, RANGE_TOKENS, Rows};
+use crate::Isa;
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 
 /// Keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +47,25 @@ impl ExactHeadMut<'_> {
     ///
     /// # Panics
     /// There are more rows than room, or not as many keys as values.
-    pub fn append(&mut self, at: usize, keys: Rows<'_>, values: Rows<'_>) -> Result<(), AppendError> {
+    pub fn append(
+        &mut self,
+        isa: Isa,
+        at: usize,
+        keys: Rows<'_>,
+        values: Rows<'_>,
+    ) -> Result<(), AppendError> {
         assert_eq!(keys.n_rows(), values.n_rows(), "new keys and values");
         assert!(at + keys.n_rows() <= RANGE_TOKENS, "{} tokens at {at} of a range", keys.n_rows());
-        match self.kv_type {
-            KvType::F16 => append::<f16>(self.typed(), at, keys, values),
-            KvType::F32 => append::<f32>(self.typed(), at, keys, values),
+        match (self.kv_type, isa) {
+            (KvType::F32, _) => append(self.typed::<f32>(), at, keys, values, append_token),
+            (KvType::F16, Isa::Scalar) => append(self.typed::<f16>(), at, keys, values, append_token),
+            #[cfg(target_arch = "x86_64")]
+            (KvType::F16, Isa::Avx2(_)) => {
+                append(self.typed::<f16>(), at, keys, values, |key, group, lane, value, to_value| {
+                    // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+                    unsafe { avx2::append_f16(key, group, lane, value, to_value) }
+                })
+            }
         }
     }
 }
@@ -58,6 +75,7 @@ fn append<E: Element>(
     at: usize,
     keys: Rows<'_>,
     values: Rows<'_>,
+    append_token: impl Fn(&[f32], &mut [[E; 8]], usize, &[f32], &mut [[E; 8]]),
 ) -> Result<(), AppendError> {
     let head_dim = head.head_dim;
     for row in 0..keys.n_rows() {
@@ -66,15 +84,26 @@ fn append<E: Element>(
         check::<E>(value, row, Part::Value)?;
         let token = at + row;
         let group = &mut head.keys[token / GROUP_TOKENS * head_dim..][..head_dim];
-        for (to, k) in group.iter_mut().zip(key) {
-            to[token % GROUP_TOKENS] = E::from_f32(*k);
-        }
-        let to = &mut head.values.as_flattened_mut()[token * head_dim..][..head_dim];
-        for (to, v) in to.iter_mut().zip(value) {
-            *to = E::from_f32(*v);
-        }
+        let to_value = &mut head.values[token * head_dim / 8..][..head_dim / 8];
+        append_token(key, group, token % GROUP_TOKENS, value, to_value);
     }
     Ok(())
+}
+
+/// Stores one token's key in lane `lane` of its group `[head_dim][8]`, and its value.
+fn append_token<E: Element>(
+    key: &[f32],
+    group: &mut [[E; 8]],
+    lane: usize,
+    value: &[f32],
+    to_value: &mut [[E; 8]],
+) {
+    for (to, k) in group.iter_mut().zip(key) {
+        to[lane] = E::from_f32(*k);
+    }
+    for (to, v) in to_value.as_flattened_mut().iter_mut().zip(value) {
+        *to = E::from_f32(*v);
+    }
 }
 
 /// All values become finite elements.

@@ -34,6 +34,20 @@ impl<'a> Partial<'a> {
         self.records.len() / record_len(self.head_dim)
     }
 
+    /// Channels of a row.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// The output `[head_dim]` of row `row`.
+    ///
+    /// # Panics
+    /// There is no such row.
+    pub fn out_mut(&mut self, row: usize) -> &mut [f32] {
+        let len = record_len(self.head_dim);
+        &mut self.records[row * len..][HEADER..len]
+    }
+
     /// Sets maximum (log₂) and sum of row `row`, and returns its output `[head_dim]` to be filled.
     ///
     /// # Panics

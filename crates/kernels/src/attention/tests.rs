@@ -35,6 +35,7 @@ struct Cache {
 impl Cache {
     /// `keys` and `values` are `[n_tokens, n_kv_heads * head_dim]`.
     fn new(kv_type: KvType, shape: &HeadShape, keys: &[f32], values: &[f32]) -> Cache {
+        let isa = Isa::best();
         let HeadShape { n_kv_heads, head_dim, .. } = *shape;
         let width = n_kv_heads * head_dim;
         let n_tokens = keys.len() / width;
@@ -49,7 +50,7 @@ impl Cache {
                         let keys = Rows::new(keys, width, head * head_dim).select(rows.clone());
                         let values = Rows::new(values, width, head * head_dim).select(rows);
                         let bytes = bytemuck::cast_slice_mut(&mut words);
-                        ExactHeadMut::new(kv_type, head_dim, bytes).append(0, keys, values).unwrap();
+                        ExactHeadMut::new(kv_type, head_dim, bytes).append(isa, 0, keys, values).unwrap();
                         words
                     })
                     .collect()
@@ -301,27 +302,47 @@ fn a_masked_token_has_no_influence_at_all() {
 
 #[test]
 fn what_an_element_cannot_hold_is_an_error_that_names_it() {
-    let good = vec![1.0f32; 3 * 16];
-    for (kv_type, value) in [
-        (KvType::F16, 65520.0),
-        (KvType::F16, f32::NAN),
-        (KvType::F16, f32::NEG_INFINITY),
-        (KvType::F32, f32::INFINITY),
-        (KvType::F32, -f32::NAN),
-    ] {
-        for part in [Part::Key, Part::Value] {
-            let mut bad = good.clone();
-            bad[2 * 16 + 11] = value;
-            let (keys, values) = if part == Part::Key { (&bad, &good) } else { (&good, &bad) };
-            let mut words = vec![0f32; kv_type.bytes_per_range(16) / 4];
-            let mut head = ExactHeadMut::new(kv_type, 16, bytemuck::cast_slice_mut(&mut words));
-            let error = head.append(5, Rows::new(keys, 16, 0), Rows::new(values, 16, 0)).unwrap_err();
-            assert_eq!((error.row, error.part), (2, part));
-            assert!(error.value == value || error.value.is_nan() && value.is_nan());
+    for isa in Isa::available() {
+        let good = vec![1.0f32; 3 * 16];
+        for (kv_type, value) in [
+            (KvType::F16, 65520.0),
+            (KvType::F16, f32::NAN),
+            (KvType::F16, f32::NEG_INFINITY),
+            (KvType::F32, f32::INFINITY),
+            (KvType::F32, -f32::NAN),
+        ] {
+            for part in [Part::Key, Part::Value] {
+                let mut bad = good.clone();
+                bad[2 * 16 + 11] = value;
+                let (keys, values) = if part == Part::Key { (&bad, &good) } else { (&good, &bad) };
+                let mut words = vec![0f32; kv_type.bytes_per_range(16) / 4];
+                let mut head = ExactHeadMut::new(kv_type, 16, bytemuck::cast_slice_mut(&mut words));
+                let error =
+                    head.append(isa, 5, Rows::new(keys, 16, 0), Rows::new(values, 16, 0)).unwrap_err();
+                assert_eq!((error.row, error.part), (2, part));
+                assert!(error.value == value || error.value.is_nan() && value.is_nan());
+            }
         }
+        let mut words = vec![0f32; KvType::F16.bytes_per_range(16) / 4];
+        let mut head = ExactHeadMut::new(KvType::F16, 16, bytemuck::cast_slice_mut(&mut words));
+        let large = vec![65519.0f32; 16];
+        assert_eq!(head.append(isa, 0, Rows::new(&large, 16, 0), Rows::new(&large, 16, 0)), Ok(()));
     }
-    let mut words = vec![0f32; KvType::F16.bytes_per_range(16) / 4];
-    let mut head = ExactHeadMut::new(KvType::F16, 16, bytemuck::cast_slice_mut(&mut words));
-    let large = vec![65519.0f32; 16];
-    assert_eq!(head.append(0, Rows::new(&large, 16, 0), Rows::new(&large, 16, 0)), Ok(()));
+}
+
+#[test]
+fn every_isa_stores_the_same_elements() {
+    let mut random = Random(7);
+    let mut rows = random.normals(20 * 24);
+    rows[..8].copy_from_slice(&[65519.0, -65519.0, 1e-8, -3e-8, 6.1e-5, -0.0, 2049.0, 2051.0]);
+    let rows = Rows::new(&rows, 24, 0);
+    let stored = |isa| {
+        let mut words = vec![0f32; KvType::F16.bytes_per_range(24) / 4];
+        let mut head = ExactHeadMut::new(KvType::F16, 24, bytemuck::cast_slice_mut(&mut words));
+        head.append(isa, 3, rows, rows).unwrap();
+        bits(&words)
+    };
+    for isa in Isa::available() {
+        assert!(stored(isa) == stored(Isa::Scalar), "{isa}");
+    }
 }

@@ -1,0 +1,163 @@
+//! How fast attention over the paged cache is, beside what the machine can do.
+//!
+//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH …]` prints, for the attention shapes of
+//! SmolLM2-135M and Qwen2.5-0.5B and for 1 and 2 threads, the bytes per second that decode reads from an f16 cache at
+//! each depth, their share of the read bandwidth measured by the same threads, and the arithmetic per second of prefill
+//! (two multiply-adds per query head, channel and visible token) in chunks of 512 tokens.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lossy_engine::cache::{KvGeometry, KvPool, KvSequence, Rows, Span, append_layer, attend_layer};
+use lossy_kernels::{Compute, Isa, KvType};
+
+const CHUNK: usize = 512;
+const REPEATS: usize = 9;
+
+fn main() {
+    let depths: Vec<usize> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let depths = if depths.is_empty() { vec![512, 8192, 32768] } else { depths };
+    let smollm2 = KvGeometry { n_layers: 30, n_kv_heads: 3, heads_per_kv: 3, head_dim: 64 };
+    let qwen = KvGeometry { n_layers: 24, n_kv_heads: 2, heads_per_kv: 7, head_dim: 64 };
+    for n_threads in [1, 2] {
+        let cx = Compute::with_isa(n_threads, Isa::best());
+        let bandwidth = read_bandwidth(&cx);
+        println!("{n_threads} threads: reads {:.1} GB/s", bandwidth / 1e9);
+        for (name, geometry) in [("smollm2", smollm2), ("qwen", qwen)] {
+            for &depth in &depths {
+                decode(&cx, name, geometry, depth, bandwidth);
+            }
+            for n_tokens in [512, 8192] {
+                prefill(&cx, name, geometry, n_tokens);
+            }
+        }
+    }
+}
+
+/// Median seconds of several runs.
+fn median(mut run: impl FnMut()) -> f64 {
+    let mut seconds: Vec<f64> = (0..REPEATS)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[REPEATS / 2]
+}
+
+/// Bytes per second that all threads together read from memory.
+fn read_bandwidth(cx: &Compute) -> f64 {
+    let data = vec![1u64; 64 << 20];
+    let pieces: Vec<&[u64]> = data.chunks(128 << 10).collect();
+    let seconds = median(|| {
+        cx.pool.run(pieces.len(), |index| {
+            let mut sums = [0u64; 16];
+            for line in pieces[index].as_chunks::<16>().0 {
+                sums.iter_mut().zip(line).for_each(|(sum, x)| *sum ^= x);
+            }
+            black_box(sums);
+        });
+    });
+    size_of_val(&*data) as f64 / seconds
+}
+
+fn noise(n: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next() + next() + next()).collect()
+}
+
+/// Query, key and value rows of a chunk of tokens.
+struct Chunk {
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    query_width: usize,
+    kv_width: usize,
+}
+
+impl Chunk {
+    fn new(geometry: KvGeometry) -> Chunk {
+        let kv_width = geometry.n_kv_heads * geometry.head_dim;
+        let query_width = kv_width * geometry.heads_per_kv;
+        let (queries, keys) = (noise(CHUNK * query_width), noise(CHUNK * kv_width));
+        Chunk { queries, values: keys.clone(), keys, query_width, kv_width }
+    }
+
+    fn append(&self, cx: &Compute, layer: usize, cache: &mut KvSequence, n: usize) {
+        let rows = |data| Rows::new(data, self.kv_width, 0);
+        let mut spans = [Span { cache, rows: 0..n }];
+        append_layer(cx, layer, &mut spans, rows(&self.keys), rows(&self.values)).expect("finite values");
+    }
+
+    fn attend(&self, cx: &Compute, layer: usize, cache: &mut KvSequence, n: usize, out: &mut [f32]) {
+        let spans = [Span { cache, rows: 0..n }];
+        attend_layer(cx, layer, &spans, Rows::new(&self.queries, self.query_width, 0), out);
+    }
+}
+
+fn filled(cx: &Compute, pool: &Arc<KvPool>, chunk: &Chunk, depth: usize) -> KvSequence {
+    let mut cache = pool.sequence();
+    while cache.len() < depth {
+        let n = CHUNK.min(depth - cache.len());
+        cache.reserve(n).expect("no budget");
+        (0..pool.geometry().n_layers).for_each(|layer| chunk.append(cx, layer, &mut cache, n));
+        cache.advance(n);
+    }
+    cache
+}
+
+fn decode(cx: &Compute, name: &str, geometry: KvGeometry, depth: usize, bandwidth: f64) {
+    let pool = KvPool::new(geometry, KvType::F16, None);
+    let chunk = Chunk::new(geometry);
+    let mut cache = filled(cx, &pool, &chunk, depth - 1);
+    let mut out = vec![0.0; chunk.query_width];
+    cache.reserve(1).expect("no budget");
+    (0..geometry.n_layers).for_each(|layer| chunk.append(cx, layer, &mut cache, 1));
+    let seconds = median(|| {
+        (0..geometry.n_layers).for_each(|layer| chunk.attend(cx, layer, &mut cache, 1, &mut out));
+    });
+    let rate = (depth * pool.bytes_per_token()) as f64 / seconds;
+    println!(
+        "  {name:8} decode  @ {depth:5}: {:8.3} ms a token, {:5.1} GB/s, {:3.0} % of the bandwidth",
+        seconds * 1e3,
+        rate / 1e9,
+        100.0 * rate / bandwidth
+    );
+}
+
+fn prefill(cx: &Compute, name: &str, geometry: KvGeometry, n_tokens: usize) {
+    let geometry = KvGeometry { n_layers: 1, ..geometry };
+    let pool = KvPool::new(geometry, KvType::F16, None);
+    let chunk = Chunk::new(geometry);
+    let mut out = vec![0.0; CHUNK * chunk.query_width];
+    let mut attention = Vec::new();
+    for _ in 0..if n_tokens > 1000 { 3 } else { REPEATS } {
+        let mut cache = pool.sequence();
+        let mut seconds = 0.0;
+        while cache.len() < n_tokens {
+            cache.reserve(CHUNK).expect("no budget");
+            chunk.append(cx, 0, &mut cache, CHUNK);
+            let start = Instant::now();
+            chunk.attend(cx, 0, &mut cache, CHUNK, &mut out);
+            seconds += start.elapsed().as_secs_f64();
+            cache.advance(CHUNK);
+        }
+        attention.push(seconds);
+    }
+    attention.sort_by(f64::total_cmp);
+    let seconds = attention[attention.len() / 2];
+    let visible = (n_tokens * (n_tokens + 1) / 2) as f64;
+    let flops = 4.0 * visible * chunk.query_width as f64;
+    println!(
+        "  {name:8} prefill {n_tokens:7}: {:8.3} ms a layer, {:5.1} GFLOP/s a thread",
+        seconds * 1e3,
+        flops / seconds / 1e9 / cx.pool.n_threads() as f64
+    );
+}
