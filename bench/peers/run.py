@@ -20,7 +20,7 @@ from engines import EngineError, Lossy, Worker
 from workload import Workload, parse_workload
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# A setting that is slower than this share of its engine's best one in the first round takes no part in the others.
+# A setting that is slower than this share of its engine's best one before the rounds takes no part in them.
 KEEP = 0.9
 
 
@@ -51,7 +51,7 @@ def start_engine(name: str, model: pathlib.Path, args: argparse.Namespace):
 
 
 def measure(engines: list, workload: Workload, n_rounds: int) -> list[report.Result]:
-    """The first round warms up, and tries all settings; only those near the best of their engine go on."""
+    """Before the rounds every setting runs twice, to warm up and to choose: those near the best of their engine go on."""
     first: dict[tuple[str, str], float] = {}
     samples: dict[tuple[str, str], list[float]] = {}
     errors: dict[tuple[str, str], str] = {}
@@ -67,7 +67,7 @@ def measure(engines: list, workload: Workload, n_rounds: int) -> list[report.Res
 
     for engine in engines:
         for setting in engine.settings:
-            if (speed := run(engine, setting, 0)) is not None:
+            if run(engine, setting, -1) is not None and (speed := run(engine, setting, 0)) is not None:
                 first[engine.name, setting] = speed
     top = {e.name: max((first[k] for k in first if k[0] == e.name), default=0.0) for e in engines}
     kept = [(e, s) for e in engines for s in e.settings if first.get((e.name, s), 0.0) > KEEP * top[e.name]]
@@ -79,7 +79,7 @@ def measure(engines: list, workload: Workload, n_rounds: int) -> list[report.Res
     for engine in engines:
         for setting in engine.settings:
             key = engine.name, setting
-            # What dropped out is shown with its one sample of the first round.
+            # What dropped out is shown with its one sample from before the rounds.
             of_setting = samples.get(key) or ([first[key]] if key in first else [])
             results.append(report.Result(engine.name, workload, setting, of_setting, errors.get(key)))
     return results
@@ -101,7 +101,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="smollm2, qwen, or a GGUF file")
     parser.add_argument("--tests", default="pp512,pp2048,tg128@0,tg128@8192", help="comma list, e.g. pp512,tg128@8192")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds, after one that warms up")
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds, after those that warm up and choose")
     parser.add_argument("--engines", default="lossy,llama.cpp,openvino", help="comma list; ratios are the first's")
     parser.add_argument("--settings", default="", help="only settings that match this expression, e.g. 'f16'")
     parser.add_argument("--lossy", type=pathlib.Path, default=ROOT / "target" / "release" / "lossy")
