@@ -1,8 +1,79 @@
 //! The engine's one error.
 
+use crate::cache::CacheError;
+
 /// What can go wrong between a model file and text.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    /// a GGUF file that cannot be read
+    #[error(transparent)]
+    Gguf(#[from] lossy_formats::gguf::GgufError),
+    /// metadata that a model needs and the file does not have so
+    #[error(transparent)]
+    Metadata(#[from] lossy_formats::gguf::MetadataError),
+    /// a Hugging Face directory that cannot be read
+    #[error(transparent)]
+    Hf(#[from] lossy_formats::hf::HfError),
+    /// a tokenizer or chat template that cannot be built
+    #[error(transparent)]
+    Tokenizer(#[from] lossy_tokenizer::TokenizerError),
+    /// `LOSSY_ISA` names an instruction set that is not there
+    #[error(transparent)]
+    Isa(#[from] lossy_kernels::IsaError),
+    /// the KV cache has no room, or was given values that it cannot hold
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// a model of another kind
+    #[error("models of architecture `{found}` cannot be computed (known: {known})")]
+    Architecture {
+        /// the file's word
+        found: String,
+        /// what is known
+        known: String,
+    },
+    /// the model's configuration cannot be
+    #[error("the model's configuration is not usable: {0}")]
+    Config(String),
+    /// a tensor that the architecture needs
+    #[error("the model has no tensor `{0}`")]
+    MissingTensor(String),
+    /// a tensor of another shape than the configuration says
+    #[error("tensor `{name}` has shape {found:?}, but the model's configuration needs {wanted:?}")]
+    TensorShape {
+        /// its name
+        name: String,
+        /// rows, columns
+        found: Vec<usize>,
+        /// rows, columns
+        wanted: Vec<usize>,
+    },
+    /// a weight matrix whose type cannot be computed
+    #[error("tensor `{name}`: {source}")]
+    Pack {
+        /// its name
+        name: String,
+        /// why
+        source: lossy_kernels::PackError,
+    },
+    /// a vector or embedding whose type cannot be computed
+    #[error("tensor `{name}`: {message}")]
+    Dequantize {
+        /// its name
+        name: String,
+        /// why
+        message: String,
+    },
+    /// a token id outside the vocabulary
+    #[error("token {id} is not in the vocabulary of {n_vocab} tokens")]
+    NoSuchToken {
+        /// the id
+        id: u32,
+        /// size of the vocabulary
+        n_vocab: usize,
+    },
+    /// nothing to start from
+    #[error("the prompt is empty: there is no token to continue from")]
+    EmptyPrompt,
     /// A prompt or a request that does not fit: nothing is ever cut off.
     #[error(
         "the prompt has {n_prompt} tokens, but the context holds {n_ctx}; raise --ctx-size or shorten the prompt"
@@ -12,6 +83,14 @@ pub enum EngineError {
         n_prompt: usize,
         /// tokens that the context holds
         n_ctx: usize,
+    },
+    /// a context beyond the model's
+    #[error("a context of {n_ctx} tokens is beyond the {n_ctx_train} that the model was trained for")]
+    ContextTooLong {
+        /// asked for
+        n_ctx: usize,
+        /// trained
+        n_ctx_train: usize,
     },
     /// The caller asked to stop (Ctrl-C) during prefill.
     #[error("stopped after {n_done} of {n_total} prompt tokens")]

@@ -5,14 +5,18 @@
 //! next id, and [`Generation`] does the whole loop.
 #![forbid(unsafe_code)]
 
+pub mod cache;
+mod engine;
 mod error;
 mod generate;
+mod model;
 mod sampling;
 mod source;
-mod stub;
 
+pub use engine::{BatchItem, Engine, EngineOptions, LogitRows, Logits, Progress, Sequence};
 pub use error::EngineError;
 pub use generate::{Finish, Generation, GenerationOptions, Step};
+pub use lossy_kernels::{ActivationKind, KvType};
+pub use model::{BiasRule, Family, ModelInfo, Rope, RopeConfig, RopeScaling, Yarn};
 pub use sampling::{Sampled, Sampler, SamplingOptions, TokenLogprob};
 pub use source::ModelSource;
-pub use stub::{BatchItem, Engine, EngineOptions, LogitRows, Logits, ModelInfo, Progress, Sequence};

@@ -1,40 +1,137 @@
 //! An opened model file, before its weights are loaded.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use lossy_formats::TensorView;
+use lossy_formats::gguf::Gguf;
+use lossy_formats::hf::HfDir;
+use lossy_tokenizer::{ChatTemplate, Tokenizer};
+
+use crate::model::hf_name;
 use crate::{EngineError, ModelInfo};
 
-/// A GGUF file or a Hugging Face directory.
-pub enum ModelSource {}
+/// A GGUF file or a Hugging Face directory. Clones share the mapping.
+#[derive(Clone)]
+pub struct ModelSource {
+    files: Files,
+    info: Arc<ModelInfo>,
+}
+
+#[derive(Clone)]
+enum Files {
+    Gguf(Arc<Gguf>),
+    Hf(Arc<HfDir>),
+}
 
 impl ModelSource {
-    /// Opens a GGUF file (split ones by any part) or a Hugging Face directory.
-    pub fn open(_path: &Path) -> Result<ModelSource, EngineError> {
-        todo!()
+    /// Opens a GGUF file (a split one by any of its parts) or a Hugging Face directory.
+    ///
+    /// # Errors
+    /// The file cannot be read, is malformed, or is a model of an architecture that cannot be computed.
+    pub fn open(path: &Path) -> Result<ModelSource, EngineError> {
+        if path.is_dir() {
+            ModelSource::from_hf(HfDir::open(path)?)
+        } else {
+            ModelSource::from_gguf(Gguf::open(path)?)
+        }
+    }
+
+    /// From a GGUF that is already open.
+    pub fn from_gguf(gguf: Gguf) -> Result<ModelSource, EngineError> {
+        let info = Arc::new(ModelInfo::from_gguf(&gguf)?);
+        Ok(ModelSource { files: Files::Gguf(Arc::new(gguf)), info })
+    }
+
+    /// From a Hugging Face directory that is already open.
+    pub fn from_hf(dir: HfDir) -> Result<ModelSource, EngineError> {
+        let info = Arc::new(ModelInfo::from_hf(&dir)?);
+        Ok(ModelSource { files: Files::Hf(Arc::new(dir)), info })
     }
 
     /// Shapes and names, as the file states them.
     pub fn info(&self) -> &ModelInfo {
-        match *self {}
+        &self.info
     }
 
-    /// The GGUF, if it is one (for `inspect`).
-    pub fn gguf(&self) -> Option<&lossy_formats::gguf::Gguf> {
-        match *self {}
+    /// The GGUF, if it is one.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        match &self.files {
+            Files::Gguf(gguf) => Some(gguf),
+            Files::Hf(_) => None,
+        }
     }
 
     /// The Hugging Face directory, if it is one.
-    pub fn hf(&self) -> Option<&lossy_formats::hf::HfDir> {
-        match *self {}
+    pub fn hf(&self) -> Option<&HfDir> {
+        match &self.files {
+            Files::Gguf(_) => None,
+            Files::Hf(dir) => Some(dir),
+        }
     }
 
     /// The tokenizer of the file.
-    pub fn tokenizer(&self) -> Result<lossy_tokenizer::Tokenizer, EngineError> {
-        match *self {}
+    ///
+    /// # Errors
+    /// The file has none, or one that cannot be built.
+    pub fn tokenizer(&self) -> Result<Tokenizer, EngineError> {
+        Ok(match &self.files {
+            Files::Gguf(gguf) => Tokenizer::from_gguf(gguf.metadata())?,
+            Files::Hf(dir) => {
+                return Err(EngineError::Config(format!(
+                    "the tokenizer of {} files is not read",
+                    dir.tensors().len()
+                )));
+            }
+        })
     }
 
     /// The chat template of the file, if it has one.
-    pub fn chat_template(&self) -> Result<Option<lossy_tokenizer::ChatTemplate>, EngineError> {
-        match *self {}
+    ///
+    /// # Errors
+    /// The template cannot be parsed.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>, EngineError> {
+        Ok(match &self.files {
+            Files::Gguf(gguf) => ChatTemplate::from_gguf(gguf.metadata())?,
+            Files::Hf(dir) => {
+                return Err(EngineError::Config(format!(
+                    "the template of {} files is not read",
+                    dir.tensors().len()
+                )));
+            }
+        })
+    }
+
+    /// A tensor by its GGUF name.
+    pub(crate) fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
+        match &self.files {
+            Files::Gguf(gguf) => gguf.tensor(name),
+            Files::Hf(dir) => dir.tensor(&hf_name(name)?),
+        }
+    }
+
+    /// A tensor by its GGUF name, which must have this shape (rows, columns).
+    pub(crate) fn tensor_of_shape(
+        &self,
+        name: &str,
+        wanted: &[usize],
+    ) -> Result<TensorView<'_>, EngineError> {
+        let tensor = self.tensor(name).ok_or_else(|| EngineError::MissingTensor(name.to_string()))?;
+        if tensor.shape != wanted {
+            return Err(EngineError::TensorShape {
+                name: name.to_string(),
+                found: tensor.shape.to_vec(),
+                wanted: wanted.to_vec(),
+            });
+        }
+        Ok(tensor)
+    }
+
+    /// Tells the system that the mapped bytes are not needed soon.
+    pub(crate) fn release_pages(&self) {
+        match &self.files {
+            Files::Gguf(gguf) => gguf.release_pages(),
+            Files::Hf(dir) => dir.release_pages(),
+        }
     }
 }

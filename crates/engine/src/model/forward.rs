@@ -1,0 +1,229 @@
+//! The forward pass: tokens of several sequences in, logits out.
+//!
+//! For a batch of `n_tokens` rows, with every buffer row-major and one row per token:
+//!
+//! ```text
+//! x    [n_tokens, n_embd]                     embedding rows
+//! for each layer:
+//!   qkv  [n_tokens, (n_heads + 2 n_kv) · D]   = Wqkv · rmsnorm(x) + bias, q and k rotated
+//!   attn [n_tokens, n_heads · D]              = attention of q over the cache, which now has k and v
+//!   x   += Wo · attn
+//!   h    [n_tokens, n_ff]                     = silu(Wgate · rmsnorm(x)) · (Wup · rmsnorm(x))
+//!   x   += Wdown · h
+//! logits [n_wanted, n_vocab]                  = Woutput · rmsnorm(wanted rows of x)
+//! ```
+//!
+//! In the last layer only the wanted rows go on after attention. No step mixes rows but attention, which reads the
+//! row's own sequence only, so a token's logits do not depend on what else is in the batch.
+
+use std::ops::Range;
+
+use lossy_kernels::{
+    ActivationKind, Activations, Compute, HeadRows, add_bias, matmul, matmul_add, matmul_swiglu,
+    rms_norm_heads, rope,
+};
+
+use super::weights::{Layer, Model};
+use crate::cache::{KvSequence, Rows, Span, append_layer, attend_layer};
+use crate::{EngineError, Logits};
+
+/// One sequence's share of a batch.
+pub(crate) struct ForwardItem<'a> {
+    pub(crate) cache: &'a mut KvSequence,
+    pub(crate) tokens: &'a [u32],
+    pub(crate) logits: Logits,
+}
+
+/// The buffers of a forward pass, kept from one to the next.
+pub(crate) struct Forward {
+    operand: Activations,
+    x: Vec<f32>,
+    qkv: Vec<f32>,
+    attn: Vec<f32>,
+    h: Vec<f32>,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Forward {
+    pub(crate) fn new(activations: ActivationKind) -> Forward {
+        Forward {
+            operand: Activations::new(activations),
+            x: Vec::new(),
+            qkv: Vec::new(),
+            attn: Vec::new(),
+            h: Vec::new(),
+            cos: Vec::new(),
+            sin: Vec::new(),
+        }
+    }
+
+    /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed.
+    pub(crate) fn run(
+        &mut self,
+        cx: &Compute,
+        model: &Model,
+        items: &mut [ForwardItem<'_>],
+    ) -> Result<Vec<f32>, EngineError> {
+        let tokens: Vec<u32> = items.iter().flat_map(|item| item.tokens).copied().collect();
+        let wanted = wanted_rows(items);
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        for item in items.iter_mut() {
+            item.cache.reserve(item.tokens.len())?;
+        }
+        self.start(model, &tokens, items)?;
+        let mut spans = spans(items);
+        for (index, layer) in model.layers.iter().enumerate() {
+            self.project_qkv(cx, model, layer);
+            self.attend(cx, model, index, &mut spans)?;
+            let is_last = index + 1 == model.layers.len();
+            if is_last {
+                keep_rows(&mut self.x, model.info.n_embd, &wanted);
+                keep_rows(&mut self.attn, model.info.n_heads * model.info.head_dim, &wanted);
+            }
+            if !(is_last && wanted.is_empty()) {
+                self.finish_layer(cx, model, layer);
+            }
+        }
+        for item in items.iter_mut() {
+            item.cache.advance(item.tokens.len());
+        }
+        Ok(self.logits(cx, model, wanted.len()))
+    }
+
+    /// Embedding rows and rotation tables.
+    fn start(&mut self, model: &Model, tokens: &[u32], items: &[ForwardItem<'_>]) -> Result<(), EngineError> {
+        resize(&mut self.x, tokens.len() * model.info.n_embd);
+        model.embedding.rows(tokens, &mut self.x)?;
+        self.cos.clear();
+        self.sin.clear();
+        for item in items {
+            let first = item.cache.len();
+            for position in first..first + item.tokens.len() {
+                model.rope.push(position, &mut self.cos, &mut self.sin);
+            }
+        }
+        Ok(())
+    }
+
+    fn project_qkv(&mut self, cx: &Compute, model: &Model, layer: &Layer) {
+        let info = &model.info;
+        let n_tokens = self.x.len() / info.n_embd;
+        let n_q = info.n_heads * info.head_dim;
+        let row_len = n_q + 2 * info.n_kv_heads * info.head_dim;
+        resize(&mut self.qkv, n_tokens * row_len);
+        self.operand.set_rms_norm(cx, &self.x, &layer.attn_norm, info.rms_eps);
+        let [q, k, v] = &layer.qkv;
+        matmul(cx, &[q, k, v], &self.operand, &mut self.qkv);
+
+        if let Some(bias) = &layer.qkv_bias {
+            add_bias(&mut self.qkv, bias);
+        }
+        let heads = |offset: usize, n_heads: usize| HeadRows {
+            stride: row_len,
+            offset,
+            n_heads,
+            head_dim: info.head_dim,
+        };
+        if let Some(norm) = &layer.qk_norm {
+            rms_norm_heads(cx, &mut self.qkv, heads(0, info.n_heads), &norm.q, info.rms_eps);
+            rms_norm_heads(cx, &mut self.qkv, heads(n_q, info.n_kv_heads), &norm.k, info.rms_eps);
+        }
+        rope(cx, &mut self.qkv, heads(0, info.n_heads + info.n_kv_heads), &self.cos, &self.sin);
+    }
+
+    fn attend(
+        &mut self,
+        cx: &Compute,
+        model: &Model,
+        layer: usize,
+        spans: &mut [Span<'_>],
+    ) -> Result<(), EngineError> {
+        let info = &model.info;
+        let (n_q, n_kv) = (info.n_heads * info.head_dim, info.n_kv_heads * info.head_dim);
+        let stride = n_q + 2 * n_kv;
+        let rows = |offset: usize| Rows::new(&self.qkv, stride, offset);
+        append_layer(cx, layer, spans, rows(n_q), rows(n_q + n_kv))?;
+        resize(&mut self.attn, self.qkv.len() / stride * n_q);
+        attend_layer(cx, layer, spans, rows(0), &mut self.attn);
+        Ok(())
+    }
+
+    /// From attention's output to the end of the layer.
+    fn finish_layer(&mut self, cx: &Compute, model: &Model, layer: &Layer) {
+        let info = &model.info;
+        let n_tokens = self.x.len() / info.n_embd;
+        self.operand.set(cx, &self.attn, info.n_heads * info.head_dim);
+        matmul_add(cx, &layer.attn_output, &self.operand, &mut self.x);
+        self.operand.set_rms_norm(cx, &self.x, &layer.ffn_norm, info.rms_eps);
+        resize(&mut self.h, n_tokens * info.n_ff);
+        matmul_swiglu(cx, &layer.ffn_gate, &layer.ffn_up, &self.operand, &mut self.h);
+        self.operand.set(cx, &self.h, info.n_ff);
+        matmul_add(cx, &layer.ffn_down, &self.operand, &mut self.x);
+    }
+
+    fn logits(&mut self, cx: &Compute, model: &Model, n_wanted: usize) -> Vec<f32> {
+        let mut logits = vec![0.0; n_wanted * model.info.n_vocab];
+        if n_wanted > 0 {
+            self.operand.set_rms_norm(cx, &self.x, &model.output_norm, model.info.rms_eps);
+            matmul(cx, &[&model.output], &self.operand, &mut logits);
+        }
+        logits
+    }
+}
+
+fn spans<'a>(items: &'a mut [ForwardItem<'_>]) -> Vec<Span<'a>> {
+    let mut first = 0;
+    let mut spans = Vec::with_capacity(items.len());
+    for item in items.iter_mut() {
+        let rows = first..first + item.tokens.len();
+        first = rows.end;
+        spans.push(Span { cache: &mut *item.cache, rows });
+    }
+    spans
+}
+
+/// The batch rows after which logits are wanted.
+fn wanted_rows(items: &[ForwardItem<'_>]) -> Vec<usize> {
+    let mut first = 0;
+    let mut wanted = Vec::new();
+    for item in items {
+        let rows: Range<usize> = first..first + item.tokens.len();
+        first = rows.end;
+        match item.logits {
+            Logits::None => {}
+            Logits::Last => wanted.extend(rows.last()),
+            Logits::All => wanted.extend(rows),
+        }
+    }
+    wanted
+}
+
+/// Keeps the given rows, which rise, and drops the others.
+fn keep_rows(buffer: &mut Vec<f32>, row_len: usize, rows: &[usize]) {
+    for (to, &from) in rows.iter().enumerate() {
+        buffer.copy_within(from * row_len..(from + 1) * row_len, to * row_len);
+    }
+    buffer.truncate(rows.len() * row_len);
+}
+
+/// Sets the length; the contents are unspecified.
+fn resize(buffer: &mut Vec<f32>, len: usize) {
+    buffer.resize(len, 0.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_rows_move_to_the_front() {
+        let mut buffer: Vec<f32> = (0..8u8).map(f32::from).collect();
+        keep_rows(&mut buffer, 2, &[1, 3]);
+        assert_eq!(buffer, [2.0, 3.0, 6.0, 7.0]);
+        keep_rows(&mut buffer, 2, &[]);
+        assert!(buffer.is_empty());
+    }
+}

@@ -1,0 +1,184 @@
+//! A model's shapes from the metadata of a GGUF file.
+
+use lossy_formats::gguf::{Gguf, IfPresent, Metadata, MetadataError};
+
+use super::info::Shapes;
+use super::{Family, RopeConfig, RopeScaling, Yarn};
+use crate::EngineError;
+
+/// What the keys `{architecture}.*` say.
+pub(super) struct GgufConfig<'a> {
+    metadata: &'a Metadata,
+    architecture: &'a str,
+}
+
+impl<'a> GgufConfig<'a> {
+    pub(super) fn new(metadata: &'a Metadata) -> Result<GgufConfig<'a>, EngineError> {
+        Ok(GgufConfig { metadata, architecture: metadata.str("general.architecture")? })
+    }
+
+    /// The architecture and its family.
+    pub(super) fn family(&self) -> Result<(String, &'static Family), EngineError> {
+        let found = self.architecture.to_string();
+        let family = Family::of_gguf(&found).ok_or_else(|| EngineError::Architecture {
+            found: found.clone(),
+            known: Family::known_names(),
+        })?;
+        let n_experts = self.optional_count("expert_count")?.unwrap_or(0);
+        if n_experts > 0 {
+            return Err(EngineError::Config(format!(
+                "mixtures of experts cannot be computed ({n_experts} experts)"
+            )));
+        }
+        Ok((found, family))
+    }
+
+    pub(super) fn shapes(&self) -> Result<Shapes, EngineError> {
+        let n_heads = self.count("attention.head_count")?;
+        let n_embd = self.count("embedding_length")?;
+        let head_dim =
+            self.optional_count("attention.key_length")?.unwrap_or(n_embd.checked_div(n_heads).unwrap_or(0));
+        let value_dim = self.optional_count("attention.value_length")?.unwrap_or(head_dim);
+        if value_dim != head_dim {
+            return Err(EngineError::Config(format!(
+                "keys of {head_dim} channels but values of {value_dim}"
+            )));
+        }
+        let rotated = self.optional_count("rope.dimension_count")?.unwrap_or(head_dim);
+        if rotated != head_dim {
+            return Err(EngineError::Config(format!(
+                "rotation of {rotated} of {head_dim} channels per head cannot be computed: it must be all"
+            )));
+        }
+        let n_ctx_train = self.count("context_length")?;
+        let window = self.optional_count("attention.sliding_window")?.filter(|&window| window > 0);
+        Ok(Shapes {
+            n_layers: self.count("block_count")?,
+            n_heads,
+            n_kv_heads: self.optional_count("attention.head_count_kv")?.unwrap_or(n_heads),
+            head_dim,
+            n_embd,
+            n_ff: self.count("feed_forward_length")?,
+            n_ctx_train: window.map_or(n_ctx_train, |window| window.min(n_ctx_train)),
+        })
+    }
+
+    pub(super) fn rms_eps(&self) -> Result<f32, EngineError> {
+        Ok(self.metadata.f32(&self.key("attention.layer_norm_rms_epsilon"))?)
+    }
+
+    /// `factors` is the tensor `rope_freqs.weight` `[head_dim / 2]`, if the file has it.
+    pub(super) fn rope(&self, factors: Option<Vec<f32>>) -> Result<RopeConfig, EngineError> {
+        let base = self.optional_f64("rope.freq_base")?.unwrap_or(10_000.0);
+        let kind = self.metadata.str(&self.key("rope.scaling.type")).if_present()?;
+        let scaling = match (factors, kind) {
+            (Some(factors), None | Some("none")) => RopeScaling::Factors(factors),
+            (Some(_), Some(kind)) => {
+                return Err(EngineError::Config(format!(
+                    "rope scaling of type `{kind}` together with `rope_freqs.weight` is not known"
+                )));
+            }
+            // llama.cpp takes a factor without a type as linear
+            (None, None) if self.optional_f64("rope.scaling.factor")?.is_some_and(|factor| factor != 1.0) => {
+                RopeScaling::Linear { factor: self.positive("rope.scaling.factor")? }
+            }
+            (None, None) if self.optional_f64("rope.scale_linear")?.is_some_and(|factor| factor != 1.0) => {
+                RopeScaling::Linear { factor: self.positive("rope.scale_linear")? }
+            }
+            (None, None) => RopeScaling::None,
+            (None, Some("none")) => RopeScaling::None,
+            (None, Some("linear")) => RopeScaling::Linear { factor: self.positive("rope.scaling.factor")? },
+            (None, Some("yarn")) => RopeScaling::Yarn(self.yarn()?),
+            (None, Some(kind)) => {
+                return Err(EngineError::Config(format!(
+                    "rope scaling of type `{kind}` cannot be computed (known: none, linear, yarn)"
+                )));
+            }
+        };
+        Ok(RopeConfig { base, scaling })
+    }
+
+    fn yarn(&self) -> Result<Yarn, EngineError> {
+        let factor = self.positive("rope.scaling.factor")?;
+        let original_context = match self.optional_count("rope.scaling.original_context_length")? {
+            Some(_) => self.positive("rope.scaling.original_context_length")?,
+            None => self.positive("context_length")? / factor,
+        };
+        Ok(Yarn {
+            factor,
+            original_context,
+            beta_fast: self.optional_f64("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            beta_slow: self.optional_f64("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            attention_factor: self
+                .optional_f64("rope.scaling.yarn_attn_factor")?
+                .or(self.optional_f64("rope.scaling.attn_factor")?)
+                .map(|factor_of_default| factor_of_default * (0.1 * factor.ln() + 1.0)),
+        })
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    fn count(&self, key: &str) -> Result<u64, EngineError> {
+        Ok(self.uniform(&self.key(key))?)
+    }
+
+    fn optional_count(&self, key: &str) -> Result<Option<u64>, EngineError> {
+        Ok(self.uniform(&self.key(key)).if_present()?)
+    }
+
+    /// A count that may also be given per layer, where it must be the same in each.
+    fn uniform(&self, key: &str) -> Result<u64, MetadataError> {
+        let Ok(per_layer) = self.metadata.i64s(key) else {
+            return self.metadata.u64(key);
+        };
+        match per_layer.first() {
+            Some(&first) if first >= 0 && per_layer.iter().all(|&count| count == first) => Ok(first as u64),
+            _ => Err(MetadataError::WrongType {
+                key: key.to_string(),
+                wanted: "one count for all layers",
+                found: format!("{per_layer:?}"),
+            }),
+        }
+    }
+
+    fn optional_f64(&self, key: &str) -> Result<Option<f64>, EngineError> {
+        Ok(self.metadata.f32(&self.key(key)).if_present()?.map(f64::from))
+    }
+
+    /// A number, whole or not, above zero.
+    fn positive(&self, key: &str) -> Result<f64, EngineError> {
+        let key = self.key(key);
+        let value = match self.metadata.u64(&key) {
+            Ok(value) => value as f64,
+            Err(_) => f64::from(self.metadata.f32(&key)?),
+        };
+        if value.is_finite() && value > 0.0 {
+            Ok(value)
+        } else {
+            Err(EngineError::Config(format!("key `{key}` is {value}, not a positive number")))
+        }
+    }
+}
+
+/// `rope_freqs.weight` as float32.
+pub(super) fn rope_factors(gguf: &Gguf, head_dim: u64) -> Result<Option<Vec<f32>>, EngineError> {
+    let name = "rope_freqs.weight";
+    let Some(tensor) = gguf.tensor(name) else { return Ok(None) };
+    let wanted = [head_dim as usize / 2];
+    if tensor.shape != wanted {
+        return Err(EngineError::TensorShape {
+            name: name.to_string(),
+            found: tensor.shape.to_vec(),
+            wanted: wanted.to_vec(),
+        });
+    }
+    let mut factors = vec![0.0; wanted[0]];
+    lossy_quant::dequantize(tensor.dtype, tensor.bytes, &mut factors)
+        .map_err(|error| EngineError::Dequantize { name: name.to_string(), message: error.to_string() })?;
+    match factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
+        Some(factor) => Err(EngineError::Config(format!("`{name}` holds {factor}, not a positive number"))),
+        None => Ok(Some(factors)),
+    }
+}

@@ -1,0 +1,249 @@
+//! Weights in the layouts that the kernels want.
+
+use lossy_formats::TensorView;
+use lossy_kernels::{Compute, Matrix};
+
+use super::names::in_layer;
+use super::{BiasRule, ModelInfo, Rope};
+use crate::{EngineError, ModelSource};
+
+/// The weights of a model and what they are computed with.
+pub(crate) struct Model {
+    pub(crate) info: ModelInfo,
+    pub(crate) rope: Rope,
+    pub(crate) embedding: Embedding,
+    pub(crate) layers: Vec<Layer>,
+    /// `[n_embd]`
+    pub(crate) output_norm: Vec<f32>,
+    /// `[n_vocab, n_embd]`
+    pub(crate) output: Matrix,
+}
+
+/// One block: attention, then MLP, each behind an RMSNorm.
+pub(crate) struct Layer {
+    /// `[n_embd]`
+    pub(crate) attn_norm: Vec<f32>,
+    /// `[n_heads · head_dim, n_embd]`, `[n_kv_heads · head_dim, n_embd]` twice
+    pub(crate) qkv: [Matrix; 3],
+    /// `[(n_heads + 2 n_kv_heads) · head_dim]`
+    pub(crate) qkv_bias: Option<Vec<f32>>,
+    pub(crate) qk_norm: Option<QkNorm>,
+    /// `[n_embd, n_heads · head_dim]`
+    pub(crate) attn_output: Matrix,
+    /// `[n_embd]`
+    pub(crate) ffn_norm: Vec<f32>,
+    /// `[n_ff, n_embd]`
+    pub(crate) ffn_gate: Matrix,
+    /// `[n_ff, n_embd]`
+    pub(crate) ffn_up: Matrix,
+    /// `[n_embd, n_ff]`
+    pub(crate) ffn_down: Matrix,
+}
+
+/// Norms of queries and keys per head, each `[head_dim]`.
+pub(crate) struct QkNorm {
+    pub(crate) q: Vec<f32>,
+    pub(crate) k: Vec<f32>,
+}
+
+impl Model {
+    /// Reads and repacks every weight.
+    pub(crate) fn load(cx: &Compute, source: &ModelSource) -> Result<Model, EngineError> {
+        let info = source.info().clone();
+        let loader = Loader { cx, source, info: &info };
+        let layers = (0..info.n_layers).map(|layer| loader.layer(layer)).collect::<Result<Vec<_>, _>>()?;
+        let output_name = if source.tensor("output.weight").is_some() { "output.weight" } else { EMBEDDING };
+        let model = Model {
+            rope: Rope::new(&info.rope, info.head_dim),
+            embedding: Embedding::new(source, &info)?,
+            layers,
+            output_norm: loader.vector("output_norm.weight", info.n_embd)?,
+            output: loader.matrix(output_name, info.n_vocab, info.n_embd)?,
+            info: info.clone(),
+        };
+        source.release_pages();
+        Ok(model)
+    }
+
+    /// Bytes of the packed matrices.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        let of_layer = |layer: &Layer| {
+            let others = [&layer.attn_output, &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down];
+            layer.qkv.iter().chain(others).map(Matrix::bytes).sum::<usize>()
+        };
+        self.layers.iter().map(of_layer).sum::<usize>() + self.output.bytes()
+    }
+}
+
+const EMBEDDING: &str = "token_embd.weight";
+
+struct Loader<'a> {
+    cx: &'a Compute,
+    source: &'a ModelSource,
+    info: &'a ModelInfo,
+}
+
+impl Loader<'_> {
+    fn layer(&self, layer: usize) -> Result<Layer, EngineError> {
+        let info = self.info;
+        let (n_q, n_kv) = (info.n_heads * info.head_dim, info.n_kv_heads * info.head_dim);
+        let name = |part: &str| in_layer(layer, part);
+        Ok(Layer {
+            attn_norm: self.vector(&name("attn_norm.weight"), info.n_embd)?,
+            qkv: [
+                self.rotated(&name("attn_q.weight"), info.n_heads)?,
+                self.rotated(&name("attn_k.weight"), info.n_kv_heads)?,
+                self.matrix(&name("attn_v.weight"), n_kv, info.n_embd)?,
+            ],
+            qkv_bias: self.qkv_bias(layer)?,
+            qk_norm: self.qk_norm(layer)?,
+            attn_output: self.matrix(&name("attn_output.weight"), info.n_embd, n_q)?,
+            ffn_norm: self.vector(&name("ffn_norm.weight"), info.n_embd)?,
+            ffn_gate: self.matrix(&name("ffn_gate.weight"), info.n_ff, info.n_embd)?,
+            ffn_up: self.matrix(&name("ffn_up.weight"), info.n_ff, info.n_embd)?,
+            ffn_down: self.matrix(&name("ffn_down.weight"), info.n_embd, info.n_ff)?,
+        })
+    }
+
+    fn qkv_bias(&self, layer: usize) -> Result<Option<Vec<f32>>, EngineError> {
+        let parts = [("attn_q.bias", self.info.n_heads), ("attn_k.bias", self.info.n_kv_heads)];
+        let value_name = in_layer(layer, "attn_v.bias");
+        let required = self.info.family.qkv_bias == BiasRule::Required;
+        let any = self.source.tensor(&value_name).is_some()
+            || parts.iter().any(|(part, _)| self.source.tensor(&in_layer(layer, part)).is_some());
+        if !any && !required {
+            return Ok(None);
+        }
+        let mut bias = Vec::new();
+        for (part, n_heads) in parts {
+            let rows = self.vector(&in_layer(layer, part), n_heads * self.info.head_dim)?;
+            bias.extend(RowOrder::of(self.source, self.info).rows(n_heads).map(|row| rows[row]));
+        }
+        bias.extend(self.vector(&value_name, self.info.n_kv_heads * self.info.head_dim)?);
+        Ok(Some(bias))
+    }
+
+    fn qk_norm(&self, layer: usize) -> Result<Option<QkNorm>, EngineError> {
+        if !self.info.family.qk_norm {
+            return Ok(None);
+        }
+        let norm = |part: &str| self.vector(&in_layer(layer, part), self.info.head_dim);
+        Ok(Some(QkNorm { q: norm("attn_q_norm.weight")?, k: norm("attn_k_norm.weight")? }))
+    }
+
+    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, EngineError> {
+        let tensor = self.source.tensor_of_shape(name, &[len])?;
+        dequantized(&tensor)
+    }
+
+    fn matrix(&self, name: &str, n_rows: usize, n_cols: usize) -> Result<Matrix, EngineError> {
+        let tensor = self.source.tensor_of_shape(name, &[n_rows, n_cols])?;
+        self.pack(&tensor, tensor.bytes)
+    }
+
+    /// A matrix whose rows are rotated: Q or K, brought to the order of half-split pairs (i, i + head_dim/2).
+    fn rotated(&self, name: &str, n_heads: usize) -> Result<Matrix, EngineError> {
+        let n_rows = n_heads * self.info.head_dim;
+        let tensor = self.source.tensor_of_shape(name, &[n_rows, self.info.n_embd])?;
+        let order = RowOrder::of(self.source, self.info);
+        if !order.interleaved {
+            return self.pack(&tensor, tensor.bytes);
+        }
+        let row_bytes = tensor.bytes.len() / n_rows;
+        let mut bytes = Vec::with_capacity(tensor.bytes.len());
+        for row in order.rows(n_heads) {
+            bytes.extend_from_slice(&tensor.bytes[row * row_bytes..(row + 1) * row_bytes]);
+        }
+        self.pack(&tensor, &bytes)
+    }
+
+    fn pack(&self, tensor: &TensorView<'_>, bytes: &[u8]) -> Result<Matrix, EngineError> {
+        Matrix::pack(self.cx, tensor.dtype, tensor.shape[0], tensor.shape[1], bytes)
+            .map_err(|source| EngineError::Pack { name: tensor.name.to_string(), source })
+    }
+}
+
+/// In which order a file has the rows of Q and K inside a head.
+struct RowOrder {
+    head_dim: usize,
+    /// rotary pairs are neighbours (2i, 2i + 1) in the file
+    interleaved: bool,
+}
+
+impl RowOrder {
+    fn of(source: &ModelSource, info: &ModelInfo) -> RowOrder {
+        let interleaved = source.gguf().is_some() && info.family.interleaved_in_gguf;
+        RowOrder { head_dim: info.head_dim, interleaved }
+    }
+
+    /// The file's rows in the order of half-split pairs.
+    fn rows(&self, n_heads: usize) -> impl Iterator<Item = usize> + '_ {
+        let half = self.head_dim / 2;
+        (0..n_heads * self.head_dim).map(move |row| {
+            let (head, channel) = (row / self.head_dim, row % self.head_dim);
+            let in_head = if self.interleaved { 2 * (channel % half) + channel / half } else { channel };
+            head * self.head_dim + in_head
+        })
+    }
+}
+
+/// The embedding stays in the file: a batch needs only its tokens' rows.
+pub(crate) struct Embedding {
+    source: ModelSource,
+    n_vocab: usize,
+    n_embd: usize,
+}
+
+impl Embedding {
+    fn new(source: &ModelSource, info: &ModelInfo) -> Result<Embedding, EngineError> {
+        let tensor = source.tensor_of_shape(EMBEDDING, &[info.n_vocab, info.n_embd])?;
+        if !tensor.dtype.is_computable() {
+            return Err(EngineError::Dequantize {
+                name: EMBEDDING.to_string(),
+                message: format!("type {} cannot be computed", tensor.dtype.name()),
+            });
+        }
+        Ok(Embedding { source: source.clone(), n_vocab: info.n_vocab, n_embd: info.n_embd })
+    }
+
+    /// Writes the rows of `tokens` into `out` `[n_tokens, n_embd]`.
+    pub(crate) fn rows(&self, tokens: &[u32], out: &mut [f32]) -> Result<(), EngineError> {
+        let tensor = self.source.tensor_of_shape(EMBEDDING, &[self.n_vocab, self.n_embd])?;
+        let row_bytes = tensor.bytes.len() / self.n_vocab;
+        for (&id, row) in tokens.iter().zip(out.chunks_exact_mut(self.n_embd)) {
+            let start = id as usize * row_bytes;
+            let bytes = tensor
+                .bytes
+                .get(start..start + row_bytes)
+                .ok_or(EngineError::NoSuchToken { id, n_vocab: self.n_vocab })?;
+            dequantize(&tensor, bytes, row)?;
+        }
+        Ok(())
+    }
+}
+
+fn dequantized(tensor: &TensorView<'_>) -> Result<Vec<f32>, EngineError> {
+    let mut values = vec![0.0; tensor.shape.iter().product()];
+    dequantize(tensor, tensor.bytes, &mut values)?;
+    Ok(values)
+}
+
+fn dequantize(tensor: &TensorView<'_>, bytes: &[u8], out: &mut [f32]) -> Result<(), EngineError> {
+    lossy_quant::dequantize(tensor.dtype, bytes, out).map_err(|error| EngineError::Dequantize {
+        name: tensor.name.to_string(),
+        message: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interleaved_rows_come_out_as_half_split_pairs() {
+        let order = RowOrder { head_dim: 6, interleaved: true };
+        assert_eq!(order.rows(2).collect::<Vec<_>>(), [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+        let order = RowOrder { head_dim: 4, interleaved: false };
+        assert_eq!(order.rows(1).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+}

@@ -1,0 +1,284 @@
+//! From logits to the next token.
+//!
+//! The steps, in llama.cpp's order: logit bias, penalties, top-k, top-p, min-p, temperature, draw. Every step is
+//! deterministic: equal logits are ordered by token id, sums run in that order, and the random numbers come from
+//! ChaCha8, whose stream is fixed by its seed on every machine.
+
+mod filter;
+mod history;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use filter::Candidates;
+use history::History;
+
+/// How the next token is chosen. `temperature: 0.0` is greedy.
+#[derive(Clone, Debug)]
+pub struct SamplingOptions {
+    /// divides the logits; 0 is greedy
+    pub temperature: f32,
+    /// keeps the k most probable tokens; 0 is off
+    pub top_k: usize,
+    /// keeps the most probable tokens whose probabilities sum to this; 1 is off
+    pub top_p: f32,
+    /// keeps the tokens at least this fraction as probable as the most probable one; 0 is off
+    pub min_p: f32,
+    /// divides positive logits of recent tokens and multiplies negative ones; 1 is off
+    pub repeat_penalty: f32,
+    /// how many recent tokens the three penalties look at; 0 is off
+    pub repeat_last_n: usize,
+    /// subtracted from a logit for every recent occurrence; 0 is off
+    pub frequency_penalty: f32,
+    /// subtracted once from the logit of a recent token; 0 is off
+    pub presence_penalty: f32,
+    /// added to the logits of these tokens
+    pub logit_bias: Vec<(u32, f32)>,
+    /// same seed, same choices
+    pub seed: u64,
+    /// how many alternatives to report for a token; `None`: no log-probabilities at all
+    pub n_logprobs: Option<usize>,
+}
+
+impl Default for SamplingOptions {
+    fn default() -> Self {
+        SamplingOptions {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
+            repeat_last_n: 64,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: 0,
+            n_logprobs: None,
+        }
+    }
+}
+
+impl SamplingOptions {
+    /// Always the most probable token.
+    pub fn greedy() -> SamplingOptions {
+        SamplingOptions { temperature: 0.0, ..SamplingOptions::default() }
+    }
+}
+
+/// A token and the natural logarithm of its probability under the model, before any option changes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// token id
+    pub id: u32,
+    /// nats
+    pub logprob: f32,
+}
+
+/// The choice for one position.
+#[derive(Clone, Debug)]
+pub struct Sampled {
+    /// token id
+    pub id: u32,
+    /// of the chosen token; `None` unless asked for
+    pub logprob: Option<f32>,
+    /// the most probable tokens, best first; empty unless asked for
+    pub top: Vec<TokenLogprob>,
+}
+
+/// Chooses tokens; keeps the random state and the recent tokens.
+pub struct Sampler {
+    options: SamplingOptions,
+    random: ChaCha8Rng,
+    history: History,
+    /// logits after bias and penalties, `[n_vocab]`
+    adjusted: Vec<f32>,
+    candidates: Candidates,
+}
+
+impl Sampler {
+    /// A sampler at the start of its random sequence, with no recent tokens.
+    pub fn new(options: SamplingOptions) -> Sampler {
+        Sampler {
+            random: ChaCha8Rng::seed_from_u64(options.seed),
+            history: History::new(options.repeat_last_n),
+            adjusted: Vec::new(),
+            candidates: Candidates::default(),
+            options,
+        }
+    }
+
+    /// Tells the penalties about a token of the prompt. Chosen tokens are remembered without it.
+    pub fn accept(&mut self, id: u32) {
+        self.history.push(id);
+    }
+
+    /// Chooses from the logits `[n_vocab]` of one position and remembers the choice.
+    ///
+    /// # Panics
+    /// If `logits` is empty.
+    pub fn sample(&mut self, logits: &[f32]) -> Sampled {
+        assert!(!logits.is_empty(), "no logits to sample from");
+        self.adjusted.clear();
+        self.adjusted.extend_from_slice(logits);
+        self.adjust();
+        let id = if self.options.temperature > 0.0 { self.draw() } else { argmax(&self.adjusted) };
+        self.history.push(id);
+        let (logprob, top) = match self.options.n_logprobs {
+            None => (None, Vec::new()),
+            Some(n_top) => {
+                let normalizer = log_sum_exp(logits);
+                let logprob_of = |id: u32| (f64::from(logits[id as usize]) - normalizer) as f32;
+                let top = filter::largest(logits, n_top)
+                    .into_iter()
+                    .map(|id| TokenLogprob { id, logprob: logprob_of(id) })
+                    .collect();
+                (Some(logprob_of(id)), top)
+            }
+        };
+        Sampled { id, logprob, top }
+    }
+
+    /// Bias and penalties, in place.
+    fn adjust(&mut self) {
+        for &(id, bias) in &self.options.logit_bias {
+            if let Some(logit) = self.adjusted.get_mut(id as usize) {
+                *logit += bias;
+            }
+        }
+        for (id, n_occurrences) in self.history.counts() {
+            if let Some(logit) = self.adjusted.get_mut(id as usize) {
+                let repeat = self.options.repeat_penalty;
+                *logit = if *logit > 0.0 { *logit / repeat } else { *logit * repeat };
+                *logit -=
+                    n_occurrences as f32 * self.options.frequency_penalty + self.options.presence_penalty;
+            }
+        }
+    }
+
+    fn draw(&mut self) -> u32 {
+        let options = &self.options;
+        self.candidates.collect(&self.adjusted, options.top_k);
+        self.candidates.keep_top_p(options.top_p);
+        self.candidates.keep_min_p(options.min_p);
+        let uniform = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        self.candidates.draw(options.temperature, uniform)
+    }
+}
+
+/// The index of the largest logit; the smallest index among equals; NaN is never chosen over a number.
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] || logits[best].is_nan() {
+            best = index;
+        }
+    }
+    best as u32
+}
+
+/// ln Σ exp(logit), in float64.
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    max + logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(options: SamplingOptions, logits: &[f32], n: usize) -> Vec<u32> {
+        let mut sampler = Sampler::new(options);
+        (0..n).map(|_| sampler.sample(logits).id).collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_smallest_id_among_equals() {
+        assert_eq!(chosen(SamplingOptions::greedy(), &[1.0, 3.0, 3.0, f32::NAN], 2), [1, 1]);
+        assert_eq!(chosen(SamplingOptions::greedy(), &[f32::NAN, -1.0], 1), [1]);
+    }
+
+    #[test]
+    fn the_seed_fixes_the_choices() {
+        let logits: Vec<f32> = (0..100).map(|i| (i % 7) as f32).collect();
+        let options = |seed| SamplingOptions { seed, ..SamplingOptions::default() };
+        assert_eq!(chosen(options(1), &logits, 50), chosen(options(1), &logits, 50));
+        assert_ne!(chosen(options(1), &logits, 50), chosen(options(2), &logits, 50));
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax_at_the_temperature() {
+        let logits = [0.0, 1.0, 2.0];
+        let options = SamplingOptions {
+            temperature: 0.5,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            ..SamplingOptions::default()
+        };
+        let n = 20_000;
+        let mut counts = [0.0f64; 3];
+        for id in chosen(options, &logits, n) {
+            counts[id as usize] += 1.0;
+        }
+        let weights = logits.map(|logit| f64::from(logit * 2.0f32).exp());
+        for (count, weight) in counts.iter().zip(weights) {
+            let p = weight / weights.iter().sum::<f64>();
+            let five_sigma = 5.0 * (p * (1.0 - p) / n as f64).sqrt();
+            assert!((count / n as f64 - p).abs() < five_sigma, "{count} of {n}, expected {p}");
+        }
+    }
+
+    #[test]
+    fn top_k_top_p_and_min_p_exclude_the_tail() {
+        let logits = [5.0, 4.9, 0.0, -1.0, 4.8];
+        let all =
+            SamplingOptions { temperature: 5.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..Default::default() };
+        let seen = |options| {
+            let mut ids = chosen(options, &logits, 500);
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        assert_eq!(seen(all.clone()), [0, 1, 2, 3, 4]);
+        assert_eq!(seen(SamplingOptions { top_k: 2, ..all.clone() }), [0, 1]);
+        assert_eq!(seen(SamplingOptions { top_p: 0.9, ..all.clone() }), [0, 1, 4]);
+        assert_eq!(seen(SamplingOptions { top_p: 0.0, ..all.clone() }), [0]);
+        assert_eq!(seen(SamplingOptions { min_p: 0.85, ..all }), [0, 1]);
+    }
+
+    #[test]
+    fn penalties_act_on_the_tokens_inside_the_window_only() {
+        let options =
+            SamplingOptions { presence_penalty: 10.0, repeat_last_n: 2, ..SamplingOptions::greedy() };
+        assert_eq!(chosen(options, &[3.0, 2.0, 1.0, 0.0], 5), [0, 1, 2, 0, 1]);
+        let options = SamplingOptions { repeat_penalty: 2.0, ..SamplingOptions::greedy() };
+        assert_eq!(chosen(options, &[3.0, 2.0, -1.0], 3), [0, 1, 0]);
+        let options = SamplingOptions { frequency_penalty: 1.0, ..SamplingOptions::greedy() };
+        assert_eq!(chosen(options, &[2.5, 1.0, 0.0], 5), [0, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn bias_can_force_and_forbid_and_ignores_unknown_ids() {
+        let options = SamplingOptions {
+            logit_bias: vec![(0, f32::NEG_INFINITY), (2, 100.0), (9, 1.0)],
+            ..SamplingOptions::default()
+        };
+        assert_eq!(chosen(options, &[5.0, 4.0, 0.0], 3), [2, 2, 2]);
+    }
+
+    #[test]
+    fn logprobs_are_those_of_the_model_before_any_option() {
+        let options = SamplingOptions {
+            n_logprobs: Some(2),
+            logit_bias: vec![(0, f32::NEG_INFINITY)],
+            ..SamplingOptions::greedy()
+        };
+        let sampled = Sampler::new(options).sample(&[1.0, 0.0, -1.0]);
+        let normalizer = (1f64.exp() + 1.0 + (-1f64).exp()).ln();
+        assert_eq!(sampled.id, 1);
+        assert!((f64::from(sampled.logprob.unwrap()) + normalizer).abs() < 1e-6);
+        let ids: Vec<u32> = sampled.top.iter().map(|top| top.id).collect();
+        assert_eq!(ids, [0, 1]);
+        assert!((f64::from(sampled.top[0].logprob) - (1.0 - normalizer)).abs() < 1e-6);
+    }
+}

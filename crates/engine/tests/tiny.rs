@@ -1,0 +1,101 @@
+//! Every family, both kinds of file: logits against transformers on tiny random models.
+//!
+//! The models were made by `tools/make_tiny_models.py`, which names the versions in `reference.json`.
+
+use std::path::Path;
+
+use lossy_engine::{ActivationKind, BatchItem, Engine, EngineError, EngineOptions, Logits, ModelSource};
+use lossy_testkit::testdata;
+
+const NAMES: [&str; 7] = ["llama", "llama3", "llama-linear", "mistral", "qwen2", "qwen2-yarn", "qwen3"];
+
+#[derive(serde::Deserialize)]
+struct Reference {
+    ids: Vec<u32>,
+    logits: Vec<Vec<f32>>,
+}
+
+fn reference(name: &str) -> Reference {
+    let bytes = std::fs::read(testdata().join("tiny").join(name).join("reference.json")).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// Largest difference of any logit after any token.
+fn worst(path: &Path, reference: &Reference) -> f32 {
+    let source = ModelSource::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let options = EngineOptions { activations: ActivationKind::F32, ..EngineOptions::default() };
+    let mut engine = Engine::load(&source, &options).unwrap();
+    let mut sequence = engine.sequence();
+    let item = BatchItem { sequence: &mut sequence, tokens: &reference.ids, logits: Logits::All };
+    let rows = engine.forward(&mut [item]).unwrap();
+    assert_eq!(rows.len(), reference.logits.len());
+    let differences = reference.logits.iter().enumerate().flat_map(|(row, wanted)| {
+        rows.row(row).iter().zip(wanted).map(|(found, wanted)| (found - wanted).abs())
+    });
+    differences.fold(0.0, f32::max)
+}
+
+/// Logits have a spread of 1.8; float32 sums in another order differ by some 1e-6 of it per layer.
+const BOUND: f32 = 2e-5;
+
+#[test]
+fn hugging_face_directories_give_the_logits_of_transformers() {
+    for name in NAMES {
+        let worst = worst(&testdata().join("tiny").join(name), &reference(name));
+        println!("{name}: {worst:.1e}");
+        assert!(worst < BOUND, "{name}: a logit differs by {worst}");
+    }
+}
+
+#[test]
+fn gguf_files_give_the_logits_of_transformers() {
+    for name in NAMES {
+        let worst = worst(&testdata().join("tiny").join(name).join("model.gguf"), &reference(name));
+        println!("{name}: {worst:.1e}");
+        assert!(worst < BOUND, "{name}: a logit differs by {worst}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_and_changes_nothing() {
+    let source = ModelSource::open(&testdata().join("tiny/llama")).unwrap();
+    let too_long = EngineOptions { n_ctx: Some(65), ..EngineOptions::default() };
+    let Err(EngineError::ContextTooLong { n_ctx: 65, n_ctx_train: 64 }) = Engine::load(&source, &too_long)
+    else {
+        panic!("a context beyond the trained one must be refused");
+    };
+    let mut engine = Engine::load(&source, &EngineOptions::default()).unwrap();
+    let mut sequence = engine.sequence();
+    let mut go_on = |_| std::ops::ControlFlow::Continue(());
+    let error = engine.prefill(&mut sequence, &[1; 65], &mut go_on).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the prompt has 65 tokens, but the context holds 64; raise --ctx-size or shorten the prompt"
+    );
+    assert!(matches!(
+        engine.prefill(&mut sequence, &[1, 80], &mut go_on),
+        Err(EngineError::NoSuchToken { id: 80, n_vocab: 80 })
+    ));
+    assert!(matches!(engine.prefill(&mut sequence, &[], &mut go_on), Err(EngineError::EmptyPrompt)));
+    assert!(sequence.is_empty());
+    assert_eq!(engine.prefill(&mut sequence, &[1; 64], &mut go_on).unwrap().len(), 80);
+}
+
+#[test]
+fn a_stopped_prefill_keeps_the_chunks_that_were_done() {
+    let source = ModelSource::open(&testdata().join("tiny/qwen3")).unwrap();
+    let mut engine = Engine::load(&source, &EngineOptions { chunk: 10, ..EngineOptions::default() }).unwrap();
+    let mut sequence = engine.sequence();
+    let ids: Vec<u32> = (0..45).collect();
+    let mut n_calls = 0;
+    let error = engine.prefill(&mut sequence, &ids, &mut |progress| {
+        n_calls += 1;
+        if progress.n_done >= 20 {
+            std::ops::ControlFlow::Break(())
+        } else {
+            std::ops::ControlFlow::Continue(())
+        }
+    });
+    assert!(matches!(error, Err(EngineError::Stopped { n_done: 20, n_total: 45 })));
+    assert_eq!((n_calls, sequence.tokens()), (3, &ids[..20]));
+}
