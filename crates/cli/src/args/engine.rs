@@ -126,6 +126,7 @@ impl EngineArgs {
             kv_type: self.cache.resolve()?.map(KvType::from),
             n_ctx: Some(self.ctx_size as usize),
             kv_budget: self.kv_budget,
+            beyond_trained: false,
             chunk: self.batch_size as usize,
         })
     }

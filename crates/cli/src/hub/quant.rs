@@ -44,12 +44,20 @@ pub fn variants<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<Variant> {
         };
         by_stem.entry((stem.to_string(), n_parts)).or_default().push(path.to_string());
     }
-    let variants = by_stem.into_iter().map(|((stem, n_parts), mut files)| {
+    let named = by_stem.into_iter().map(|((stem, n_parts), mut files)| {
         files.sort();
         let label = label(&stem).unwrap_or_else(|| file_name(&files[0]).to_string());
         Variant { label, files, n_parts }
     });
-    variants.collect()
+    let mut variants: Vec<Variant> = named.collect();
+    // A label must lead back to its variant: where two have the same, one keeps it and the others go by their files.
+    for index in 0..variants.len() {
+        let label = &variants[index].label;
+        if shortest(&variants, label).is_some_and(|found| found.files != variants[index].files) {
+            variants[index].label = file_name(&variants[index].files[0]).to_string();
+        }
+    }
+    variants
 }
 
 /// Chooses the variant that `tag` names, or a default one.
@@ -171,7 +179,7 @@ mod tests {
     #[test]
     fn half_a_quantization_is_not_one() {
         let error = choose(&variants(FILES), Some("Q4_K")).unwrap_err().to_string();
-        assert!(error.contains("BF16, Q4_K_M, Q4_K_S, Q4_K_M, Q8_0"), "{error}");
+        assert!(error.contains("BF16, Q4_K_M, Q4_K_S, Q8_0, Model-UD-Q4_K_M.gguf"), "{error}");
     }
 
     #[test]

@@ -194,7 +194,7 @@ mod tests {
         let cells: Vec<&str> = lines[2].trim_matches('|').split(" | ").map(str::trim).collect();
         let expected = ["llama Q4_1", "93.8 MiB", "134.52 M", "CPU avx2", "2", "pp512 @ d8192"];
         assert_eq!(cells[..6], expected);
-        assert_eq!(cells[6..], ["312.89 ± 177.60", "256.00", "5", "50"]);
+        assert_eq!(cells[6..], ["312.89 ± 177.64", "256.00", "5", "50"]);
         assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
     }
 

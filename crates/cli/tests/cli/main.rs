@@ -1,0 +1,8 @@
+//! The program as its users see it: arguments in, output, exit codes and files out.
+#![forbid(unsafe_code)]
+
+mod hub;
+mod mock_hub;
+mod package;
+mod program;
+mod usage;

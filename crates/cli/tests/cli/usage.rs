@@ -1,0 +1,101 @@
+//! Help, versions, completions, and what is typed wrongly.
+
+use crate::program::{Home, text};
+
+const COMMANDS: [&str; 8] = ["run", "pull", "list", "inspect", "tokenize", "logits", "bench", "completions"];
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    let home = Home::new();
+    for command in COMMANDS {
+        let output = home.lossy(&[command, "--help"]).output().unwrap();
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains(&format!("lossy {command}")), "{command}");
+        assert!(text(&output.stdout).contains("Example"), "{command}");
+    }
+    let output = home.lossy(&["--help"]).output().unwrap();
+    for command in COMMANDS {
+        assert!(text(&output.stdout).contains(command), "{command}");
+    }
+}
+
+#[test]
+fn help_has_no_colours_when_it_is_not_on_a_terminal() {
+    let output = Home::new().lossy(&["run", "--help"]).output().unwrap();
+    assert!(!output.stdout.contains(&0x1b));
+}
+
+#[test]
+fn the_version_says_what_was_built_and_for_which_instructions() {
+    let output = Home::new().lossy(&["--version"]).output().unwrap();
+    let line = text(&output.stdout);
+    assert!(line.starts_with(concat!("lossy ", env!("CARGO_PKG_VERSION"), " (")), "{line}");
+    assert!(line.contains("instructions: ") && line.lines().count() == 1, "{line}");
+}
+
+#[test]
+fn completions_are_a_script_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = Home::new().lossy(&["completions", shell]).output().unwrap();
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains("cache-type-k"), "{shell}");
+    }
+}
+
+/// Exit code 2, and a message with `expected` in it.
+#[track_caller]
+fn misused(args: &[&str], expected: &str) {
+    let output = Home::new().lossy(args).output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert!(stderr.contains(expected), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+}
+
+#[test]
+fn values_outside_their_range_are_refused_with_the_range() {
+    misused(&["run", "-p", "x", "--temp", "-1"], "expected a number from 0 to 100");
+    misused(&["run", "-p", "x", "--top-p", "1.5"], "expected a number from 0 to 1");
+    misused(&["run", "-p", "x", "--min-p", "nan"], "expected a number from 0 to 1");
+    misused(&["run", "-p", "x", "-n", "-2"], "-1..=2147483648");
+    misused(&["run", "-p", "x", "-t", "0"], "1..=1024");
+    misused(&["run", "-p", "x", "-b", "0"], "1..=1048576");
+    misused(&["run", "-p", "x", "-c", "99999999999"], "0..=134217728");
+    misused(&["run", "-p", "x", "--seed", "abc"], "--seed");
+    misused(&["run", "-p", "x", "--logit-bias", "hello"], "expected TOKEN+BIAS");
+    misused(&["run", "-p", "x", "--kv-budget", "12X"], "unknown unit `X`");
+    misused(&["run", "-p", "x", "--stop", ""], "value is required");
+    misused(&["run", "-p", "x", "--activations", "f64"], "[possible values: f32, q8]");
+    misused(&["logits", "--ids", "1,x", "-o", "f"], "`x` is not a token id");
+    misused(&["logits", "--ids", "1", "--last", "0", "-o", "f"], "--last");
+    misused(&["bench", "-p", "abc"], "expected numbers such as");
+    misused(&["bench", "-r", "0"], "1..=10000");
+}
+
+#[test]
+fn caches_that_are_not_there_yet_are_named() {
+    misused(&["run", "-p", "x", "-ctk", "q4_0"], "expected f16 or f32");
+    misused(&["run", "-p", "x", "-ctk", "f16", "-ctv", "f32"], "same type");
+}
+
+#[test]
+fn combinations_that_cannot_work_are_refused() {
+    misused(&[], "Usage");
+    misused(&["frobnicate"], "unrecognized subcommand");
+    misused(&["run", "--frobnicate"], "unexpected argument");
+    misused(&["run", "a.gguf", "-m", "b.gguf"], "cannot be used with");
+    misused(&["run", "-m", "a.gguf", "-hf", "a/b"], "cannot be used with");
+    misused(&["run", "-p", "x", "--no-chat-template", "-sys", "y"], "cannot be used with");
+    misused(&["logits", "-p", "x", "--ids", "1", "-o", "f"], "cannot be used with");
+    misused(&["logits", "-p", "x"], "--output");
+    misused(&["bench", "-p", "0", "-n", "0"], "nothing to measure");
+    misused(&["pull"], "MODEL");
+}
+
+#[test]
+fn arguments_that_are_not_utf8_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let bad = std::ffi::OsStr::from_bytes(b"a\xff");
+    let output = Home::new().lossy(&["run", "-p"]).arg(bad).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
