@@ -1,6 +1,8 @@
 //! Finding tokens by their text before the text around them is cut.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, Input, MatchKind};
 
 use crate::TokenizerError;
 use crate::vocab::{TokenKind, Vocab};
@@ -43,6 +45,26 @@ impl Finder {
     }
 }
 
+impl Finder {
+    /// The tokens in `text` that do not touch `plain`, in order, and where they are.
+    fn find(&self, text: &str, plain: &[Range<usize>]) -> Vec<(u32, Range<usize>)> {
+        let Finder(Some((automaton, ids))) = self else { return Vec::new() };
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(token) = automaton.find(Input::new(text).range(at..)) {
+            let touched = plain.iter().any(|range| range.start < token.end() && range.end > token.start());
+            if touched {
+                // what begins inside may still be one
+                at = token.start() + 1;
+            } else {
+                at = token.end();
+                found.push((ids[token.pattern().as_usize()], token.range()));
+            }
+        }
+        found
+    }
+}
+
 impl AddedTokens {
     pub(crate) fn new(vocab: &Vocab) -> Result<Self, TokenizerError> {
         use TokenKind::{Control, Unknown, UserDefined};
@@ -52,37 +74,47 @@ impl AddedTokens {
         })
     }
 
-    /// Calls `part` with the parts of `text` in order. Without `parse_special`, control tokens are plain text.
-    pub(crate) fn split<'t, E>(
+    /// The parts of `text`, in order. Without `parse_special`, control tokens are plain text; so is every token that
+    /// touches a range of `plain`.
+    pub(crate) fn split<'t>(
         &self,
         text: &'t str,
         parse_special: bool,
-        mut part: impl FnMut(Part<'t>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        plain: &[Range<usize>],
+    ) -> Vec<Part<'t>> {
         let finder = if parse_special { &self.special } else { &self.always };
-        let mut at = 0;
-        if let Finder(Some((automaton, ids))) = finder {
-            for found in automaton.find_iter(text) {
-                if found.start() > at {
-                    part(Part::Text(&text[at..found.start()]))?;
-                }
-                part(Part::Token(ids[found.pattern().as_usize()]))?;
-                at = found.end();
+        let mut parts = Vec::new();
+        let mut end = 0;
+        for (id, token) in finder.find(text, plain) {
+            if token.start > end {
+                parts.push(Part::Text(&text[end..token.start]));
             }
+            parts.push(Part::Token(id));
+            end = token.end;
         }
-        if at < text.len() {
-            part(Part::Text(&text[at..]))?;
+        if end < text.len() {
+            parts.push(Part::Text(&text[end..]));
         }
-        Ok(())
+        parts
+    }
+
+    /// Ids and places of all tokens in `text` that `parse_special` reads.
+    pub(crate) fn find_special(&self, text: &str) -> Vec<(u32, Range<usize>)> {
+        self.special.find(text, &[])
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges are meant")]
 mod tests {
     use super::*;
     use crate::vocab::Spelling;
 
     fn parts(text: &str, parse_special: bool) -> Vec<String> {
+        parts_without(text, parse_special, &[])
+    }
+
+    fn parts_without(text: &str, parse_special: bool, plain: &[Range<usize>]) -> Vec<String> {
         let tokens = [
             ("<s>", TokenKind::Control),
             ("<s>>", TokenKind::Control),
@@ -90,23 +122,26 @@ mod tests {
             ("ab", TokenKind::Normal),
         ];
         let vocab = Vocab::new(tokens.into_iter(), Spelling::ByteLevel).unwrap();
-        let mut parts = Vec::new();
-        let added = AddedTokens::new(&vocab).unwrap();
-        let all = added.split(text, parse_special, |part| {
-            parts.push(match part {
-                Part::Token(id) => id.to_string(),
-                Part::Text(text) => text.to_string(),
-            });
-            Ok::<(), ()>(())
-        });
-        all.unwrap();
-        parts
+        let spell = |part: Part| match part {
+            Part::Token(id) => id.to_string(),
+            Part::Text(text) => text.to_string(),
+        };
+        AddedTokens::new(&vocab).unwrap().split(text, parse_special, plain).into_iter().map(spell).collect()
     }
 
     #[test]
     fn the_longest_of_two_tokens_is_found() {
         assert_eq!(parts("ab<s>>c<s>", true), ["ab", "1", "c", "0"]);
         assert!(parts("", true).is_empty());
+    }
+
+    #[test]
+    fn a_token_that_touches_a_plain_range_is_text() {
+        assert_eq!(parts_without("<s>a<s>", true, &[0..3]), ["<s>a", "0"]);
+        assert_eq!(parts_without("<s>a<s>", true, &[6..7]), ["0", "a<s>"]);
+        assert_eq!(parts_without("<s>a<s>", true, &[3..4]), ["0", "a", "0"]);
+        // the longer token is text, and the shorter one in it as well
+        assert_eq!(parts_without("<s>>", true, &[3..4]), ["<s>>"]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod bytes;
 mod chat;
 mod error;
 mod gguf;
+mod hf;
+mod json;
 mod keys;
 mod merge;
 mod pre;

@@ -45,12 +45,16 @@ const CODE_ENDS: [&[&str]; 3] = [
 ];
 
 impl Special {
-    /// Checks the ids of the file, and finds the tokens that end an answer. Those become control tokens, which print
-    /// nothing: some files call them normal.
+    /// Checks the ids of the file, and finds the tokens that end an answer: `more_ends`, and by key and by text. The latter
+    /// become control tokens, which print nothing: some files call them normal.
     ///
     /// # Errors
     /// An id outside the vocabulary.
-    pub(crate) fn find(ids: &SpecialIds, vocab: &mut Vocab) -> Result<Self, TokenizerError> {
+    pub(crate) fn find(
+        ids: &SpecialIds,
+        more_ends: &[u64],
+        vocab: &mut Vocab,
+    ) -> Result<Self, TokenizerError> {
         let n_vocab = vocab.len();
         let check = |name: &str, id: Option<u64>| check_id(name, id, n_vocab);
         let bos = check("bos_token_id", ids.bos)?;
@@ -71,6 +75,9 @@ impl Special {
         ends.extend(
             [eos, check("eot_token_id", ids.eot)?, check("eom_token_id", ids.eom)?].into_iter().flatten(),
         );
+        for &id in more_ends {
+            ends.extend(check("eos_token_id", Some(id))?);
+        }
         // in the harmony format `<|end|>` ends a message of several
         if let (Some(_), Some(_), Some(end)) =
             (vocab.id("<|return|>"), vocab.id("<|call|>"), vocab.id("<|end|>"))
@@ -103,7 +110,7 @@ mod tests {
     }
 
     fn ends(texts: &[&'static str], ids: SpecialIds) -> Vec<u32> {
-        Special::find(&ids, &mut vocab(texts)).unwrap().end_of_generation.into_iter().collect()
+        Special::find(&ids, &[], &mut vocab(texts)).unwrap().end_of_generation.into_iter().collect()
     }
 
     #[test]
@@ -129,16 +136,16 @@ mod tests {
     #[test]
     fn an_id_outside_the_vocabulary_is_an_error_with_its_key() {
         let ids = SpecialIds { eos: Some(7), ..Default::default() };
-        let error = Special::find(&ids, &mut vocab(&["a"])).unwrap_err();
+        let error = Special::find(&ids, &[], &mut vocab(&["a"])).unwrap_err();
         assert_eq!(error.to_string(), "`tokenizer.ggml.eos_token_id` is 7, but the vocabulary has 1 tokens");
         let none = SpecialIds { bos: Some(u64::from(u32::MAX)), ..Default::default() };
-        assert_eq!(Special::find(&none, &mut vocab(&["a"])).unwrap().bos, None);
+        assert_eq!(Special::find(&none, &[], &mut vocab(&["a"])).unwrap().bos, None);
     }
 
     #[test]
     fn a_token_that_ends_an_answer_prints_nothing_even_if_the_file_calls_it_normal() {
         let mut vocab = vocab(&["<|im_end|>"]);
-        Special::find(&SpecialIds::default(), &mut vocab).unwrap();
+        Special::find(&SpecialIds::default(), &[], &mut vocab).unwrap();
         assert_eq!(vocab.kind(0), Some(TokenKind::Control));
     }
 }

@@ -1,9 +1,11 @@
 //! The tokenizer: text to ids and back.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::added::{AddedTokens, Part};
 use crate::bpe::Bpe;
+use crate::json::JsonTokenizer;
 use crate::pre::pre_tokenizer;
 use crate::special::Special;
 use crate::spm::Spm;
@@ -36,6 +38,7 @@ pub struct Tokenizer {
 struct Inner {
     vocab: Vocab,
     special: Special,
+    added: AddedTokens,
     algorithm: Algorithm,
     /// Tokens that a sequence begins with, if `add_special`.
     prefix: Vec<u32>,
@@ -45,10 +48,15 @@ struct Inner {
     adds_space: bool,
 }
 
-enum Algorithm {
-    Bpe { added: AddedTokens, bpe: Bpe },
-    Spm { added: AddedTokens, spm: Spm },
+/// What turns text between added tokens into ids.
+pub(crate) enum Algorithm {
+    Bpe(Bpe),
+    Spm(Spm),
+    Json(JsonTokenizer),
 }
+
+/// An algorithm; the ids before and after a text; whether it puts a space before it.
+pub(crate) type Encoder = (Algorithm, Vec<u32>, Vec<u32>, bool);
 
 impl Tokenizer {
     /// Builds the pipeline from the keys of a GGUF file.
@@ -67,41 +75,54 @@ impl Tokenizer {
             return Err(missing("tokens"));
         }
         let kinds = token_kinds(keys)?;
-        let mut vocab = Vocab::new(keys.tokens.iter().copied().zip(kinds), spelling)?;
+        let vocab = Vocab::new(keys.tokens.iter().copied().zip(kinds), spelling)?;
         let ids = match spelling {
             Spelling::ByteLevel => keys.ids,
             Spelling::Metaspace => sentencepiece_defaults(keys.ids, vocab.len()),
         };
-        let special = Special::find(&ids, &mut vocab)?;
+        Tokenizer::assemble(vocab, &ids, &[], |vocab, special| {
+            let (algorithm, add_bos, adds_space) = match spelling {
+                Spelling::ByteLevel => {
+                    let pre = pre_tokenizer(keys.pre)?;
+                    if keys.merges.is_empty() {
+                        return Err(missing("merges"));
+                    }
+                    (Algorithm::Bpe(Bpe::new(vocab, &keys.merges, pre)?), pre.add_bos, false)
+                }
+                Spelling::Metaspace => {
+                    if keys.scores.is_empty() {
+                        return Err(missing("scores"));
+                    }
+                    let adds_space = keys.add_space_prefix.unwrap_or(true);
+                    (
+                        Algorithm::Spm(Spm::new(vocab, &keys.scores, special.unknown, adds_space)?),
+                        true,
+                        adds_space,
+                    )
+                }
+            };
+            let one = |add: bool, id: Option<u32>, key| match (add, id) {
+                (true, None) => Err(missing(key)),
+                (true, Some(id)) => Ok(vec![id]),
+                (false, _) => Ok(Vec::new()),
+            };
+            let prefix = one(keys.add_bos.unwrap_or(add_bos), special.bos, "bos_token_id")?;
+            let suffix = one(keys.add_eos.unwrap_or(false), special.eos, "eos_token_id")?;
+            Ok((algorithm, prefix, suffix, adds_space))
+        })
+    }
+
+    /// Finds the tokens with a role, `ends` among those that end an answer, and builds the rest on them.
+    pub(crate) fn assemble(
+        mut vocab: Vocab,
+        ids: &SpecialIds,
+        ends: &[u64],
+        encoder: impl FnOnce(&Vocab, &Special) -> Result<Encoder, TokenizerError>,
+    ) -> Result<Self, TokenizerError> {
+        let special = Special::find(ids, ends, &mut vocab)?;
         let added = AddedTokens::new(&vocab)?;
-        let (algorithm, add_bos, adds_space) = match spelling {
-            Spelling::ByteLevel => {
-                let pre = pre_tokenizer(keys.pre)?;
-                if keys.merges.is_empty() {
-                    return Err(missing("merges"));
-                }
-                (Algorithm::Bpe { added, bpe: Bpe::new(&vocab, &keys.merges, pre)? }, pre.add_bos, false)
-            }
-            Spelling::Metaspace => {
-                if keys.scores.is_empty() {
-                    return Err(missing("scores"));
-                }
-                let adds_space = keys.add_space_prefix.unwrap_or(true);
-                let spm = Spm::new(&vocab, &keys.scores, special.unknown, adds_space)?;
-                (Algorithm::Spm { added, spm }, true, adds_space)
-            }
-        };
-        let prefix = match (keys.add_bos.unwrap_or(add_bos), special.bos) {
-            (true, None) => return Err(missing("bos_token_id")),
-            (true, Some(bos)) => vec![bos],
-            (false, _) => Vec::new(),
-        };
-        let suffix = match (keys.add_eos.unwrap_or(false), special.eos) {
-            (true, None) => return Err(missing("eos_token_id")),
-            (true, Some(eos)) => vec![eos],
-            (false, _) => Vec::new(),
-        };
-        let inner = Inner { vocab, special, algorithm, prefix, suffix, adds_space };
+        let (algorithm, prefix, suffix, adds_space) = encoder(&vocab, &special)?;
+        let inner = Inner { vocab, special, added, algorithm, prefix, suffix, adds_space };
         Ok(Tokenizer { inner: Arc::new(inner) })
     }
 
@@ -110,29 +131,43 @@ impl Tokenizer {
     /// # Errors
     /// A text that the vocabulary cannot spell.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, TokenizerError> {
-        let inner = &*self.inner;
+        self.encode_with_plain(text, options, &[])
+    }
+
+    /// The same, but no token is found that touches one of the byte ranges `plain`.
+    pub(crate) fn encode_with_plain(
+        &self,
+        text: &str,
+        options: EncodeOptions,
+        plain: &[Range<usize>],
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let Inner { vocab, added, algorithm, prefix, suffix, .. } = &*self.inner;
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if options.add_special {
-            ids.extend_from_slice(&inner.prefix);
+            ids.extend_from_slice(prefix);
         }
-        match &inner.algorithm {
-            Algorithm::Bpe { added, bpe } => added.split(text, options.parse_special, |part| {
-                match part {
-                    Part::Token(id) => ids.push(id),
-                    Part::Text(text) => bpe.encode(&inner.vocab, text, &mut ids),
+        let parts = || added.split(text, options.parse_special, plain);
+        match algorithm {
+            Algorithm::Json(json) => ids.extend(json.encode(added, text, options.parse_special, plain)?),
+            Algorithm::Bpe(bpe) => {
+                for part in parts() {
+                    match part {
+                        Part::Token(id) => ids.push(id),
+                        Part::Text(text) => bpe.encode(vocab, text, &mut ids),
+                    }
                 }
-                Ok(())
-            }),
-            Algorithm::Spm { added, spm } => added.split(text, options.parse_special, |part| match part {
-                Part::Token(id) => {
-                    ids.push(id);
-                    Ok(())
+            }
+            Algorithm::Spm(spm) => {
+                for part in parts() {
+                    match part {
+                        Part::Token(id) => ids.push(id),
+                        Part::Text(text) => spm.encode(vocab, text, &mut ids)?,
+                    }
                 }
-                Part::Text(text) => spm.encode(&inner.vocab, text, &mut ids),
-            }),
-        }?;
+            }
+        }
         if options.add_special {
-            ids.extend_from_slice(&inner.suffix);
+            ids.extend_from_slice(suffix);
         }
         Ok(ids)
     }
@@ -214,6 +249,10 @@ impl Tokenizer {
     /// Whether the token steers the model and prints nothing.
     pub fn is_special(&self, id: u32) -> bool {
         matches!(self.inner.vocab.kind(id), Some(TokenKind::Control | TokenKind::Unknown))
+    }
+
+    pub(crate) fn added(&self) -> &AddedTokens {
+        &self.inner.added
     }
 
     pub(crate) fn vocab(&self) -> &Vocab {

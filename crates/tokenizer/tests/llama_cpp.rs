@@ -23,7 +23,9 @@ fn differences(tokenizer: &Tokenizer, strings: &Value, fixture: &Value, kind: &s
         let expected: Vec<u32> = serde_json::from_value(expected.clone()).unwrap();
         let ids = tokenizer.encode(text, options).unwrap();
         if ids != expected {
-            let spell = |ids: &[u32]| ids.iter().map(|&id| tokenizer.token_text(id).unwrap()).collect::<Vec<_>>().join("|");
+            let spell = |ids: &[u32]| {
+                ids.iter().map(|&id| tokenizer.token_text(id).unwrap()).collect::<Vec<_>>().join("|")
+            };
             differences.push(format!("{text:?}: ours {} theirs {}", spell(&ids), spell(&expected)));
         }
     }

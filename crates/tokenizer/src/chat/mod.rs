@@ -1,5 +1,6 @@
 //! Chat templates.
 
+mod encode;
 mod json;
 mod message;
 mod template;
