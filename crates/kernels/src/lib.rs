@@ -10,6 +10,7 @@ mod elementwise;
 mod isa;
 mod math;
 mod matmul;
+pub mod peak;
 mod threads;
 
 pub use activations::Activations;

@@ -12,7 +12,7 @@
 //! 4. Parking is a Dekker handshake: a worker announces itself in `n_parked`, then looks at `unclaimed` once more; the
 //!    caller sets `unclaimed`, then looks at `n_parked`. With a full fence between, one of them sees the other.
 //!
-//! loom checks the protocol: `RUSTFLAGS="--cfg loom" cargo test -p lossy-kernels --release --lib threads`.
+//! loom checks the protocol: `RUSTFLAGS="--cfg loom" cargo test -p lossy-kernels --release --lib loom_tests`.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -43,10 +43,18 @@ const SPIN: Duration = Duration::from_micros(200);
 /// The same where there are more threads than cores, so that a spinning thread keeps another from working.
 const SPIN_CROWDED: Duration = Duration::from_micros(2);
 
-thread_local! {
-    /// Whether this thread is inside a task.
-    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+#[cfg_attr(
+    not(loom),
+    allow(clippy::missing_const_for_thread_local, reason = "loom's macro knows no `const`")
+)]
+mod inside {
+    use super::{Cell, thread_local};
+    thread_local! {
+        /// Whether this thread is inside a task.
+        pub(super) static IN_TASK: Cell<bool> = Cell::new(false);
+    }
 }
+use inside::IN_TASK;
 
 /// A value on cache lines of its own (two, since CPUs prefetch lines in pairs).
 #[repr(align(128))]

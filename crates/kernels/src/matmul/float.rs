@@ -10,17 +10,24 @@ use crate::activations::Operand;
 use half::{bf16, f16};
 use std::marker::PhantomData;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2::float::Element as Vectors;
+
 /// A float that weights are stored as.
-pub(crate) trait Element: Send + Sync + 'static {
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) trait Vectors {}
+#[cfg(not(target_arch = "x86_64"))]
+impl<E> Vectors for E {}
+
+/// A float that weights are stored as.
+pub(crate) trait Element: Vectors + Send + Sync + 'static {
     const NAME: &'static str;
-    const BYTES: usize;
-    /// The value of `BYTES` little-endian bytes.
+    /// The value of its little-endian bytes.
     fn value(bytes: &[u8]) -> f32;
 }
 
 impl Element for f32 {
     const NAME: &'static str = "F32";
-    const BYTES: usize = 4;
     fn value(bytes: &[u8]) -> f32 {
         f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
@@ -28,7 +35,6 @@ impl Element for f32 {
 
 impl Element for f16 {
     const NAME: &'static str = "F16";
-    const BYTES: usize = 2;
     fn value(bytes: &[u8]) -> f32 {
         f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
     }
@@ -36,7 +42,6 @@ impl Element for f16 {
 
 impl Element for bf16 {
     const NAME: &'static str = "BF16";
-    const BYTES: usize = 2;
     fn value(bytes: &[u8]) -> f32 {
         bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
     }
@@ -59,28 +64,33 @@ impl<E: Element> Strips for Floats<E> {
     }
 
     fn strip_bytes(&self, n_cols: usize) -> usize {
-        n_cols * ROWS * E::BYTES
+        n_cols * ROWS * size_of::<E>()
     }
 
     fn pack_strip(&self, rows: &[&[u8]], strip: &mut [u8]) {
-        for (col, out) in strip.chunks_exact_mut(ROWS * E::BYTES).enumerate() {
+        for (col, out) in strip.chunks_exact_mut(ROWS * size_of::<E>()).enumerate() {
             out.fill(0);
-            for (out, row) in out.chunks_exact_mut(E::BYTES).zip(rows) {
-                out.copy_from_slice(&row[col * E::BYTES..][..E::BYTES]);
+            for (out, row) in out.chunks_exact_mut(size_of::<E>()).zip(rows) {
+                out.copy_from_slice(&row[col * size_of::<E>()..][..size_of::<E>()]);
             }
         }
     }
 
     fn values(&self, strip: &[u8], row: usize, out: &mut [f32]) {
-        for (out, column) in out.iter_mut().zip(strip.chunks_exact(ROWS * E::BYTES)) {
-            *out = E::value(&column[row * E::BYTES..]);
+        for (out, column) in out.iter_mut().zip(strip.chunks_exact(ROWS * size_of::<E>())) {
+            *out = E::value(&column[row * size_of::<E>()..]);
         }
     }
 
-    fn dot(&self, _isa: Isa, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+    fn dot(&self, isa: Isa, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
         check(strips, self.strip_bytes(x.n_cols), x, sums);
         sums.fill(0.0);
-        dot_scalar::<E>(strips, x, sums);
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { super::avx2::float::dot::<E>(strips, x, sums) },
+            Isa::Scalar => dot_scalar::<E>(strips, x, sums),
+        }
     }
 }
 
@@ -89,8 +99,8 @@ fn dot_scalar<E: Element>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
         for (token, sums) in sums.chunks_exact_mut(strips.len() * ROWS).enumerate() {
             let sums = &mut sums[index * ROWS..][..ROWS];
             let row = &x.rows[token * x.n_cols..][..x.n_cols];
-            for (column, x) in strip.chunks_exact(ROWS * E::BYTES).zip(row) {
-                for (weight, sum) in column.chunks_exact(E::BYTES).zip(sums.iter_mut()) {
+            for (column, x) in strip.chunks_exact(ROWS * size_of::<E>()).zip(row) {
+                for (weight, sum) in column.chunks_exact(size_of::<E>()).zip(sums.iter_mut()) {
                     *sum = E::value(weight).mul_add(*x, *sum);
                 }
             }

@@ -8,6 +8,8 @@
 //! For a given instruction set every result has the same bits whatever the number of tokens in the call, their order and
 //! the number of threads, because every kernel does the float operations of a (row, token) in one order: see `quantized`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod float;
 mod formats;
 mod matrix;

@@ -20,10 +20,16 @@ use crate::{ActivationKind, Isa};
 use lossy_quant::Block;
 use std::marker::PhantomData;
 
+/// A format with its unpacking for every instruction set of this architecture.
+#[cfg(target_arch = "x86_64")]
+pub(crate) use super::avx2::Unpack as Kernels;
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use super::formats::Format as Kernels;
+
 /// The kernels of format `F`.
 pub(crate) struct Quantized<F>(PhantomData<fn() -> F>);
 
-impl<F: Format> Quantized<F> {
+impl<F: Kernels> Quantized<F> {
     pub const NEW: Self = Quantized(PhantomData);
 }
 
@@ -35,7 +41,7 @@ fn tiles<F: Format>(strip: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-impl<F: Format> Strips for Quantized<F> {
+impl<F: Kernels> Strips for Quantized<F> {
     fn name(&self) -> &'static str {
         F::Block::DTYPE.name()
     }
@@ -74,6 +80,14 @@ impl<F: Format> Strips for Quantized<F> {
         check(strips, self.strip_bytes(x.n_cols), x, sums);
         sums.fill(0.0);
         match (isa, x.kind) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            (Isa::Avx2(_), ActivationKind::Q8) => unsafe { super::avx2::dot_q8::<F>(strips, x, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            (Isa::Avx2(_), ActivationKind::F32) => unsafe {
+                super::avx2::float::dot_dequantized::<F>(strips, x, sums)
+            },
             (_, ActivationKind::Q8) => dot_q8::<F>(strips, x, sums),
             (_, ActivationKind::F32) => dot_f32::<F>(strips, x, sums),
         }

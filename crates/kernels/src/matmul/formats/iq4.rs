@@ -76,3 +76,70 @@ impl Format for IQ4XS {
         out.scale = std::array::from_fn(|row| d[row] * f32::from(tile[128 + row] as i8));
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::*;
+    use crate::matmul::avx2::{Unpack, unpack::*};
+    use std::arch::x86_64::*;
+
+    /// High and low nibbles of the levels.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn split_levels(indices: __m256i) -> (__m256i, __m256i) {
+        let table = |shift: u32| {
+            let bytes = u128::from_le_bytes(LEVELS.map(|level| level >> shift & 15));
+            _mm256_set_epi64x((bytes >> 64) as i64, bytes as i64, (bytes >> 64) as i64, bytes as i64)
+        };
+        (_mm256_shuffle_epi8(table(4), indices), _mm256_shuffle_epi8(table(0), indices))
+    }
+
+    impl Unpack for IQ4NL {
+        const WIDE: bool = true;
+        const QUADS: usize = 8;
+        type Header = ();
+        #[inline(always)]
+        unsafe fn header(_: *const u8) {}
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { nibbles(tile) }
+        }
+        #[inline(always)]
+        unsafe fn nibbles(codes: __m256i) -> (__m256i, __m256i) {
+            // SAFETY: AVX2 is available.
+            unsafe { split_levels(codes) }
+        }
+        #[inline(always)]
+        unsafe fn scale(_: (), tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(tile.add(128)) }
+        }
+    }
+
+    impl Unpack for IQ4XS {
+        const WIDE: bool = true;
+        const QUADS: usize = 8;
+        type Header = __m256;
+        #[inline(always)]
+        unsafe fn header(header: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(header) }
+        }
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { nibbles(tile) }
+        }
+        #[inline(always)]
+        unsafe fn nibbles(codes: __m256i) -> (__m256i, __m256i) {
+            // SAFETY: AVX2 is available.
+            unsafe { split_levels(codes) }
+        }
+        #[inline(always)]
+        unsafe fn scale(d: __m256, tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_mul_ps(d, signed_bytes(tile.add(128))) }
+        }
+    }
+}

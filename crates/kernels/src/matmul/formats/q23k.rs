@@ -77,3 +77,110 @@ impl Format for Q3K {
         });
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::*;
+    use crate::matmul::avx2::{Unpack, unpack::*};
+    use std::arch::x86_64::*;
+
+    /// Pairs of bits, quad by quad.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn pairs(tile: *const u8) -> [__m256i; 8] {
+        let three = _mm256_set1_epi8(3);
+        let mut quads = [_mm256_setzero_si256(); 8];
+        for half in 0..2 {
+            // SAFETY: the caller's promise.
+            let plane = unsafe { load(tile, half) };
+            quads[4 * half] = _mm256_and_si256(plane, three);
+            quads[4 * half + 1] = _mm256_and_si256(_mm256_srli_epi16::<2>(plane), three);
+            quads[4 * half + 2] = _mm256_and_si256(_mm256_srli_epi16::<4>(plane), three);
+            quads[4 * half + 3] = _mm256_and_si256(_mm256_srli_epi16::<6>(plane), three);
+        }
+        quads
+    }
+
+    /// Pairs of bits with a third from a plane of bits.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn three_bits(tile: *const u8) -> [__m256i; 8] {
+        // SAFETY: the caller's promise.
+        let (mut quads, bits) = unsafe { (pairs(tile), load(tile, 2)) };
+        let four = _mm256_set1_epi8(4);
+        let chains = [
+            (_mm256_add_epi8(bits, bits), [1, 0].as_slice()),
+            (_mm256_srli_epi16::<2>(bits), &[4, 3, 2]),
+            (_mm256_srli_epi16::<5>(bits), &[7, 6, 5]),
+        ];
+        for (mut doubled, places) in chains {
+            for j in places.iter().copied() {
+                quads[j] = _mm256_or_si256(quads[j], _mm256_and_si256(doubled, four));
+                doubled = _mm256_add_epi8(doubled, doubled);
+            }
+        }
+        quads
+    }
+
+    impl Unpack for Q2K {
+        const QUADS: usize = 4;
+        const HALVES: bool = true;
+        type Header = [__m256; 2];
+        #[inline(always)]
+        unsafe fn header(header: *const u8) -> [__m256; 2] {
+            // SAFETY: the caller's promise.
+            unsafe { [halves(header), halves(header.add(16))] }
+        }
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { pairs(tile) }
+        }
+        #[inline(always)]
+        unsafe fn scale([d, _]: [__m256; 2], _: *const u8) -> __m256 {
+            d
+        }
+        #[inline(always)]
+        unsafe fn min([_, dmin]: [__m256; 2], _: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_xor_ps(dmin, _mm256_set1_ps(-0.0)) }
+        }
+        #[inline(always)]
+        unsafe fn half_scales(tile: *const u8) -> __m256i {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_and_si256(signed_pairs(tile.add(64)), _mm256_set1_epi16(15)) }
+        }
+        #[inline(always)]
+        unsafe fn half_mins(tile: *const u8) -> __m256i {
+            // SAFETY: the caller's promise.
+            unsafe {
+                _mm256_and_si256(_mm256_srli_epi16::<4>(signed_pairs(tile.add(64))), _mm256_set1_epi16(15))
+            }
+        }
+    }
+
+    impl Unpack for Q3K {
+        const QUADS: usize = 4;
+        const HALVES: bool = true;
+        type Header = __m256;
+        #[inline(always)]
+        unsafe fn header(header: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(header) }
+        }
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { three_bits(tile) }
+        }
+        #[inline(always)]
+        unsafe fn scale(d: __m256, _: *const u8) -> __m256 {
+            d
+        }
+        #[inline(always)]
+        unsafe fn half_scales(tile: *const u8) -> __m256i {
+            // SAFETY: the caller's promise.
+            unsafe { signed_pairs(tile.add(96)) }
+        }
+    }
+}

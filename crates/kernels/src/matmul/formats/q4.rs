@@ -50,3 +50,49 @@ impl Format for Q4_1 {
         out.min = read_halves(&tile[144..]);
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::*;
+    use crate::matmul::avx2::{Unpack, unpack::*};
+    use std::arch::x86_64::*;
+
+    impl Unpack for Q4_0 {
+        const QUADS: usize = 8;
+        type Header = ();
+        #[inline(always)]
+        unsafe fn header(_: *const u8) {}
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { nibbles(tile) }
+        }
+        #[inline(always)]
+        unsafe fn scale(_: (), tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(tile.add(128)) }
+        }
+    }
+
+    impl Unpack for Q4_1 {
+        const QUADS: usize = 8;
+        type Header = ();
+        #[inline(always)]
+        unsafe fn header(_: *const u8) {}
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { nibbles(tile) }
+        }
+        #[inline(always)]
+        unsafe fn scale(_: (), tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(tile.add(128)) }
+        }
+        #[inline(always)]
+        unsafe fn min(_: (), tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(tile.add(144)) }
+        }
+    }
+}

@@ -86,3 +86,60 @@ impl Format for Q5K {
         set_scales(header, &tile[160..], out);
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::*;
+    use crate::matmul::avx2::{Unpack, unpack::*};
+    use std::arch::x86_64::*;
+
+    impl Unpack for Q4K {
+        const QUADS: usize = 8;
+        type Header = [__m256; 2];
+        #[inline(always)]
+        unsafe fn header(header: *const u8) -> [__m256; 2] {
+            // SAFETY: the caller's promise.
+            unsafe { [halves(header), halves(header.add(16))] }
+        }
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { nibbles(tile) }
+        }
+        #[inline(always)]
+        unsafe fn scale([d, _]: [__m256; 2], tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_mul_ps(d, unsigned_bytes(tile.add(128))) }
+        }
+        #[inline(always)]
+        unsafe fn min([_, dmin]: [__m256; 2], tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_xor_ps(_mm256_mul_ps(dmin, unsigned_bytes(tile.add(136))), _mm256_set1_ps(-0.0)) }
+        }
+    }
+
+    impl Unpack for Q5K {
+        const QUADS: usize = 4;
+        type Header = [__m256; 2];
+        #[inline(always)]
+        unsafe fn header(header: *const u8) -> [__m256; 2] {
+            // SAFETY: the caller's promise.
+            unsafe { [halves(header), halves(header.add(16))] }
+        }
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { nibbles_and_bit(tile, tile.add(128)) }
+        }
+        #[inline(always)]
+        unsafe fn scale([d, _]: [__m256; 2], tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_mul_ps(d, unsigned_bytes(tile.add(160))) }
+        }
+        #[inline(always)]
+        unsafe fn min([_, dmin]: [__m256; 2], tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_xor_ps(_mm256_mul_ps(dmin, unsigned_bytes(tile.add(168))), _mm256_set1_ps(-0.0)) }
+        }
+    }
+}

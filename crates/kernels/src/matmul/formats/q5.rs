@@ -56,3 +56,49 @@ impl Format for Q5_1 {
         out.min = read_halves(&tile[176..]);
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::*;
+    use crate::matmul::avx2::{Unpack, unpack::*};
+    use std::arch::x86_64::*;
+
+    impl Unpack for Q5_0 {
+        const QUADS: usize = 4;
+        type Header = ();
+        #[inline(always)]
+        unsafe fn header(_: *const u8) {}
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { nibbles_and_bit(tile, tile.add(128)) }
+        }
+        #[inline(always)]
+        unsafe fn scale(_: (), tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(tile.add(160)) }
+        }
+    }
+
+    impl Unpack for Q5_1 {
+        const QUADS: usize = 4;
+        type Header = ();
+        #[inline(always)]
+        unsafe fn header(_: *const u8) {}
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { nibbles_and_bit(tile, tile.add(128)) }
+        }
+        #[inline(always)]
+        unsafe fn scale(_: (), tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(tile.add(160)) }
+        }
+        #[inline(always)]
+        unsafe fn min(_: (), tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(tile.add(176)) }
+        }
+    }
+}

@@ -43,3 +43,56 @@ impl Format for Q6K {
         });
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::*;
+    use crate::matmul::avx2::{Unpack, unpack::*};
+    use std::arch::x86_64::*;
+
+    /// Nibbles with bits 4 and 5 from a plane of pairs.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn six_bits(tile: *const u8) -> [__m256i; 8] {
+        // SAFETY: the caller's promise.
+        let (mut quads, planes) = unsafe { (nibbles(tile), [load(tile, 4), load(tile, 5)]) };
+        for (half, pairs) in planes.into_iter().enumerate() {
+            let places = [
+                _mm256_slli_epi16::<4>(pairs),
+                _mm256_slli_epi16::<2>(pairs),
+                pairs,
+                _mm256_srli_epi16::<2>(pairs),
+            ];
+            for (j, place) in places.into_iter().enumerate() {
+                let high = _mm256_and_si256(place, _mm256_set1_epi8(0x30));
+                quads[4 * half + j] = _mm256_or_si256(quads[4 * half + j], high);
+            }
+        }
+        quads
+    }
+
+    impl Unpack for Q6K {
+        const QUADS: usize = 2;
+        const HALVES: bool = true;
+        type Header = __m256;
+        #[inline(always)]
+        unsafe fn header(header: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(header) }
+        }
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { six_bits(tile) }
+        }
+        #[inline(always)]
+        unsafe fn scale(d: __m256, _: *const u8) -> __m256 {
+            d
+        }
+        #[inline(always)]
+        unsafe fn half_scales(tile: *const u8) -> __m256i {
+            // SAFETY: the caller's promise.
+            unsafe { signed_pairs(tile.add(192)) }
+        }
+    }
+}

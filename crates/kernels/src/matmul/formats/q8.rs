@@ -27,3 +27,28 @@ impl Format for Q8_0 {
         out.scale = read_halves(&tile[256..]);
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::*;
+    use crate::matmul::avx2::{Unpack, unpack::*};
+    use std::arch::x86_64::*;
+
+    impl Unpack for Q8_0 {
+        const WIDE: bool = true;
+        const QUADS: usize = 8;
+        type Header = ();
+        #[inline(always)]
+        unsafe fn header(_: *const u8) {}
+        #[inline(always)]
+        unsafe fn codes(tile: *const u8) -> [__m256i; 8] {
+            // SAFETY: the caller's promise.
+            unsafe { std::array::from_fn(|j| load(tile, j)) }
+        }
+        #[inline(always)]
+        unsafe fn scale(_: (), tile: *const u8) -> __m256 {
+            // SAFETY: the caller's promise.
+            unsafe { halves(tile.add(256)) }
+        }
+    }
+}
