@@ -1,0 +1,36 @@
+//! Writes small good files into `fuzz/corpus/`, from which fuzzing starts: `cargo run --example seeds` in `fuzz/`.
+
+use lossy_formats::gguf::write::GgufWriter;
+use lossy_formats::gguf::{Array, Value};
+use lossy_formats::hf::write::SafetensorsWriter;
+use lossy_quant::DType;
+use std::path::Path;
+
+fn main() -> std::io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let put = |target: &str, name: &str, bytes: Vec<u8>| {
+        std::fs::create_dir_all(corpus.join(target))?;
+        std::fs::write(corpus.join(target).join(name), bytes)
+    };
+    let nested = Value::Array(Array::Array(vec![Array::U8(vec![1]), Array::F64(vec![0.5])]));
+    let metadata = GgufWriter::new()
+        .set("general.architecture", "llama")
+        .set("general.alignment", 8u32)
+        .set("split.count", 1u16)
+        .set("tokens", vec!["", "ß", "日本"])
+        .set("scores", vec![0.5f32, -1.0])
+        .set("flags", vec![true, false])
+        .set("wide", u64::MAX)
+        .set("nested", nested);
+    put("gguf", "metadata", metadata.to_bytes())?;
+    put("gguf", "version2", metadata.version(2).to_bytes())?;
+    for &dtype in DType::ALL {
+        let bytes = vec![0x35; 2 * dtype.block_bytes()];
+        let writer = GgufWriter::new().tensor("t", dtype, &[2, dtype.block_len()], &bytes);
+        put("gguf", dtype.name(), writer.tensor("u", DType::I8, &[1, 1, 1, 3], &[1, 2, 3]).to_bytes())?;
+    }
+    let weights = SafetensorsWriter::new().raw_entry(r#""__metadata__":{"format":"pt"}"#);
+    let weights = weights.tensor("a", "BF16", &[2, 3], &[1; 12]).tensor("b", "F32", &[], &[2; 4]);
+    put("safetensors_header", "two", weights.to_bytes())?;
+    put("safetensors_header", "none", SafetensorsWriter::new().to_bytes())
+}
