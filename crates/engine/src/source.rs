@@ -77,12 +77,7 @@ impl ModelSource {
     pub fn tokenizer(&self) -> Result<Tokenizer, EngineError> {
         Ok(match &self.files {
             Files::Gguf(gguf) => Tokenizer::from_gguf(gguf.metadata())?,
-            Files::Hf(dir) => {
-                return Err(EngineError::Config(format!(
-                    "the tokenizer of {} files is not read",
-                    dir.tensors().len()
-                )));
-            }
+            Files::Hf(dir) => Tokenizer::from_hf_dir(dir)?,
         })
     }
 
@@ -93,12 +88,7 @@ impl ModelSource {
     pub fn chat_template(&self) -> Result<Option<ChatTemplate>, EngineError> {
         Ok(match &self.files {
             Files::Gguf(gguf) => ChatTemplate::from_gguf(gguf.metadata())?,
-            Files::Hf(dir) => {
-                return Err(EngineError::Config(format!(
-                    "the template of {} files is not read",
-                    dir.tensors().len()
-                )));
-            }
+            Files::Hf(dir) => ChatTemplate::from_hf(dir)?,
         })
     }
 
