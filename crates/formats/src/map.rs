@@ -51,3 +51,31 @@ impl Deref for Source {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::Source;
+
+    /// Kilobytes of the file's map that are in memory, by the system's own account.
+    fn resident_kb(path: &str) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut after = maps.lines().skip_while(|line| !line.ends_with(path));
+        let rss = after.find_map(|line| line.strip_prefix("Rss:"));
+        rss.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn released_pages_leave_memory_and_come_back_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pages");
+        std::fs::write(&path, vec![7; 4 << 20]).unwrap();
+        let name = path.to_str().unwrap();
+        let source = Source::open(&path).unwrap();
+        let sum = |source: &Source| source.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+        assert_eq!(sum(&source), 7 << 22);
+        assert_eq!(resident_kb(name), 4 << 10);
+        source.release_pages();
+        assert_eq!(resident_kb(name), 0);
+        assert_eq!(sum(&source), 7 << 22);
+    }
+}
