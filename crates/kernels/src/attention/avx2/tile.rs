@@ -40,14 +40,12 @@ pub(in super::super) fn load_tile<E: Element>(head: &TypedHead<'_, E>, n_tokens:
 /// Attends from every row of the block to the tokens of a tile, whose first is token `first` of the sequence.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile, first: usize) {
-    let head_dim = block.head_dim();
+    let (head_dim, n_rows) = (block.head_dim(), block.n_rows());
     let parts = block.parts();
     let visible = |row: usize| parts.visible[row].saturating_sub(first).min(RANGE_TOKENS);
-    // Rows see ever more tokens, but for those that fill the last panel and see none.
-    let limit = |panel: usize| {
-        let rows = panel * PANEL_ROWS..(panel + 1) * PANEL_ROWS;
-        rows.map(visible).max().unwrap_or(0)
-    };
+    // Each row sees as much as the one before or more; those that only fill the last panel see nothing.
+    let last_row = n_rows.saturating_sub(1);
+    let limit = |panel: usize| visible(last_row.min(panel * PANEL_ROWS + PANEL_ROWS - 1));
     let panels = parts.weights.as_chunks_mut::<PANEL_ROWS>().0;
 
     let pairs = tile.keys().chunks_exact(2 * head_dim);
