@@ -164,9 +164,9 @@ impl Suite<'_> {
     fn attention_is_that_of_the_stored_values(&self) {
         let tokens: Vec<Token> = (0..PAGE_TOKENS as u64 + 9).collect();
         let outputs = self.extend(&self.one, &mut Held::new(&self.pool(None)), &tokens, &[]);
-        for layer in 0..GEOMETRY.n_layers {
+        for (layer, output) in outputs.iter().enumerate() {
             for position in [0, 1, 7, 8, PAGE_TOKENS - 1, PAGE_TOKENS, PAGE_TOKENS + 8] {
-                let got = &outputs[layer][position * query_width()..][..query_width()];
+                let got = &output[position * query_width()..][..query_width()];
                 match self.loss {
                     Loss::Exact { stored } => {
                         let wanted = exact_attention(&tokens, position, layer, stored);

@@ -130,6 +130,7 @@ fn score_groups<E: Element, const H: usize, const G: usize>(
 /// are 16 at most.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
+#[allow(clippy::needless_range_loop, reason = "indices that are constants once the loops are unrolled")]
 fn outer_product<const H: usize, const C: usize>(
     sums: &mut [[__m256; C]; H],
     left: impl Fn(usize) -> __m256,
