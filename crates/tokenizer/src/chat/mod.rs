@@ -3,6 +3,7 @@
 mod encode;
 mod json;
 mod message;
+mod python;
 mod template;
 
 pub use message::Message;

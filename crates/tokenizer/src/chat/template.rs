@@ -10,7 +10,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde_json::{Map, Value};
 
-use super::{Message, json};
+use super::{Message, json, python};
 use crate::TokenizerError;
 
 /// What a template is rendered with, besides the messages.
@@ -46,7 +46,7 @@ impl ChatTemplate {
             SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(problem)?;
         environment.set_syntax(syntax);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python::method);
         environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
