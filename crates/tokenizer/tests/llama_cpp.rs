@@ -2,7 +2,7 @@
 
 mod models;
 
-use lossy_tokenizer::{EncodeOptions, Tokenizer};
+use lossy_tokenizer::{EncodeOptions, Tokenizer, TokenizerKeys};
 use serde_json::Value;
 
 fn read(name: &str) -> Value {
@@ -49,4 +49,31 @@ fn ids_of_smollm2_equal_those_of_llama_cpp() {
 #[test]
 fn ids_of_qwen_equal_those_of_llama_cpp() {
     check("qwen2.5-coder-0.5b", models::QWEN);
+}
+
+/// FNV-1a of ids as little-endian numbers.
+fn fnv1a(ids: &[u32]) -> u32 {
+    let bytes = ids.iter().flat_map(|id| id.to_le_bytes());
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[test]
+fn every_pre_tokenizer_cuts_as_llama_cpp_does() {
+    let gguf = models::open(models::SMOLLM2);
+    let mut keys = TokenizerKeys::from_gguf(gguf.metadata()).unwrap();
+    let (strings, fixture) = (read("strings.json"), read("pre_tokenizers.json"));
+    let mut wrong = Vec::new();
+    for (name, hashes) in fixture["fnv1a"].as_object().unwrap() {
+        keys.pre = Some(name);
+        let tokenizer = Tokenizer::from_keys(&keys).unwrap();
+        for (text, hash) in strings.as_array().unwrap().iter().zip(hashes.as_array().unwrap()) {
+            let text = text.as_str().unwrap();
+            let options = EncodeOptions { add_special: false, parse_special: false };
+            let ids = tokenizer.encode(text, options).unwrap();
+            if u64::from(fnv1a(&ids)) != hash.as_u64().unwrap() {
+                wrong.push(format!("{name}: {text:?} {ids:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ\n{}", wrong.len(), wrong.join("\n"));
 }
