@@ -85,3 +85,84 @@ pub(crate) fn pre_tokenizer(name: Option<&str>) -> Result<&'static PreTokenizer,
         TokenizerError::UnknownPreTokenizer { pre: name.to_string(), known }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use tokenizers::pre_tokenizers::{
+        PreTokenizerWrapper, sequence::Sequence, split::Split, split::SplitPattern,
+    };
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, SplitDelimiterBehavior,
+    };
+
+    use super::*;
+    use crate::split::Splitter;
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_the_known_ones() {
+        let error = pre_tokenizer(Some("nonsense")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("pre-tokenizer `nonsense` is not known (known: default, gpt-2, "),
+            "{error}"
+        );
+        assert_eq!(pre_tokenizer(None).unwrap().patterns, DEFAULT);
+    }
+
+    #[test]
+    fn no_name_stands_twice() {
+        let mut names: Vec<&str> = PRE_TOKENIZERS.iter().flat_map(|pre| pre.names).copied().collect();
+        let n_names = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), n_names);
+    }
+
+    /// The published pattern with its look-ahead, run by the backtracking engine of the `tokenizers` crate.
+    fn backtracking(pre: &PreTokenizer) -> Sequence {
+        let split = |pattern: &Pattern| {
+            let regex = match pattern {
+                Plain(plain) => plain.to_string(),
+                AndSpaces(words) => format!(r"{words}|\s+(?!\S)|\s+"),
+            };
+            let split = Split::new(SplitPattern::Regex(regex), SplitDelimiterBehavior::Isolated, false);
+            PreTokenizerWrapper::from(split.unwrap())
+        };
+        Sequence::new(pre.patterns.iter().map(split).collect())
+    }
+
+    /// Every pre-tokenizer twice: ours, and the crate's.
+    static BOTH: LazyLock<Vec<(Splitter, Sequence)>> = LazyLock::new(|| {
+        PRE_TOKENIZERS.iter().map(|pre| (Splitter::new(pre.patterns), backtracking(pre))).collect()
+    });
+
+    proptest! {
+
+        #[test]
+        fn words_are_those_of_the_published_patterns(
+            any in any::<String>(),
+            parts in proptest::collection::vec(
+                select(vec![
+                    " ", "  ", "   ", "\n", "\r\n", "\t", "\u{a0}", "\u{3000}", "a", "Bc", "É", "e\u{301}", "日本", "ひ", "1", "२३",
+                    "4567", "'s", "'LL", "'", ".", "!!", "/", "$", "😀", "\u{200d}", "\u{0}", "ǅ", "ʰ",
+                ]),
+                0..40,
+            ),
+        ) {
+            for text in [any, parts.concat()] {
+                for ((splitter, published), pre) in BOTH.iter().zip(PRE_TOKENIZERS) {
+                    let mut ours = Vec::new();
+                    splitter.split(&text, |word| ours.push(word));
+                    let mut pieces = PreTokenizedString::from(text.as_str());
+                    published.pre_tokenize(&mut pieces).unwrap();
+                    let theirs = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+                    let theirs: Vec<&str> = theirs.into_iter().map(|(word, _, _)| word).collect();
+                    prop_assert_eq!(&ours, &theirs, "{}", pre.names[0]);
+                }
+            }
+        }
+    }
+}

@@ -81,3 +81,37 @@ fn split_with<'t>(passes: &[Pass], text: &'t str, word: &mut dyn FnMut(&'t str))
         split_with(rest, &text[at..], word);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words<'t>(patterns: &[Pattern], text: &'t str) -> Vec<&'t str> {
+        let mut words = Vec::new();
+        Splitter::new(patterns).split(text, |word| words.push(word));
+        words
+    }
+
+    #[test]
+    fn a_run_of_spaces_leaves_its_last_one_to_the_next_word() {
+        let pattern = [Pattern::AndSpaces(r" ?\p{L}+")];
+        assert_eq!(words(&pattern, "a   b"), ["a", "  ", " b"]);
+        assert_eq!(words(&pattern, "a\t\tb"), ["a", "\t", "\t", "b"]);
+        assert_eq!(words(&pattern, "a   "), ["a", "   "]);
+        assert_eq!(words(&pattern, " \u{3000}b"), [" ", "\u{3000}", "b"]);
+        assert_eq!(words(&pattern, ""), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_second_pass_cuts_the_pieces_of_the_first() {
+        let patterns = [Pattern::Plain("[0-9]"), Pattern::AndSpaces(r" ?\p{L}+")];
+        assert_eq!(words(&patterns, "ab 12c"), ["ab", " ", "1", "2", "c"]);
+    }
+
+    #[test]
+    fn a_long_run_is_cut_in_linear_time() {
+        let text = " ".repeat(3_000_000) + "x";
+        let words = words(&[Pattern::AndSpaces(r" ?\p{L}+")], &text);
+        assert_eq!(words.iter().map(|word| word.len()).collect::<Vec<_>>(), [2_999_999, 2]);
+    }
+}
