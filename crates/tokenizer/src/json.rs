@@ -4,12 +4,15 @@
 //! tokens, and how they spell bytes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::normalizer::Range as Slice;
-use tokenizers::{Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token};
+use tokenizers::{
+    AddedVocabulary, Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token,
+};
 
 use crate::TokenizerError;
 use crate::added::{AddedTokens, Part};
@@ -18,6 +21,8 @@ use crate::vocab::{Spelling, TokenKind, Vocab, byte_of_token};
 /// A pipeline read from a file.
 pub(crate) struct JsonTokenizer {
     pipeline: Box<tokenizers::Tokenizer>,
+    /// The added tokens of the pipeline, as they are found where special ones are text.
+    without_special: AddedVocabulary,
 }
 
 /// A pipeline with what decoding needs.
@@ -51,7 +56,9 @@ impl JsonTokenizer {
             TokenizerError::BadKey { problem, .. } => bad(problem),
             other => other,
         })?;
-        let json = JsonTokenizer { pipeline: Box::new(pipeline) };
+        let mut without_special = pipeline.get_added_vocabulary().clone();
+        without_special.set_encode_special_tokens(true);
+        let json = JsonTokenizer { pipeline: Box::new(pipeline), without_special };
         let (prefix, suffix) = json.around().map_err(bad)?;
         Ok(Parsed { json, vocab, prefix, suffix, strips_space })
     }
@@ -76,12 +83,14 @@ impl JsonTokenizer {
         added: &AddedTokens,
         text: &str,
         parse_special: bool,
-        plain: &[std::ops::Range<usize>],
+        plain: &[Range<usize>],
     ) -> Result<Vec<u32>, TokenizerError> {
-        let encoded = if parse_special && plain.is_empty() {
-            self.pipeline.encode_fast(text, false)
-        } else {
-            self.encode_parts(added, text, parse_special, plain)
+        let encoded = match (parse_special, plain) {
+            (true, []) => self.pipeline.encode_fast(text, false),
+            (false, []) => self.encode_pieces(
+                self.without_special.extract_and_normalize(self.pipeline.get_normalizer(), text),
+            ),
+            _ => self.split(added, text, parse_special, plain).and_then(|pieces| self.encode_pieces(pieces)),
         };
         match encoded {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
@@ -89,14 +98,14 @@ impl JsonTokenizer {
         }
     }
 
-    /// The pipeline, except that `added` finds the tokens in the text.
-    fn encode_parts(
+    /// What comes before the words are cut, with `added` to find the tokens in the text.
+    fn split(
         &self,
         added: &AddedTokens,
         text: &str,
         parse_special: bool,
-        plain: &[std::ops::Range<usize>],
-    ) -> tokenizers::Result<tokenizers::Encoding> {
+        plain: &[Range<usize>],
+    ) -> tokenizers::Result<PreTokenizedString> {
         let mut pieces = PreTokenizedString::from(text);
         pieces.split(|_, whole| {
             let mut parts: Vec<(NormalizedString, Option<Vec<Token>>)> = Vec::new();
@@ -115,6 +124,11 @@ impl JsonTokenizer {
         if let Some(normalizer) = self.pipeline.get_normalizer() {
             pieces.normalize(|piece| normalizer.normalize(piece))?;
         }
+        Ok(pieces)
+    }
+
+    /// The rest of the pipeline.
+    fn encode_pieces(&self, mut pieces: PreTokenizedString) -> tokenizers::Result<tokenizers::Encoding> {
         if let Some(pre_tokenizer) = self.pipeline.get_pre_tokenizer() {
             pre_tokenizer.pre_tokenize(&mut pieces)?;
         }
