@@ -35,8 +35,8 @@ fn worst(path: &Path, reference: &Reference) -> f32 {
     differences.fold(0.0, f32::max)
 }
 
-/// Logits have a spread of 1.8; float32 sums in another order differ by some 1e-6 of it per layer.
-const BOUND: f32 = 2e-5;
+/// The reference was computed in float32 too, in another order of sums: with a spread of 1.8 both are off by some 1e-5.
+const BOUND: f32 = 1e-4;
 
 #[test]
 fn hugging_face_directories_give_the_logits_of_transformers() {

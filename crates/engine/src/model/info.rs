@@ -177,13 +177,13 @@ impl Shapes {
                 return Err(EngineError::Config(format!("{what}: {value} is not between 1 and {most}")));
             }
         }
-        if self.n_heads % self.n_kv_heads != 0 {
+        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return Err(EngineError::Config(format!(
                 "{} attention heads cannot share {} key/value heads evenly",
                 self.n_heads, self.n_kv_heads
             )));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(EngineError::Config(format!(
                 "{} channels per head cannot be rotated in pairs",
                 self.head_dim
