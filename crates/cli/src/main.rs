@@ -26,7 +26,7 @@ use commands::{Command, Outcome};
 
 /// Runs language models on the machine you have
 ///
-/// MODEL is a GGUF file, a Hugging Face directory, user/repo[:quant] of the Hugging Face hub, or the alias smollm2.
+/// MODEL is a GGUF file, a Hugging Face directory, user/repo:quant of the Hugging Face hub, or the alias smollm2.
 #[derive(Parser, Debug)]
 #[command(name = "lossy", version = version::short(), long_version = version::long(), max_term_width = 110,
           arg_required_else_help = true, after_help = "Example:

@@ -5,7 +5,7 @@ use clap::Args;
 /// MODEL as an argument, or with llama.cpp's options.
 #[derive(Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// GGUF file, Hugging Face directory, user/repo[:quant] of the hub, or an alias (smollm2)
+    /// GGUF file, Hugging Face directory, user/repo:quant of the hub, or an alias (smollm2)
     #[arg(value_name = "MODEL")]
     positional: Option<String>,
 

@@ -19,7 +19,7 @@ use crate::output::Output;
   lossy pull smollm2
   lossy pull Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF:q4_k_m")]
 pub struct PullArgs {
-    /// user/repo[:quant] of the hub, or an alias
+    /// user/repo:quant of the hub, or an alias
     #[arg(value_name = "MODEL")]
     model: String,
 }

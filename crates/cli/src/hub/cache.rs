@@ -1,11 +1,13 @@
 //! The cache of the Hugging Face libraries on the disk.
 //!
-//!     HF_HUB_CACHE/
-//!       models--ORG--NAME/
-//!         blobs/CHECKSUM                   a file's content; CHECKSUM.incomplete while it is fetched
-//!         refs/main                        the commit that was fetched last
-//!         snapshots/COMMIT/model.gguf  ->  ../../blobs/CHECKSUM
-//!       .locks/models--ORG--NAME/CHECKSUM.lock
+//! ```text
+//! HF_HUB_CACHE/
+//!   models--ORG--NAME/
+//!     blobs/CHECKSUM                   a file's content; CHECKSUM.incomplete while it is fetched
+//!     refs/main                        the commit that was fetched last
+//!     snapshots/COMMIT/model.gguf  ->  ../../blobs/CHECKSUM
+//!   .locks/models--ORG--NAME/CHECKSUM.lock
+//! ```
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -2,12 +2,16 @@
 //!
 //! For each token at position `p` (from 0):
 //!
-//!     matrix operations     2 · parameters of the layers, + 2 · n_vocab · n_embd where logits are wanted
-//!     attention operations  4 · n_layers · n_heads · head_dim · (p + 1)
+//! ```text
+//! matrix operations     2 · parameters of the layers, + 2 · n_vocab · n_embd where logits are wanted
+//! attention operations  4 · n_layers · n_heads · head_dim · (p + 1)
+//! ```
 //!
 //! and for each forward pass (one token of a generation, one chunk of a prompt)
 //!
-//!     bytes                 packed weights of the layers and the head, + KV bytes per token · tokens in the cache
+//! ```text
+//! bytes                 packed weights of the layers and the head, + KV bytes per token · tokens in the cache
+//! ```
 //!
 //! The share of the bandwidth is bytes / bandwidth / time; that of arithmetic is the time that a machine at its peak
 //! would need for the operations (matrices in int8 or float32, attention in float32), divided by the time. Norms,
