@@ -41,13 +41,7 @@ impl TestModel {
     /// # Panics
     /// If it is not there.
     pub fn path(self) -> PathBuf {
-        let path = models_dir().join(self.file_name());
-        assert!(
-            path.is_file(),
-            "the test model {} is missing: run `python3 tools/fetch_test_models.py` first",
-            path.display()
-        );
-        path
+        model_path(self.file_name())
     }
 
     /// The golden files of this model: prose, code, unicode and chat.
@@ -74,6 +68,20 @@ impl TestModel {
 /// The repository's `testdata` directory.
 pub fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
+}
+
+/// A test model by its file name: see [`TestModel::path`].
+///
+/// # Panics
+/// If it is not there.
+pub fn model_path(file_name: &str) -> PathBuf {
+    let path = models_dir().join(file_name);
+    assert!(
+        path.is_file(),
+        "the test model {} is missing: run `python3 tools/fetch_test_models.py` first",
+        path.display()
+    );
+    path
 }
 
 fn models_dir() -> PathBuf {

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test file uses a part")]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use lossy_formats::gguf::Gguf;
@@ -13,14 +13,7 @@ pub const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
 
 /// A model file, from `LOSSY_TEST_MODELS` or the cache.
 pub fn open(file: &str) -> Gguf {
-    let folder = std::env::var_os("LOSSY_TEST_MODELS").map(PathBuf::from).unwrap_or_else(|| {
-        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-        cache.unwrap_or_default().join("lossy/test-models")
-    });
-    let path = folder.join(file);
-    assert!(path.exists(), "{} is missing: run `python3 tools/fetch_test_models.py`", path.display());
-    Gguf::open(&path).unwrap()
+    Gguf::open(&lossy_testkit::model_path(file)).unwrap()
 }
 
 /// The tokenizer of a model file, built once.
@@ -33,5 +26,5 @@ pub fn tokenizer(file: &'static str) -> Tokenizer {
 
 /// A folder of the repository's `testdata`.
 pub fn testdata(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+    lossy_testkit::testdata().join(name)
 }
