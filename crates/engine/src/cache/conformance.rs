@@ -6,7 +6,7 @@ use lossy_kernels::attention::Part;
 use lossy_kernels::{Compute, Isa};
 
 use super::{
-    CacheError, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, PageScheme, Rows, Span, append_layer,
+    CacheError, CacheLayout, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,
     attend_layer,
 };
 
@@ -20,7 +20,7 @@ pub(super) enum Loss {
 const GEOMETRY: KvGeometry = KvGeometry { n_layers: 2, n_kv_heads: 2, heads_per_kv: 2, head_dim: 8 };
 
 /// Runs the whole suite over `scheme`, on every instruction set.
-pub(super) fn check(scheme: impl Fn(&KvGeometry) -> Box<dyn PageScheme>, loss: Loss) {
+pub(super) fn check(scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: Loss) {
     for isa in Isa::available() {
         let suite =
             Suite { scheme: &scheme, loss, one: Compute::with_isa(1, isa), three: Compute::with_isa(3, isa) };
@@ -101,7 +101,7 @@ fn fused(held: &[&mut Held], new: &[&[Token]], layer: usize) -> Vec<f32> {
 }
 
 struct Suite<'a> {
-    scheme: &'a dyn Fn(&KvGeometry) -> Box<dyn PageScheme>,
+    scheme: &'a dyn Fn(&KvGeometry) -> CacheLayout,
     loss: Loss,
     one: Compute,
     three: Compute,
@@ -109,7 +109,7 @@ struct Suite<'a> {
 
 impl Suite<'_> {
     fn pool(&self, budget: Option<usize>) -> Arc<KvPool> {
-        KvPool::with_scheme(GEOMETRY, (self.scheme)(&GEOMETRY), budget)
+        KvPool::with_layout(GEOMETRY, (self.scheme)(&GEOMETRY), budget)
     }
 
     /// One forward pass: appends `new[i]` to `held[i]`; returns attention's output `[n_layers][n_rows][query_width]`.

@@ -24,7 +24,7 @@ pub struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    pub(super) fn new(records: &'a mut [f32], head_dim: usize) -> Partial<'a> {
+    pub(crate) fn new(records: &'a mut [f32], head_dim: usize) -> Partial<'a> {
         assert!(records.len().is_multiple_of(record_len(head_dim)));
         Partial { records, head_dim }
     }
@@ -128,7 +128,7 @@ pub struct TokenQueries {
 
 impl TokenQueries {
     /// Takes `n_heads` heads from row 0 of `rows`, times `factor`.
-    pub(super) fn set(&mut self, rows: Rows<'_>, n_heads: usize, head_dim: usize, factor: f32) {
+    pub(crate) fn set(&mut self, rows: Rows<'_>, n_heads: usize, head_dim: usize, factor: f32) {
         self.head_dim = head_dim;
         self.scaled.clear();
         self.scaled.extend(rows.row(0, n_heads * head_dim).iter().map(|q| q * factor));

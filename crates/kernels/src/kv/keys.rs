@@ -1,0 +1,194 @@
+//! How the keys of one KV head are coded: means, deviations, and bits for each channel.
+
+use super::{ERROR, MAX_BITS, STEP, middle};
+
+/// What calibration knows of the keys of one KV head, all `[head_dim]` in the order of channels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyStatistics {
+    /// weighted mean of keys in their frames
+    pub mean: Vec<f32>,
+    /// weighted variance
+    pub variance: Vec<f32>,
+    /// mean square of the queries that meet the keys, the same for both channels of a rotated pair
+    pub query_square: Vec<f32>,
+}
+
+/// Channels of a quad.
+pub(super) const QUAD: usize = 4;
+
+/// The code of the keys of one KV head.
+#[derive(Clone, Debug)]
+pub struct KeyCode {
+    /// channel of each stored position, the most important first
+    pub(super) order: Vec<u16>,
+    /// bits of each quad of stored positions, falling
+    pub(super) bits: Vec<u8>,
+    /// `[head_dim]` by channel
+    pub(super) mean: Vec<f32>,
+    /// `[head_dim]` by channel: σ·Δ(bits), 0 where nothing is stored
+    pub(super) step: Vec<f32>,
+    /// `[head_dim]` by stored position: μ
+    pub(super) mean_at: Vec<f32>,
+    /// `[head_dim]` by stored position: 1/σ
+    pub(super) inverse_at: Vec<f32>,
+    /// `[head_dim]` by stored position: E[q²]·σ², the weight of an error in z
+    pub(super) weight_at: Vec<f32>,
+    /// `[head_dim]` by stored position: 2^bits − 1
+    pub(super) top_at: Vec<u8>,
+    /// quads of 4, 3, 2, 1 and 0 bits
+    pub(super) counts: QuadCounts,
+    /// shuffles that bring bytes by channel into stored order
+    pub(super) shuffle: Shuffle,
+}
+
+/// How many quads have how many bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct QuadCounts {
+    pub four: usize,
+    pub three: usize,
+    pub two: usize,
+    pub one: usize,
+}
+
+impl QuadCounts {
+    fn new(bits: &[u8]) -> QuadCounts {
+        let count = |wanted: u8| bits.iter().filter(|bits| **bits == wanted).count();
+        QuadCounts { four: count(4), three: count(3), two: count(2), one: count(1) }
+    }
+
+    /// Rows of 32 bytes of one block of tokens.
+    pub fn rows(&self) -> usize {
+        2 * self.four + self.three + self.two + (self.three + self.one).div_ceil(2)
+    }
+
+    /// Quads that store something.
+    pub fn stored(&self) -> usize {
+        self.four + self.three + self.two + self.one
+    }
+}
+
+/// For each 16 bytes of the result, and each 16 bytes of the input, which of them go where (`0x80`: none).
+#[derive(Clone, Debug)]
+pub(super) struct Shuffle {
+    /// `[n_out][n_in][16]`
+    pub masks: Vec<[u8; 16]>,
+}
+
+impl Shuffle {
+    fn new(order: &[u16]) -> Shuffle {
+        let n = order.len().div_ceil(16);
+        let mut masks = vec![[0x80; 16]; n * n];
+        for (to, from) in order.iter().enumerate() {
+            let from = usize::from(*from);
+            masks[to / 16 * n + from / 16][to % 16] = (from % 16) as u8;
+        }
+        Shuffle { masks }
+    }
+}
+
+impl KeyCode {
+    /// The code that spends `average_bits` a channel where they help most.
+    ///
+    /// # Panics
+    /// The three statistics differ in length, or it is not a multiple of 32.
+    pub fn new(statistics: &KeyStatistics, average_bits: f32) -> KeyCode {
+        let KeyStatistics { mean, variance, query_square } = statistics;
+        let head_dim = mean.len();
+        assert!(head_dim.is_multiple_of(32), "channels of a packed head: {head_dim}");
+        assert!(variance.len() == head_dim && query_square.len() == head_dim, "statistics of keys");
+        let largest = variance.iter().copied().fold(0.0, f32::max);
+        // A channel that never varies is stored with the smallest deviation that keeps everything finite.
+        let floor = if largest > 0.0 { largest * 1e-9 } else { 1.0 };
+        let variance: Vec<f32> = variance.iter().map(|v| v.max(floor)).collect();
+        let importance: Vec<f32> = variance.iter().zip(query_square).map(|(v, m)| v * m).collect();
+        let mut order: Vec<u16> = (0..head_dim as u16).collect();
+        order.sort_by(|a, b| importance[usize::from(*b)].total_cmp(&importance[usize::from(*a)]));
+        let of_position = |values: &[f32]| -> Vec<f32> {
+            order.iter().map(|channel| values[usize::from(*channel)]).collect()
+        };
+        let weight_at = of_position(&importance);
+        let bits = allocate(&weight_at, average_bits);
+        let mut step = vec![0.0; head_dim];
+        for (position, channel) in order.iter().enumerate() {
+            let channel = usize::from(*channel);
+            step[channel] = variance[channel].sqrt() * STEP[usize::from(bits[position / QUAD])];
+        }
+        KeyCode {
+            mean_at: of_position(mean),
+            inverse_at: of_position(&variance).iter().map(|v| 1.0 / v.sqrt()).collect(),
+            weight_at,
+            top_at: (0..head_dim).map(|position| (1 << bits[position / QUAD]) - 1).collect(),
+            counts: QuadCounts::new(&bits),
+            shuffle: Shuffle::new(&order),
+            mean: mean.clone(),
+            step,
+            order,
+            bits,
+        }
+    }
+
+    /// Channels of a head.
+    pub fn head_dim(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Bits of each quad of channels, the most important first.
+    pub fn quad_bits(&self) -> &[u8] {
+        &self.bits
+    }
+
+    /// Half of the largest code of a stored position.
+    pub(super) fn middle_at(&self, position: usize) -> f32 {
+        middle(self.bits[position / QUAD])
+    }
+}
+
+/// Whole bits for each quad of positions with falling weight, `average` of them for a position, by falling marginal gain.
+fn allocate(weight_at: &[f32], average: f32) -> Vec<u8> {
+    let weights: Vec<f32> = weight_at.chunks(QUAD).map(|quad| quad.iter().sum()).collect();
+    let mut bits = vec![0u8; weights.len()];
+    let budget = (average * weights.len() as f32).round() as usize;
+    let gain = |bits: u8, weight: f32| {
+        let b = usize::from(bits);
+        if bits < MAX_BITS { weight * (ERROR[b] - ERROR[b + 1]) } else { f32::NEG_INFINITY }
+    };
+    for _ in 0..budget.min(weights.len() * usize::from(MAX_BITS)) {
+        // The first of the best: bits fall with the position, whatever the rounding.
+        let best = (0..bits.len())
+            .rev()
+            .max_by(|a, b| gain(bits[*a], weights[*a]).total_cmp(&gain(bits[*b], weights[*b])));
+        if let Some(best) = best {
+            bits[best] += 1;
+        }
+    }
+    bits.sort_unstable_by(|a, b| b.cmp(a));
+    bits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_follow_importance_and_spend_the_budget() {
+        let weights: Vec<f32> = (0..64).map(|i| 2.0f32.powf(-i as f32 / 8.0)).collect();
+        let bits = allocate(&weights, 2.0);
+        assert_eq!(bits.iter().map(|b| usize::from(*b)).sum::<usize>(), 2 * 16);
+        assert!(bits.is_sorted_by(|a, b| a >= b), "{bits:?}");
+        assert!(bits[0] > bits[15]);
+        assert_eq!(allocate(&weights, 4.0), [4; 16]);
+        assert_eq!(allocate(&[1.0; 64], 1.0), [1; 16]);
+        assert_eq!(allocate(&[0.0; 32], 4.0), [4; 8]);
+    }
+
+    #[test]
+    fn a_constant_channel_is_stored_without_infinities() {
+        let statistics = KeyStatistics {
+            mean: vec![5.0; 32],
+            variance: vec![0.0; 32],
+            query_square: vec![1.0; 32],
+        };
+        let code = KeyCode::new(&statistics, 2.0);
+        assert!(code.inverse_at.iter().all(|x| x.is_finite()));
+    }
+}
