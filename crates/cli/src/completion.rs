@@ -2,12 +2,11 @@
 
 use std::io::{IsTerminal, Write, stdout};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use lossy_engine::GenerationOptions;
 use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
 
 use crate::answer::{Answer, End, Speaker};
-use crate::chat_prompt;
 use crate::commands::Outcome;
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -28,8 +27,11 @@ pub struct Completion {
 
 /// How the model sees a prompt.
 pub enum Form {
-    /// the text itself, with its control tokens
-    Bare,
+    /// the text itself
+    Bare {
+        /// control tokens in the text count
+        special: bool,
+    },
     /// a user's message in the model's chat template
     Message {
         /// a system message before it
@@ -79,17 +81,19 @@ fn encode(loaded: &Loaded, completion: &Completion) -> Result<Vec<u32>> {
         (Form::Message { system, special }, Some(template)) => {
             let system = system.iter().map(Message::system);
             let messages: Vec<Message> = system.chain([Message::user(&completion.text)]).collect();
+            let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
             if *special {
-                let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
                 let prompt = template.render(&messages, &options)?;
                 loaded.tokenizer.encode(&prompt, EncodeOptions { add_special: false, parse_special: true })?
             } else {
-                chat_prompt::encode(&loaded.tokenizer, template, &messages)?
+                template.encode(&loaded.tokenizer, &messages, &options)?
             }
         }
-        _ => loaded
-            .tokenizer
-            .encode(&completion.text, EncodeOptions { add_special: true, parse_special: true })?,
+        (Form::Message { .. }, None) => bail!("the model has no chat template"),
+        (Form::Bare { special }, _) => {
+            let options = EncodeOptions { add_special: true, parse_special: *special };
+            loaded.tokenizer.encode(&completion.text, options)?
+        }
     };
     (!ids.is_empty()).then_some(ids).context("the prompt has no tokens")
 }
