@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stdout};
 
 use anyhow::{Context, Result, bail};
-use lossy_engine::GenerationOptions;
+use lossy_engine::{Finish, GenerationOptions};
 use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
 
 use crate::answer::{Answer, End, Speaker};
@@ -60,16 +60,13 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     if options.sampling.n_logprobs.is_some() {
         print_logprobs(&loaded.tokenizer, &answer);
     }
-    if !completion.quiet {
-        // On a terminal the answer and the line would run together.
-        if stdout().is_terminal() && std::io::stderr().is_terminal() {
-            note("");
-        }
-        note(&answer.stats.line(seed_to_tell(options)));
-        if let Some(reason) = cut_off(&answer, options) {
-            note(reason);
-        }
+    let counts = (!completion.quiet).then(|| answer.stats.line(seed_to_tell(options)));
+    let notes: Vec<String> = counts.into_iter().chain(cut_off(&answer, options)).collect();
+    // On a terminal the answer and the notes would run together.
+    if !notes.is_empty() && stdout().is_terminal() && std::io::stderr().is_terminal() {
+        note("");
     }
+    notes.iter().for_each(|line| note(line));
     match answer.end {
         End::Interrupted => Ok(Outcome::Interrupted),
         End::Finished(_) => Ok(Outcome::Done),
@@ -103,11 +100,21 @@ pub fn seed_to_tell(options: &GenerationOptions) -> Option<u64> {
     (options.sampling.temperature > 0.0 && options.sampling.top_k != 1).then_some(options.sampling.seed)
 }
 
-/// A model that was still talking when the context was full.
-pub fn cut_off(answer: &Answer, options: &GenerationOptions) -> Option<&'static str> {
-    let is_full = answer.end == End::Finished(lossy_engine::Finish::ContextFull);
-    (is_full && !options.ignore_eos)
-        .then_some("the context is full; a larger --ctx-size leaves more room for the answer")
+/// Why an answer is not whole, if neither the model nor the user ended it.
+pub fn cut_off(answer: &Answer, options: &GenerationOptions) -> Option<String> {
+    match answer.end {
+        End::Finished(Finish::ContextFull) if !options.ignore_eos => {
+            Some("the context is full; a larger --ctx-size leaves more room for the answer".to_string())
+        }
+        End::Finished(Finish::Cycle { period }) => {
+            let what = match period {
+                1 => "the same token".to_string(),
+                n => format!("the same {n} tokens"),
+            };
+            Some(format!("stopped: the answer repeats {what} over and over; -n -1 lets it go on"))
+        }
+        _ => None,
+    }
 }
 
 /// A line for each token: its log-probability, its text, and the most probable tokens.
