@@ -157,15 +157,17 @@ impl Speaker<'_> {
     ) -> Result<()> {
         let mut first = None;
         let mut generation = Generation::new(&self.loaded.tokenizer, sequence, logits, self.options.clone());
-        while let Some(step) = generation.step(&mut self.loaded.engine)? {
+        let failure = loop {
+            let step = match generation.step(&mut self.loaded.engine) {
+                Ok(Some(step)) => step,
+                Ok(None) => return Ok(()),
+                Err(error) => break Some(error),
+            };
             answer.stats.n_generated += 1;
             let first = *first.get_or_insert_with(Instant::now);
             answer.stats.first_token = Some(first - start);
             answer.stats.generation_time = first.elapsed();
-            if !step.text.is_empty() {
-                (self.print)(&step.text)?;
-                answer.text.push_str(&step.text);
-            }
+            say(self.print, &step.text, answer)?;
             if self.options.sampling.n_logprobs.is_some() {
                 answer.sampled.push(step.sampled);
             }
@@ -173,11 +175,20 @@ impl Speaker<'_> {
                 answer.end = End::Finished(finish);
             } else if interrupt::is_asked() {
                 answer.end = End::Interrupted;
-                break;
+                break None;
             }
-        }
-        Ok(())
+        };
+        say(self.print, &generation.end(), answer)?;
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
+}
+
+fn say(print: &mut dyn FnMut(&str) -> io::Result<()>, text: &str, answer: &mut Answer) -> io::Result<()> {
+    if !text.is_empty() {
+        print(text)?;
+        answer.text.push_str(text);
+    }
+    Ok(())
 }
 
 /// How reading a prompt ended.

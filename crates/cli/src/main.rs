@@ -4,8 +4,8 @@
 
 mod answer;
 mod args;
+mod atomic_file;
 mod chat;
-mod chat_prompt;
 mod commands;
 mod completion;
 mod directories;

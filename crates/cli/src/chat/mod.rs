@@ -126,7 +126,7 @@ impl Chat<'_> {
             note(&answer.stats.line(seed_to_tell(&options)));
         }
         if let Some(reason) = cut_off(&answer, &options) {
-            note(reason);
+            note(&reason);
         }
         let has_text = !answer.text.is_empty();
         if has_text || answer.end != End::Interrupted {

@@ -11,6 +11,7 @@ use lossy_tokenizer::EncodeOptions;
 
 use super::Outcome;
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, TokenIds};
+use crate::atomic_file;
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -98,12 +99,7 @@ fn write(
     if ids.len() > n_ctx {
         return Err(EngineError::PromptTooLong { n_prompt: ids.len(), n_ctx }.into());
     }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let file = tempfile::NamedTempFile::new_in(folder)
-        .with_context(|| format!("writing to {}", folder.display()))?;
+    let file = atomic_file::create(path)?;
     let mut writer = BufWriter::new(file);
     let (before, wanted) = ids.split_at(ids.len() - n_rows);
     let bar = Prefill::start(ids.len());
@@ -130,6 +126,6 @@ fn write(
         bar.set(sequence.len());
     }
     let file = writer.into_inner().map_err(|error| error.into_error()).context("writing the logits")?;
-    file.persist(path).with_context(|| format!("creating {}", path.display()))?;
+    atomic_file::keep(file, path)?;
     Ok(Some(loaded.engine.n_vocab()))
 }

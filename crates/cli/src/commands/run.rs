@@ -1,6 +1,6 @@
 //! `lossy run`
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::Outcome;
@@ -9,6 +9,7 @@ use crate::chat;
 use crate::completion::{self, Completion, Form};
 use crate::hub;
 use crate::loaded::Loaded;
+use crate::terminal::note;
 
 /// Answers a prompt, or chats on a terminal
 ///
@@ -75,9 +76,16 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     loaded.check(&options.sampling)?;
     match prompt {
         Some(text) => {
-            let form = match args.no_chat_template || loaded.template.is_none() {
-                true => Form::Bare,
-                false => Form::Message { system: args.system, special: args.special },
+            let form = match (&loaded.template, args.no_chat_template) {
+                (Some(_), false) => Form::Message { system: args.system, special: args.special },
+                (_, true) => Form::Bare { special: true },
+                (None, false) if args.system.is_some() => {
+                    bail!("{model} has no chat template, which --system needs")
+                }
+                (None, false) => {
+                    note(&format!("{model} has no chat template: continuing the bare text"));
+                    Form::Bare { special: args.special }
+                }
             };
             completion::run(&mut loaded, Completion { text, form, options, quiet: args.quiet })
         }
