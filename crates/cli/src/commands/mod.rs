@@ -5,6 +5,7 @@ mod completions;
 mod inspect;
 mod list;
 mod logits;
+mod measure;
 mod pull;
 mod run;
 mod tokenize;
@@ -30,6 +31,7 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
+    Measure(measure::MeasureArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -44,6 +46,7 @@ impl Command {
             Command::Inspect(args) => inspect::run(args),
             Command::Tokenize(args) => tokenize::run(args),
             Command::Logits(args) => logits::run(args),
+            Command::Measure(args) => measure::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Completions(args) => completions::run(args),
         }

@@ -1,0 +1,26 @@
+//! Teacher-forced divergence: the reference and the settings are shown the same text, and their predictions of every next
+//! token are compared.
+//!
+//! All settings run side by side, chunk by chunk:
+//!
+//! ```text
+//! for each window:  for each chunk of the window:
+//!     reference     ──► logits [chunk, n_vocab] ──┐
+//!     setting 1     ──► logits [chunk, n_vocab] ──┴─► a TokenLoss for each token; the logits are dropped
+//!     setting 2     ──► logits [chunk, n_vocab] ──┘   ...
+//! ```
+//!
+//! So ten settings cost one run of the reference, the comparison is over the whole vocabulary and exact, memory is two
+//! chunks of logits however long the context is, and whoever stops half-way has compared all settings on the same
+//! tokens. Chunks are those of an ordinary prefill, since a cache that is quantized while a prompt is read depends on them.
+
+mod report;
+mod run;
+mod statistics;
+
+pub use report::{blocks, depth_table};
+pub use run::{Divergence, Progress, RunOptions, SettingRun, TokenLoss, run};
+pub use statistics::{DepthRange, DepthSummary, Distribution, Estimate, Summary};
+
+#[cfg(test)]
+mod tests;

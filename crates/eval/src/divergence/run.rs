@@ -1,0 +1,250 @@
+//! Runs the lanes over the windows.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use lossy_engine::Logits;
+
+use crate::{EvalError, Lanes, RowSummary, Window, kl_divergence};
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// tokens of a prefill chunk: a lossy cache may depend on it
+    pub chunk: usize,
+    /// threads for the comparison
+    pub n_threads: usize,
+}
+
+/// How far the run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// tokens that went through a lane
+    pub n_done: usize,
+    /// tokens that are to go through all lanes
+    pub n_total: usize,
+}
+
+/// What one prediction lost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLoss {
+    /// tokens in the context when the prediction was made
+    pub depth: usize,
+    /// −ln of the reference's probability of the token that follows
+    pub reference_nll: f64,
+    /// −ln of the setting's probability of it
+    pub nll: f64,
+    /// KL(reference ‖ setting), nats
+    pub kl: f64,
+    /// whether the most likely token is the same
+    pub is_same_top: bool,
+}
+
+impl TokenLoss {
+    /// How much the probability of the token that follows has changed.
+    pub fn delta_p(&self) -> f64 {
+        (-self.nll).exp() - (-self.reference_nll).exp()
+    }
+}
+
+/// One setting on all windows.
+#[derive(Clone, Debug, Default)]
+pub struct SettingRun {
+    /// one for each prediction that counts, in the order of the text
+    pub losses: Vec<TokenLoss>,
+    /// tokens that it was shown
+    pub n_tokens: usize,
+    /// time of its forward passes
+    pub time: Duration,
+    /// why it was given up
+    pub failure: Option<String>,
+}
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct Divergence {
+    /// lane 1, 2, …
+    pub settings: Vec<SettingRun>,
+    /// tokens that the reference was shown
+    pub reference_tokens: usize,
+    /// time of the reference's forward passes
+    pub reference_time: Duration,
+    /// whether it ran to its end
+    pub is_complete: bool,
+}
+
+/// Runs all lanes over all windows. `progress` is called before every forward pass; when it breaks, what was measured
+/// so far is the result. A setting that fails is given up, with the reason, and the others go on.
+///
+/// # Errors
+/// The reference fails.
+pub fn run(
+    lanes: &mut dyn Lanes,
+    windows: &[Window],
+    options: &RunOptions,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Divergence, EvalError> {
+    let n_lanes = lanes.n_lanes();
+    let n_total = n_lanes * windows.iter().map(|window| window.tokens.len()).sum::<usize>();
+    let mut n_done = 0;
+    let mut divergence = Divergence {
+        settings: vec![SettingRun::default(); n_lanes.saturating_sub(1)],
+        reference_tokens: 0,
+        reference_time: Duration::ZERO,
+        is_complete: false,
+    };
+    for window in windows {
+        for lane in 0..n_lanes {
+            match (lane, lanes.restart(lane)) {
+                (_, Ok(())) => {}
+                (0, Err(error)) => return Err(error.into()),
+                (_, Err(error)) => give_up(&mut divergence.settings[lane - 1], &error.into()),
+            }
+        }
+        let mut start = 0;
+        for tokens in window.tokens.chunks(options.chunk.max(1)) {
+            let chunk = Chunk::new(window, start, tokens.len());
+            if progress(Progress { n_done, n_total }).is_break() {
+                return Ok(divergence);
+            }
+            let began = Instant::now();
+            let reference = lanes.feed(0, tokens, chunk.logits())?;
+            divergence.reference_time += began.elapsed();
+            divergence.reference_tokens += tokens.len();
+            n_done += tokens.len();
+            let summaries = chunk.summaries(&reference, lanes.n_vocab(), options.n_threads)?;
+            // A chunk counts for all settings or for none.
+            let mut found = Vec::with_capacity(n_lanes - 1);
+            for lane in 1..n_lanes {
+                if divergence.settings[lane - 1].failure.is_some() {
+                    found.push(None);
+                    n_done += tokens.len();
+                    continue;
+                }
+                if progress(Progress { n_done, n_total }).is_break() {
+                    return Ok(divergence);
+                }
+                let began = Instant::now();
+                let losses =
+                    lanes.feed(lane, tokens, chunk.logits()).map_err(EvalError::from).and_then(|rows| {
+                        let time = began.elapsed();
+                        let losses = chunk.losses(
+                            &reference,
+                            &summaries,
+                            &rows,
+                            lanes.n_vocab(),
+                            options.n_threads,
+                        )?;
+                        Ok((losses, time))
+                    });
+                found.push(Some(losses));
+                n_done += tokens.len();
+            }
+            for (setting, found) in divergence.settings.iter_mut().zip(found) {
+                match found {
+                    Some(Ok((losses, time))) => {
+                        setting.losses.extend(losses);
+                        setting.n_tokens += tokens.len();
+                        setting.time += time;
+                    }
+                    Some(Err(error)) => give_up(setting, &error),
+                    None => {}
+                }
+            }
+            start += tokens.len();
+        }
+    }
+    let _ = progress(Progress { n_done, n_total });
+    divergence.is_complete = true;
+    Ok(divergence)
+}
+
+fn give_up(setting: &mut SettingRun, error: &EvalError) {
+    setting.failure.get_or_insert_with(|| error.to_string());
+}
+
+/// The part of a window that is fed at once, and which of its predictions count.
+struct Chunk<'a> {
+    window: &'a Window,
+    /// position of its first token
+    start: usize,
+    /// predictions that count, by the position of the token after which they are made
+    scored: std::ops::Range<usize>,
+}
+
+impl<'a> Chunk<'a> {
+    fn new(window: &'a Window, start: usize, n_tokens: usize) -> Chunk<'a> {
+        let first = window.first_scored.clamp(start, start + n_tokens);
+        let end = (start + n_tokens).min(window.tokens.len() - 1).max(first);
+        Chunk { window, start, scored: first..end }
+    }
+
+    fn logits(&self) -> Logits {
+        if self.scored.is_empty() { Logits::None } else { Logits::All }
+    }
+
+    /// Of the rows that count, in their order.
+    fn summaries(
+        &self,
+        rows: &[f32],
+        n_vocab: usize,
+        n_threads: usize,
+    ) -> Result<Vec<RowSummary>, EvalError> {
+        in_parallel(self.scored.clone(), n_threads, |position| {
+            RowSummary::of(self.row(rows, n_vocab, position)).ok_or(EvalError::NotFinite { position })
+        })
+    }
+
+    fn losses(
+        &self,
+        reference: &[f32],
+        reference_summaries: &[RowSummary],
+        rows: &[f32],
+        n_vocab: usize,
+        n_threads: usize,
+    ) -> Result<Vec<TokenLoss>, EvalError> {
+        in_parallel(self.scored.clone(), n_threads, |position| {
+            let (a, b) = (self.row(reference, n_vocab, position), self.row(rows, n_vocab, position));
+            let a_summary = &reference_summaries[position - self.scored.start];
+            let b_summary = RowSummary::of(b).ok_or(EvalError::NotFinite { position })?;
+            let next = self.window.tokens[position + 1];
+            Ok(TokenLoss {
+                depth: position + 1,
+                reference_nll: a_summary.nll(a, next),
+                nll: b_summary.nll(b, next),
+                kl: kl_divergence(a, a_summary, b, &b_summary),
+                is_same_top: a_summary.top == b_summary.top,
+            })
+        })
+    }
+
+    fn row<'r>(&self, rows: &'r [f32], n_vocab: usize, position: usize) -> &'r [f32] {
+        let row = position - self.start;
+        &rows[row * n_vocab..(row + 1) * n_vocab]
+    }
+}
+
+/// `work` of each position, in their order; the first error ends it.
+fn in_parallel<T: Send>(
+    positions: std::ops::Range<usize>,
+    n_threads: usize,
+    work: impl Fn(usize) -> Result<T, EvalError> + Sync,
+) -> Result<Vec<T>, EvalError> {
+    let share = positions.len().div_ceil(n_threads.max(1)).max(1);
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = positions
+            .clone()
+            .step_by(share)
+            .map(|first| {
+                let end = (first + share).min(positions.end);
+                scope.spawn(move || (first..end).map(work).collect::<Result<Vec<T>, EvalError>>())
+            })
+            .collect();
+        let mut all = Vec::with_capacity(positions.len());
+        for thread in threads {
+            all.extend(thread.join().expect("a comparison does not panic")?);
+        }
+        Ok(all)
+    })
+}

@@ -1,0 +1,39 @@
+//! What can go wrong when a setting is measured.
+
+use lossy_engine::EngineError;
+
+/// A measurement that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// the engine's own
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// not enough text for one window
+    #[error(
+        "the text `{name}` has {n_tokens} tokens, but a window has {n_ctx}: give more text or a smaller -c"
+    )]
+    TextTooShort {
+        /// the text
+        name: String,
+        /// what it has
+        n_tokens: usize,
+        /// what a window needs
+        n_ctx: usize,
+    },
+    /// nothing of a window would count
+    #[error(
+        "a window of {n_ctx} tokens of which {skip} are skipped predicts nothing: -c must be at least {skip} + 2"
+    )]
+    NothingScored {
+        /// tokens of a window
+        n_ctx: usize,
+        /// predictions at its beginning that do not count
+        skip: usize,
+    },
+    /// logits that are infinite or not a number
+    #[error("the logits after token {position} are not numbers")]
+    NotFinite {
+        /// position in the window
+        position: usize,
+    },
+}

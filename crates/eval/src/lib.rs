@@ -1,0 +1,22 @@
+//! What does a lossy setting cost?
+//!
+//! A *setting* is whatever differs from the reference: today a way to store keys and values. [`divergence`] compares the
+//! setting's predictions with the reference's, token by token, on text that both are shown.
+//!
+//! This crate measures and computes figures; it knows no terminal and no scheme by name.
+#![forbid(unsafe_code)]
+
+mod bundled;
+pub mod divergence;
+mod error;
+mod lanes;
+mod measurement;
+mod row;
+mod text;
+
+pub use bundled::{BUNDLED, BundledText};
+pub use error::EvalError;
+pub use lanes::{EngineLanes, Lanes};
+pub use measurement::{Measurement, ReferenceFigures, SettingCost, SettingFigures};
+pub use row::{RowSummary, kl_divergence};
+pub use text::{Text, Window, WindowOptions, windows};

@@ -1,0 +1,153 @@
+//! Texts, cut into windows.
+//!
+//! ```text
+//! text     [ window 0: n_ctx tokens ][ window 1 ]...[ rest: not used ]
+//! window   [ skip: predictions that do not count ][ predictions that count: each of the token that follows ]
+//! ```
+//!
+//! Every window starts from an empty cache, as llama-perplexity does it; the last token of a window predicts nothing.
+//! With `skip = n_ctx / 2` the predictions that count are llama-perplexity's.
+
+use crate::EvalError;
+
+/// A text as tokens.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// where it comes from
+    pub name: String,
+    /// its tokens, none added
+    pub tokens: Vec<u32>,
+    /// what the model puts at the beginning of a text: it replaces the first token of each window
+    pub bos: Option<u32>,
+}
+
+/// How texts are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowOptions {
+    /// tokens of a window
+    pub n_ctx: usize,
+    /// predictions at the beginning of a window that do not count
+    pub skip: usize,
+    /// most predictions that count, in all windows together: the last of each window; `None`: all
+    pub max_scored: Option<usize>,
+}
+
+impl WindowOptions {
+    /// The first 256 predictions of a window do not count, or half of a short window's: the first tokens of every cache
+    /// are exact, and would make a setting look better than it is where it is used.
+    pub fn new(n_ctx: usize) -> WindowOptions {
+        WindowOptions { n_ctx, skip: 256.min(n_ctx / 2), max_scored: None }
+    }
+}
+
+/// The tokens of one window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// `[n_ctx]`
+    pub tokens: Vec<u32>,
+    /// the predictions after the tokens `first_scored..n_ctx − 1` count
+    pub first_scored: usize,
+}
+
+impl Window {
+    /// Predictions that count.
+    pub fn n_scored(&self) -> usize {
+        self.tokens.len() - 1 - self.first_scored
+    }
+}
+
+/// Cuts texts into windows, one of each text in turn. Where `max_scored` wants fewer predictions than the windows have, each
+/// window gives its last ones, so that it is always deep contexts that count.
+///
+/// # Errors
+/// A text is shorter than a window, or `skip` leaves nothing to predict.
+pub fn windows(texts: &[Text], options: &WindowOptions) -> Result<Vec<Window>, EvalError> {
+    let WindowOptions { n_ctx, skip, max_scored } = *options;
+    if n_ctx < skip + 2 {
+        return Err(EvalError::NothingScored { n_ctx, skip });
+    }
+    for text in texts {
+        if text.tokens.len() < n_ctx {
+            return Err(EvalError::TextTooShort {
+                name: text.name.clone(),
+                n_tokens: text.tokens.len(),
+                n_ctx,
+            });
+        }
+    }
+    let n_in_longest = texts.iter().map(|text| text.tokens.len() / n_ctx).max().unwrap_or(0);
+    let cuts = (0..n_in_longest).flat_map(|index| {
+        texts.iter().filter_map(move |text| text.tokens.chunks_exact(n_ctx).nth(index).map(|cut| (text, cut)))
+    });
+    let cuts: Vec<(&Text, &[u32])> = cuts.collect();
+    let n_each = n_ctx - 1 - skip;
+    let max_scored = max_scored.unwrap_or(usize::MAX).max(1);
+    let n_windows = cuts.len().min(max_scored.div_ceil(n_each));
+    let n_each = n_each.min(max_scored.div_ceil(n_windows.max(1)));
+    let window = |(text, cut): &(&Text, &[u32])| {
+        let mut tokens = cut.to_vec();
+        if let Some(bos) = text.bos {
+            tokens[0] = bos;
+        }
+        Window { tokens, first_scored: n_ctx - 1 - n_each }
+    };
+    Ok(cuts[..n_windows].iter().map(window).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(n_tokens: u32) -> Text {
+        Text { name: "count".to_string(), tokens: (0..n_tokens).collect(), bos: None }
+    }
+
+    fn scored(windows: &[Window]) -> Vec<(u32, usize)> {
+        windows.iter().map(|window| (window.tokens[0], window.first_scored)).collect()
+    }
+
+    #[test]
+    fn windows_follow_one_another_and_the_rest_is_not_used() {
+        let options = WindowOptions { n_ctx: 10, skip: 3, max_scored: None };
+        let windows = windows(&[text(35)], &options).unwrap();
+        assert_eq!(scored(&windows), [(0, 3), (10, 3), (20, 3)]);
+        assert_eq!(windows[0].n_scored(), 6);
+    }
+
+    #[test]
+    fn fewer_predictions_are_the_deepest() {
+        let with = |max_scored| {
+            let options = WindowOptions { n_ctx: 10, skip: 3, max_scored: Some(max_scored) };
+            scored(&windows(&[text(35)], &options).unwrap())
+        };
+        assert_eq!(with(2), [(0, 7)]);
+        assert_eq!(with(6), [(0, 3)]);
+        assert_eq!(with(8), [(0, 5), (10, 5)]);
+        assert_eq!(with(100), [(0, 3), (10, 3), (20, 3)]);
+    }
+
+    #[test]
+    fn texts_take_turns() {
+        let options = WindowOptions { n_ctx: 10, skip: 0, max_scored: None };
+        let mut second = text(20);
+        second.tokens.iter_mut().for_each(|token| *token += 100);
+        let windows = windows(&[text(30), second], &options).unwrap();
+        assert_eq!(scored(&windows), [(0, 0), (100, 0), (10, 0), (110, 0), (20, 0)]);
+    }
+
+    #[test]
+    fn the_first_token_gives_way_to_the_models() {
+        let options = WindowOptions { n_ctx: 4, skip: 0, max_scored: None };
+        let windows = windows(&[Text { bos: Some(99), ..text(8) }], &options).unwrap();
+        assert_eq!(windows[1].tokens, [99, 5, 6, 7]);
+    }
+
+    #[test]
+    fn too_little_text_and_too_small_windows_are_errors_with_the_numbers() {
+        let error = |n_ctx, skip| {
+            windows(&[text(9)], &WindowOptions { n_ctx, skip, max_scored: None }).unwrap_err().to_string()
+        };
+        assert!(error(10, 0).contains("9 tokens, but a window has 10"), "{}", error(10, 0));
+        assert!(error(4, 3).contains("at least 3 + 2"), "{}", error(4, 3));
+    }
+}
