@@ -69,8 +69,7 @@ impl KvStorage for Calibrated {
                 variance: head.key_variance.clone(),
                 query_square: head.query_square.clone(),
             };
-            // Four bits are the most that a channel has.
-            let key_bits = (f32::from(self.key_bits) + EXTRA_KEY_BITS).min(4.0);
+            let key_bits = f32::from(self.key_bits) + EXTRA_KEY_BITS;
             HeadCode::new(
                 KeyCode::new(&keys, key_bits),
                 ValueCode::new(head.value_mean.clone(), head.value_size.max(1e-6), self.value_bits),

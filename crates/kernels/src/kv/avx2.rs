@@ -4,23 +4,24 @@
 //! What makes it fast:
 //! 1. A load of 32 bytes is 128 codes. Shift and mask give four vectors, each of which meets all query heads: the bytes
 //!    are read and taken apart once.
-//! 2. `maddubs` multiplies 32 codes with four int8 query channels (keys) or four token weights (values) at once, and adds
+//! 2. Two of the four vectors at a time, so that the sums of four heads, the codes and the operands fit the registers.
+//! 3. `maddubs` multiplies 32 codes with four int8 query channels (keys) or four token weights (values) at once, and adds
 //!    pairs; sums stay in 16 bits as long as they cannot overflow, which is known from the bits alone.
-//! 3. Per frame and head one vector of int8 is made; per token there is one multiplication by its gain.
-//! 4. The next range is fetched while this one is computed.
+//! 4. Per frame and head one vector of int8 is made; per token there is one multiplication by its gain.
+//! 5. While a row is read, the one at the same place of the head that comes next is fetched.
 
 use std::arch::x86_64::*;
 
 use super::frames::{Frame, FrameTable};
 use super::head::{FRAMES, HeadCode, PackedHead, RangeF32};
-use super::keys::KeyCode;
+use super::keys::{KeyCode, Run, has_four, has_one, has_two};
 use super::layout::{self, ROW, TOKEN_QUADS, value_rows};
 use super::scalar::{QUERY_TOP, WEIGHT_TOKENS, WEIGHT_TOP};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, TokenQueries, avx2_softmax};
 
 /// Most heads whose sums are in registers at once.
-const MAX_HEADS: usize = 3;
+const MAX_HEADS: usize = 4;
 /// Most channels of a head.
 const MAX_DIM: usize = 256;
 const MAX_QUADS: usize = MAX_DIM / 4;
@@ -183,10 +184,12 @@ pub(super) fn attend_token(
     assert!(head_dim.is_multiple_of(32) && head_dim <= MAX_DIM, "channels of a packed head");
     let parts = layout::parts(code, head.bytes);
     let (queries, weights) = token.parts();
-    // What follows in memory is what is read next, but for the last head.
-    let ahead = next.map_or(std::ptr::null(), <[u8]>::as_ptr);
-    for offset in (0..if next.is_some() { head.bytes.len() } else { 0 }).step_by(64) {
-        prefetch(ahead.wrapping_add(offset));
+    // By how much an address grows to be that of the same place in the next head.
+    let ahead = next.map_or(0, |next| next.as_ptr() as usize).wrapping_sub(head.bytes.as_ptr() as usize);
+    let ahead = if next.is_some() { ahead as isize } else { 0 };
+    for gains in [parts.key_gains, parts.value_gains] {
+        prefetch(gains.as_ptr().wrapping_offset(ahead));
+        prefetch(gains.as_ptr().wrapping_offset(ahead + 64));
     }
     let n_parts = weights.len().div_ceil(MAX_HEADS);
     let part_len = weights.len().div_ceil(n_parts);
@@ -194,9 +197,10 @@ pub(super) fn attend_token(
     for (part, (queries, weights)) in all.enumerate() {
         let row = part * part_len;
         match weights.len() {
-            1 => attend::<1>(code, frames, range, &parts, queries, weights, partial, row),
-            2 => attend::<2>(code, frames, range, &parts, queries, weights, partial, row),
-            _ => attend::<3>(code, frames, range, &parts, queries, weights, partial, row),
+            1 => attend::<1>(code, frames, range, &parts, queries, weights, partial, row, ahead),
+            2 => attend::<2>(code, frames, range, &parts, queries, weights, partial, row, ahead),
+            3 => attend::<3>(code, frames, range, &parts, queries, weights, partial, row, ahead),
+            _ => attend::<4>(code, frames, range, &parts, queries, weights, partial, row, ahead),
         }
     }
 }
@@ -213,10 +217,11 @@ fn attend<const H: usize>(
     weights: &mut [[f32; RANGE_TOKENS]],
     partial: &mut Partial<'_>,
     row: usize,
+    ahead: isize,
 ) {
     let head_dim = code.head_dim();
     let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
-    let n_rows = code.keys.counts.rows();
+    let n_rows = code.keys.planes.rows();
     let mut frame_queries = [FrameQuery::EMPTY; H];
     for block in 0..BLOCKS {
         if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
@@ -227,7 +232,7 @@ fn attend<const H: usize>(
         }
         let gains = parts.key_gains[block * BLOCK_TOKENS..].first_chunk().expect("a block of gains");
         let rows = &parts.keys[block * n_rows..][..n_rows];
-        score_block::<H>(&code.keys, rows, &frame_queries, gains, weights, block * BLOCK_TOKENS);
+        score_block::<H>(&code.keys, rows, &frame_queries, gains, weights, block * BLOCK_TOKENS, ahead);
     }
     let mut sums = [0.0; H];
     let mut integers = [[[0u8; 4]; TOKEN_QUADS]; H];
@@ -239,74 +244,132 @@ fn attend<const H: usize>(
         weigh_gains(weights, parts.value_gains, &mut integers[h], &mut units[h]);
     }
     for (part, rows) in parts.values.chunks_exact(value_rows(code.values.bits)).enumerate() {
-        let mut out = [[_mm256_setzero_ps(); 4]; H];
+        let mut out = [[[_mm256_setzero_ps(); 2]; H]; 2];
+        let [left, right] = &mut out;
         match code.values.bits {
-            2 => weigh::<H, 2>(rows, &integers, &units, code, &mut out),
-            3 => weigh::<H, 3>(rows, &integers, &units, code, &mut out),
-            _ => weigh::<H, 4>(rows, &integers, &units, code, &mut out),
+            2 => {
+                weigh::<H, 2, 0>(rows, &integers, &units, code, ahead, left);
+                weigh::<H, 2, 1>(rows, &integers, &units, code, ahead, right);
+            }
+            3 => {
+                weigh::<H, 3, 0>(rows, &integers, &units, code, ahead, left);
+                weigh::<H, 3, 1>(rows, &integers, &units, code, ahead, right);
+            }
+            _ => {
+                weigh::<H, 4, 0>(rows, &integers, &units, code, ahead, left);
+                weigh::<H, 4, 1>(rows, &integers, &units, code, ahead, right);
+            }
         }
         let means = code.values.mean[32 * part..][..32].as_chunks::<8>().0;
-        for (h, out) in out.iter().enumerate() {
-            let to = partial.out_mut(row + h)[32 * part..][..32].as_chunks_mut::<8>().0;
-            for ((to, out), mean) in to.iter_mut().zip(out).zip(means) {
-                store(to, _mm256_fmadd_ps(_mm256_set1_ps(sums[h]), load(mean), *out));
-            }
-        }
-    }
-}
-
-/// Sums of `H` heads with 32 tokens, in 16 bits and, when those might overflow, in 32.
-struct Sums<const H: usize> {
-    words: [[__m256i; 4]; H],
-    /// largest magnitude that a word may have reached
-    used: u32,
-    integers: [[__m256i; 4]; H],
-    is_flushed: bool,
-}
-
-impl<const H: usize> Sums<H> {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    fn new() -> Sums<H> {
-        let zero = [[_mm256_setzero_si256(); 4]; H];
-        Sums { words: zero, used: 0, integers: zero, is_flushed: false }
-    }
-
-    /// Makes room for a quad of codes up to `top`.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    fn make_room(&mut self, top: u32) {
-        let more = 2 * top * QUERY_TOP as u32;
-        if self.used + more > i16::MAX as u32 {
-            self.flush();
-        }
-        self.used += more;
-    }
-
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[cold]
-    fn flush(&mut self) {
-        let ones = _mm256_set1_epi16(1);
         for h in 0..H {
-            for k in 0..4 {
-                let wide = _mm256_madd_epi16(self.words[h][k], ones);
-                self.integers[h][k] = _mm256_add_epi32(self.integers[h][k], wide);
-                self.words[h][k] = _mm256_setzero_si256();
+            let to = partial.out_mut(row + h)[32 * part..][..32].as_chunks_mut::<8>().0;
+            let out = [out[0][h][0], out[0][h][1], out[1][h][0], out[1][h][1]];
+            for ((to, out), mean) in to.iter_mut().zip(out).zip(means) {
+                store(to, _mm256_fmadd_ps(_mm256_set1_ps(sums[h]), load(mean), out));
             }
         }
-        self.used = 0;
-        self.is_flushed = true;
     }
+}
 
-    /// Adds the products of the codes of tokens `8k..` with quad `quad` of each head.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    fn add(&mut self, k: usize, codes: __m256i, queries: &[FrameQuery; H], quad: usize) {
+/// Sums of `H` heads with two times eight tokens.
+type Sums<const H: usize> = [[__m256i; 2]; H];
+
+/// Adds the pairs of 16-bit sums to 32-bit ones.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn widen<const H: usize>(words: &Sums<H>, integers: &mut Sums<H>) {
+    let ones = _mm256_set1_epi16(1);
+    for (words, integers) in words.iter().zip(integers) {
+        for (words, integers) in words.iter().zip(integers) {
+            *integers = _mm256_add_epi32(*integers, _mm256_madd_epi16(*words, ones));
+        }
+    }
+}
+
+/// Adds the products of a run of quads of `BITS` bits with tokens `16·P..16·P + 16` of a block.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn add_run<const H: usize, const BITS: u8, const P: usize>(
+    code: &KeyCode,
+    run: Run,
+    rows: &[[u8; ROW]],
+    queries: &[FrameQuery; H],
+    sums: &mut Sums<H>,
+    ahead: isize,
+) {
+    let mut words = *sums;
+    let places = &code.planes.of_quad[run.first..run.end];
+    for (quad, place) in (run.first..run.end).zip(places) {
+        let mut codes = [_mm256_setzero_si256(); 2];
+        let fetch = |row: usize| {
+            let row = &rows[row];
+            prefetch(row.as_ptr().wrapping_offset(ahead));
+            load_row(row)
+        };
+        if has_four(BITS) {
+            let (row, mask) = (fetch(place.four + P), _mm256_set1_epi8(15));
+            codes = [_mm256_and_si256(row, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(row), mask)];
+        }
+        if has_two(BITS) {
+            let (row, mask) = (fetch(place.two), _mm256_set1_epi8(3));
+            let two = if P == 0 {
+                [row, _mm256_srli_epi16::<2>(row)]
+            } else {
+                [_mm256_srli_epi16::<4>(row), _mm256_srli_epi16::<6>(row)]
+            };
+            for (codes, two) in codes.iter_mut().zip(two) {
+                let two = _mm256_and_si256(two, mask);
+                *codes = if has_four(BITS) { _mm256_or_si256(*codes, _mm256_slli_epi16::<4>(two)) } else { two };
+            }
+        }
+        if has_one(BITS) {
+            let (row, mask) = (fetch(place.one / 2), _mm256_set1_epi8(1));
+            let row = _mm256_srl_epi16(row, _mm_cvtsi32_si128((4 * (place.one % 2) + 2 * P) as i32));
+            let one = [_mm256_and_si256(row, mask), _mm256_and_si256(_mm256_srli_epi16::<1>(row), mask)];
+            for (codes, one) in codes.iter_mut().zip(one) {
+                *codes = match BITS {
+                    1 => one,
+                    3 => _mm256_or_si256(*codes, _mm256_slli_epi16::<2>(one)),
+                    _ => _mm256_or_si256(*codes, _mm256_slli_epi16::<4>(one)),
+                };
+            }
+        }
         for h in 0..H {
             let query = _mm256_set1_epi32(queries[h].quads[quad]);
-            self.words[h][k] = _mm256_add_epi16(self.words[h][k], _mm256_maddubs_epi16(codes, query));
+            words[h][0] = _mm256_add_epi16(words[h][0], _mm256_maddubs_epi16(codes[0], query));
+            words[h][1] = _mm256_add_epi16(words[h][1], _mm256_maddubs_epi16(codes[1], query));
         }
     }
+    *sums = words;
+}
+
+/// Sums of codes times query integers of `H` heads with tokens `16·P..16·P + 16` of a block.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn sum_block<const H: usize, const P: usize>(
+    code: &KeyCode,
+    rows: &[[u8; ROW]],
+    queries: &[FrameQuery; H],
+    ahead: isize,
+) -> Sums<H> {
+    let zero = [[_mm256_setzero_si256(); 2]; H];
+    let (mut words, mut integers) = (zero, zero);
+    for &run in &code.runs {
+        if run.starts_sum {
+            widen(&words, &mut integers);
+            words = zero;
+        }
+        match run.bits {
+            1 => add_run::<H, 1, P>(code, run, rows, queries, &mut words, ahead),
+            2 => add_run::<H, 2, P>(code, run, rows, queries, &mut words, ahead),
+            3 => add_run::<H, 3, P>(code, run, rows, queries, &mut words, ahead),
+            4 => add_run::<H, 4, P>(code, run, rows, queries, &mut words, ahead),
+            5 => add_run::<H, 5, P>(code, run, rows, queries, &mut words, ahead),
+            _ => add_run::<H, 6, P>(code, run, rows, queries, &mut words, ahead),
+        }
+    }
+    widen(&words, &mut integers);
+    integers
 }
 
 /// Scores of `H` heads with a block of tokens; they go to `scores[head][at..]`.
@@ -319,68 +382,20 @@ fn score_block<const H: usize>(
     gain_codes: &[u8; BLOCK_TOKENS],
     scores: &mut [[f32; RANGE_TOKENS]; H],
     at: usize,
+    ahead: isize,
 ) {
-    let counts = code.counts;
-    let mut sums = Sums::<H>::new();
-    let (fours, rest) = rows.split_at(2 * counts.four);
-    let (twos, ones) = rest.split_at(counts.three + counts.two);
-    let low = _mm256_set1_epi8(15);
-    for (quad, pair) in fours.as_chunks::<2>().0.iter().enumerate() {
-        sums.make_room(15);
-        for (index, row) in pair.iter().enumerate() {
-            let row = load_row(row);
-            sums.add(2 * index, _mm256_and_si256(row, low), queries, quad);
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(row), low);
-            sums.add(2 * index + 1, high, queries, quad);
-        }
-    }
-    let mask = _mm256_set1_epi8(3);
-    let bit = _mm256_set1_epi8(1);
-    let one_bit = |half: usize, k: usize| {
-        let shift = _mm_cvtsi32_si128((4 * (half % 2) + k) as i32);
-        _mm256_and_si256(_mm256_srl_epi16(load_row(&ones[half / 2]), shift), bit)
-    };
-    for index in 0..counts.three {
-        sums.make_room(7);
-        let row = load_row(&twos[index]);
-        for k in 0..4 {
-            let shift = _mm_cvtsi32_si128(2 * k as i32);
-            let two = _mm256_and_si256(_mm256_srl_epi16(row, shift), mask);
-            let codes = _mm256_or_si256(two, _mm256_slli_epi16::<2>(one_bit(index, k)));
-            sums.add(k, codes, queries, counts.four + index);
-        }
-    }
-    for (index, row) in twos[counts.three..].iter().enumerate() {
-        sums.make_room(3);
-        let row = load_row(row);
-        let quad = counts.four + counts.three + index;
-        sums.add(0, _mm256_and_si256(row, mask), queries, quad);
-        sums.add(1, _mm256_and_si256(_mm256_srli_epi16::<2>(row), mask), queries, quad);
-        sums.add(2, _mm256_and_si256(_mm256_srli_epi16::<4>(row), mask), queries, quad);
-        sums.add(3, _mm256_and_si256(_mm256_srli_epi16::<6>(row), mask), queries, quad);
-    }
-    for index in 0..counts.one {
-        sums.make_room(1);
-        let quad = counts.four + counts.three + counts.two + index;
-        for k in 0..4 {
-            sums.add(k, one_bit(counts.three + index, k), queries, quad);
-        }
-    }
-    let ones = _mm256_set1_epi16(1);
+    let left = sum_block::<H, 0>(code, rows, queries, ahead);
+    let right = sum_block::<H, 1>(code, rows, queries, ahead);
     let gain_codes = gain_codes.as_chunks::<8>().0;
+    let gains = [gains(&gain_codes[0]), gains(&gain_codes[1]), gains(&gain_codes[2]), gains(&gain_codes[3])];
     for h in 0..H {
         let query = &queries[h];
         let (unit, middle, mean) =
             (_mm256_set1_ps(query.unit), _mm256_set1_ps(query.middle), _mm256_set1_ps(query.mean));
         let to = scores[h][at..][..BLOCK_TOKENS].as_chunks_mut::<8>().0;
-        for k in 0..4 {
-            let mut integers = _mm256_madd_epi16(sums.words[h][k], ones);
-            if sums.is_flushed {
-                integers = _mm256_add_epi32(integers, sums.integers[h][k]);
-            }
+        for (k, integers) in [left[h][0], left[h][1], right[h][0], right[h][1]].into_iter().enumerate() {
             let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), middle);
-            let factor = _mm256_mul_ps(gains(&gain_codes[k]), unit);
-            store(&mut to[k], _mm256_fmadd_ps(centred, factor, mean));
+            store(&mut to[k], _mm256_fmadd_ps(centred, _mm256_mul_ps(gains[k], unit), mean));
         }
     }
 }
@@ -436,70 +451,68 @@ fn weigh_gains(
     }
 }
 
-/// Adds the weighted codes of 32 channels of all tokens to `out`.
+/// Adds the weighted codes of channels `16·P..16·P + 16`, of 32, of all tokens to `out`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn weigh<const H: usize, const BITS: usize>(
+fn weigh<const H: usize, const BITS: u8, const P: usize>(
     rows: &[[u8; ROW]],
     weights: &[[[u8; 4]; TOKEN_QUADS]; H],
     units: &[[Unit; RANGE_TOKENS / WEIGHT_TOKENS]; H],
     code: &HeadCode,
-    out: &mut [[__m256; 4]; H],
+    ahead: isize,
+    out: &mut [[__m256; 2]; H],
 ) {
     // Quads of tokens whose products fit 16 bits: two products of 255 · (2^BITS − 1) each.
     let n_fit = const { 1 << (i16::MAX as usize / (2 * 255 * ((1 << BITS) - 1))).ilog2() };
     let n_fit = n_fit.min(WEIGHT_TOKENS / 4);
-    let ones = _mm256_set1_epi16(1);
-    let (mask, low, bit) = (_mm256_set1_epi8(3), _mm256_set1_epi8(15), _mm256_set1_epi8(1));
     let (step, middle) = (code.values.step(), code.values.middle());
+    assert!(rows.len() == value_rows(BITS));
     for index in 0..RANGE_TOKENS / WEIGHT_TOKENS {
-        let mut integers = [[_mm256_setzero_si256(); 4]; H];
+        let zero = [[_mm256_setzero_si256(); 2]; H];
+        let mut integers = zero;
         let quads = index * WEIGHT_TOKENS / 4..(index + 1) * WEIGHT_TOKENS / 4;
         for start in quads.step_by(n_fit) {
-            let mut words = [[_mm256_setzero_si256(); 4]; H];
+            let mut words = zero;
             for j in start..start + n_fit {
-                let mut codes = [_mm256_setzero_si256(); 4];
+                let fetch = |row: usize| {
+                    let row = &rows[row];
+                    prefetch(row.as_ptr().wrapping_offset(ahead));
+                    load_row(row)
+                };
+                let mut codes;
                 if BITS == 4 {
-                    let (left, right) = (load_row(&rows[2 * j]), load_row(&rows[2 * j + 1]));
-                    codes[0] = _mm256_and_si256(left, low);
-                    codes[1] = _mm256_and_si256(_mm256_srli_epi16::<4>(left), low);
-                    codes[2] = _mm256_and_si256(right, low);
-                    codes[3] = _mm256_and_si256(_mm256_srli_epi16::<4>(right), low);
+                    let (row, mask) = (fetch(2 * j + P), _mm256_set1_epi8(15));
+                    codes = [_mm256_and_si256(row, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(row), mask)];
                 } else {
-                    let row = load_row(&rows[j]);
-                    codes[0] = _mm256_and_si256(row, mask);
-                    codes[1] = _mm256_and_si256(_mm256_srli_epi16::<2>(row), mask);
-                    codes[2] = _mm256_and_si256(_mm256_srli_epi16::<4>(row), mask);
-                    codes[3] = _mm256_and_si256(_mm256_srli_epi16::<6>(row), mask);
+                    let (row, mask) = (fetch(j), _mm256_set1_epi8(3));
+                    codes = if P == 0 {
+                        [row, _mm256_srli_epi16::<2>(row)]
+                    } else {
+                        [_mm256_srli_epi16::<4>(row), _mm256_srli_epi16::<6>(row)]
+                    };
+                    codes = [_mm256_and_si256(codes[0], mask), _mm256_and_si256(codes[1], mask)];
                     if BITS == 3 {
-                        let high = load_row(&rows[TOKEN_QUADS + j / 2]);
-                        for (k, codes) in codes.iter_mut().enumerate() {
-                            let shift = _mm_cvtsi32_si128((4 * (j % 2) + k) as i32);
-                            let high = _mm256_and_si256(_mm256_srl_epi16(high, shift), bit);
-                            *codes = _mm256_or_si256(*codes, _mm256_slli_epi16::<2>(high));
-                        }
+                        let (row, bit) = (fetch(TOKEN_QUADS + j / 2), _mm256_set1_epi8(1));
+                        let row = _mm256_srl_epi16(row, _mm_cvtsi32_si128((4 * (j % 2) + 2 * P) as i32));
+                        let high = [_mm256_and_si256(row, bit), _mm256_and_si256(_mm256_srli_epi16::<1>(row), bit)];
+                        codes[0] = _mm256_or_si256(codes[0], _mm256_slli_epi16::<2>(high[0]));
+                        codes[1] = _mm256_or_si256(codes[1], _mm256_slli_epi16::<2>(high[1]));
                     }
                 }
                 for h in 0..H {
                     let weight = _mm256_set1_epi32(i32::from_le_bytes(weights[h][j]));
-                    for k in 0..4 {
-                        words[h][k] = _mm256_add_epi16(words[h][k], _mm256_maddubs_epi16(weight, codes[k]));
-                    }
+                    words[h][0] = _mm256_add_epi16(words[h][0], _mm256_maddubs_epi16(weight, codes[0]));
+                    words[h][1] = _mm256_add_epi16(words[h][1], _mm256_maddubs_epi16(weight, codes[1]));
                 }
             }
-            for h in 0..H {
-                for k in 0..4 {
-                    let wide = _mm256_madd_epi16(words[h][k], ones);
-                    integers[h][k] = _mm256_add_epi32(integers[h][k], wide);
-                }
-            }
+            widen(&words, &mut integers);
         }
         for h in 0..H {
             let Unit { unit, total } = units[h][index];
             let (factor, centre) = (_mm256_set1_ps(unit * step), _mm256_set1_ps(total * middle));
-            for k in 0..4 {
-                let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers[h][k]), centre);
-                out[h][k] = _mm256_fmadd_ps(centred, factor, out[h][k]);
+            for (out, integers) in out[h].iter_mut().zip(integers[h]) {
+                let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), centre);
+                *out = _mm256_fmadd_ps(centred, factor, *out);
             }
         }
     }

@@ -67,7 +67,7 @@ pub(super) fn encode_keys(
     buffers.turned.resize(head_dim, [0.0; 8]);
     buffers.z.resize(head_dim, [0.0; 8]);
     turn_back(frame, group, &mut buffers.turned);
-    let n_stored = QUAD * code.counts.stored();
+    let n_stored = QUAD * code.planes.n_stored;
     let mut square = [0.0; 8];
     for position in 0..n_stored {
         let k = buffers.turned[usize::from(code.order[position])];

@@ -161,7 +161,7 @@ pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &R
     let (keys, values) = exact.parts();
     let mut buffers = Buffers::default();
     let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
-    let n_rows = code.keys.counts.rows();
+    let n_rows = code.keys.planes.rows();
     for block in 0..BLOCKS {
         let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
         for group in 0..BLOCK_TOKENS / GROUP_TOKENS {
@@ -202,7 +202,7 @@ pub(super) fn unpack(head: &PackedHead<'_>, frames: &FrameTable, range: usize, o
     let parts = layout::parts(code, head.bytes);
     let (keys, values) = out.parts_mut();
     let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
-    let blocks = parts.keys.chunks(code.keys.counts.rows().max(1));
+    let blocks = parts.keys.chunks(code.keys.planes.rows().max(1));
     for block in 0..BLOCKS {
         let rows: &[[u8; ROW]] = blocks.clone().nth(block).unwrap_or(&[]);
         layout::unpack_keys(&code.keys, rows, &mut codes);

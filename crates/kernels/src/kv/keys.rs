@@ -1,6 +1,7 @@
 //! How the keys of one KV head are coded: means, deviations, and bits for each channel.
 
-use super::{ERROR, MAX_BITS, STEP, middle};
+use super::scalar::QUERY_TOP;
+use super::{ERROR, MAX_KEY_BITS, STEP, middle};
 
 /// What calibration knows of the keys of one KV head, all `[head_dim]` in the order of channels.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,35 +36,103 @@ pub struct KeyCode {
     pub(super) weight_at: Vec<f32>,
     /// `[head_dim]` by stored position: 2^bits − 1
     pub(super) top_at: Vec<u8>,
-    /// quads of 4, 3, 2, 1 and 0 bits
-    pub(super) counts: QuadCounts,
+    /// where the bits of each quad lie
+    pub(super) planes: Planes,
+    /// neighbouring quads with the same number of bits
+    pub(super) runs: Vec<Run>,
     /// shuffles that bring bytes by channel into stored order
     pub(super) shuffle: Shuffle,
 }
 
-/// How many quads have how many bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct QuadCounts {
+/// Where the bits of each quad lie in a block. The bits of a code are in up to two of three planes: the lowest four, then
+/// two, then one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Planes {
+    /// of each quad
+    pub of_quad: Vec<QuadPlace>,
+    /// rows of four bits, of two, and of one
+    pub n_four: usize,
+    pub n_two: usize,
+    pub n_one: usize,
+    /// quads that store something
+    pub n_stored: usize,
+}
+
+/// Where the bits of one quad lie, as far as it has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct QuadPlace {
+    /// first of two rows
     pub four: usize,
-    pub three: usize,
+    /// row
     pub two: usize,
+    /// half row: of row `one / 2`, the half `one % 2`
     pub one: usize,
 }
 
-impl QuadCounts {
-    fn new(bits: &[u8]) -> QuadCounts {
-        let count = |wanted: u8| bits.iter().filter(|bits| **bits == wanted).count();
-        QuadCounts { four: count(4), three: count(3), two: count(2), one: count(1) }
+/// Whether codes of so many bits have four bits together.
+pub(super) const fn has_four(bits: u8) -> bool {
+    bits >= 4
+}
+
+/// Whether they have two.
+pub(super) const fn has_two(bits: u8) -> bool {
+    bits & 2 != 0
+}
+
+/// Whether they have one.
+pub(super) const fn has_one(bits: u8) -> bool {
+    bits & 1 != 0
+}
+
+impl Planes {
+    fn new(bits: &[u8]) -> Planes {
+        let count = |has: fn(u8) -> bool| bits.iter().filter(|bits| has(**bits)).count();
+        let (n_four, n_two, n_half) = (2 * count(has_four), count(has_two), count(has_one));
+        let mut next = QuadPlace { four: 0, two: n_four, one: 2 * (n_four + n_two) };
+        let of_quad = bits
+            .iter()
+            .map(|&bits| {
+                let place = next;
+                next.four += 2 * usize::from(has_four(bits));
+                next.two += usize::from(has_two(bits));
+                next.one += usize::from(has_one(bits));
+                place
+            })
+            .collect();
+        Planes { of_quad, n_four, n_two, n_one: n_half.div_ceil(2), n_stored: bits.iter().filter(|b| **b > 0).count() }
     }
 
     /// Rows of 32 bytes of one block of tokens.
     pub fn rows(&self) -> usize {
-        2 * self.four + self.three + self.two + (self.three + self.one).div_ceil(2)
+        self.n_four + self.n_two + self.n_one
     }
+}
 
-    /// Quads that store something.
-    pub fn stored(&self) -> usize {
-        self.four + self.three + self.two + self.one
+/// Neighbouring quads with the same number of bits, whose sums fit 16 bits together with those of the runs before it up
+/// to one that begins with `starts_sum`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub bits: u8,
+    pub first: usize,
+    pub end: usize,
+    /// sums are carried over into 32 bits first
+    pub starts_sum: bool,
+}
+
+impl Run {
+    fn all(bits: &[u8]) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut largest = 0;
+        for (quad, &bits) in bits.iter().enumerate().filter(|(_, bits)| **bits > 0) {
+            let more = 2 * ((1 << bits) - 1) * QUERY_TOP as i32;
+            let starts_sum = largest + more > i32::from(i16::MAX);
+            largest = if starts_sum { more } else { largest + more };
+            match runs.last_mut() {
+                Some(run) if run.bits == bits && !starts_sum => run.end = quad + 1,
+                _ => runs.push(Run { bits, first: quad, end: quad + 1, starts_sum }),
+            }
+        }
+        runs
     }
 }
 
@@ -118,7 +187,8 @@ impl KeyCode {
             inverse_at: of_position(&variance).iter().map(|v| 1.0 / v.sqrt()).collect(),
             weight_at,
             top_at: (0..head_dim).map(|position| (1 << bits[position / QUAD]) - 1).collect(),
-            counts: QuadCounts::new(&bits),
+            planes: Planes::new(&bits),
+            runs: Run::all(&bits),
             shuffle: Shuffle::new(&order),
             mean: mean.clone(),
             step,
@@ -150,9 +220,9 @@ fn allocate(weight_at: &[f32], average: f32) -> Vec<u8> {
     let budget = (average * weights.len() as f32).round() as usize;
     let gain = |bits: u8, weight: f32| {
         let b = usize::from(bits);
-        if bits < MAX_BITS { weight * (ERROR[b] - ERROR[b + 1]) } else { f32::NEG_INFINITY }
+        if bits < MAX_KEY_BITS { weight * (ERROR[b] - ERROR[b + 1]) } else { f32::NEG_INFINITY }
     };
-    for _ in 0..budget.min(weights.len() * usize::from(MAX_BITS)) {
+    for _ in 0..budget.min(weights.len() * usize::from(MAX_KEY_BITS)) {
         // The first of the best: bits fall with the position, whatever the rounding.
         let best = (0..bits.len())
             .rev()
@@ -176,9 +246,27 @@ mod tests {
         assert_eq!(bits.iter().map(|b| usize::from(*b)).sum::<usize>(), 2 * 16);
         assert!(bits.is_sorted_by(|a, b| a >= b), "{bits:?}");
         assert!(bits[0] > bits[15]);
-        assert_eq!(allocate(&weights, 4.0), [4; 16]);
+        assert_eq!(allocate(&weights, 6.0), [6; 16]);
         assert_eq!(allocate(&[1.0; 64], 1.0), [1; 16]);
-        assert_eq!(allocate(&[0.0; 32], 4.0), [4; 8]);
+        assert_eq!(allocate(&[0.0; 32], 6.0), [6; 8]);
+    }
+
+    #[test]
+    fn runs_cover_all_stored_quads_and_their_sums_fit_16_bits() {
+        for bits in [[6u8; 8].to_vec(), vec![6, 5, 5, 4, 3, 3, 2, 1, 1, 0], vec![2; 64], vec![4; 32], vec![0; 8]] {
+            let runs = Run::all(&bits);
+            let quads: Vec<usize> = runs.iter().flat_map(|run| run.first..run.end).collect();
+            let stored: Vec<usize> = (0..bits.len()).filter(|quad| bits[*quad] > 0).collect();
+            assert_eq!(quads, stored);
+            let mut sum = 0;
+            for run in runs {
+                if run.starts_sum {
+                    sum = 0;
+                }
+                sum += (run.end - run.first) as i32 * 2 * ((1 << run.bits) - 1) * 127;
+                assert!(sum <= i32::from(i16::MAX), "{bits:?}");
+            }
+        }
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! head     keys [BLOCKS][rows][32] · values [head_dim/32][rows][32] · gains of keys [128] · gains of values [128] · padding
-//! keys     of a block of 32 tokens, quads by falling bits; byte 4i+z of a row belongs to channel z of the quad:
-//!            4 bits   two rows: tokens i | 8+i << 4, then 16+i | 24+i << 4
-//!            3, 2     one row of the two low bits: token 8k+i at bits 2k
-//!            3, 1     half a row of the one high bit: token 8k+i at bit k, or 4+k for every second quad
+//! keys     of a block of 32 tokens; rows of four bits, then of two, then of one; in each, quads by falling bits, as far as
+//!          they have such a part. Byte 4i+z of a row belongs to channel z of the quad:
+//!            four bits  two rows: tokens i | 8+i << 4, then 16+i | 24+i << 4
+//!            two bits   one row: token 8k+i at bits 2k
+//!            one bit    half a row: token 8k+i at bit k, or 4+k for every second quad that has one
 //! values   of 32 channels; byte 4i+z of a row belongs to token 4j+z:
 //!            2, 3     one row of the two low bits: channel 8k+i at bits 2k
 //!            3        half a row of the high bit: channel 8k+i at bit k, or 4+k for odd j; behind all rows of low bits
@@ -15,7 +16,7 @@
 //! the order that `maddubs`, `vpdpbusd` and `sdot` want, with the other operand a broadcast of 32 bits.
 
 use super::head::HeadCode;
-use super::keys::{KeyCode, QUAD};
+use super::keys::{KeyCode, QUAD, has_four, has_one, has_two};
 use super::{BLOCK_TOKENS, BLOCKS};
 use crate::attention::RANGE_TOKENS;
 
@@ -50,7 +51,7 @@ pub(super) struct PartsMut<'a> {
 /// Rows of keys and of values.
 fn rows(code: &HeadCode) -> (usize, usize) {
     let head_dim = code.keys.head_dim();
-    (BLOCKS * code.keys.counts.rows(), head_dim / 32 * value_rows(code.values.bits))
+    (BLOCKS * code.keys.planes.rows(), head_dim / 32 * value_rows(code.values.bits))
 }
 
 /// Bytes of a head: a multiple of 64.
@@ -86,46 +87,28 @@ pub(super) fn parts_mut<'a>(code: &HeadCode, bytes: &'a mut [u8]) -> PartsMut<'a
     }
 }
 
-/// Where the two-bit rows and the one-bit rows of a block of keys begin.
-fn key_starts(code: &KeyCode) -> (usize, usize) {
-    let counts = code.counts;
-    (2 * counts.four, 2 * counts.four + counts.three + counts.two)
-}
-
-/// Index, among quads with a one-bit half row, of quad `quad`, if it has one.
-fn half_row(code: &KeyCode, quad: usize) -> Option<usize> {
-    match code.bits[quad] {
-        3 => Some(quad - code.counts.four),
-        1 => Some(quad - code.counts.four - code.counts.two),
-        _ => None,
-    }
-}
-
 /// Writes the codes of a block of tokens, `[head_dim]` stored positions of 32 tokens, into the block's rows.
 #[inline(always)]
 pub(super) fn pack_keys(code: &KeyCode, codes: &[[u8; BLOCK_TOKENS]], rows: &mut [[u8; ROW]]) {
     rows.as_flattened_mut().fill(0);
-    let (two, one) = key_starts(code);
-    for (quad, codes) in codes.as_chunks::<QUAD>().0.iter().enumerate().take(code.counts.stored()) {
-        let bits = code.bits[quad];
+    for (quad, codes) in codes.as_chunks::<QUAD>().0.iter().enumerate().take(code.planes.n_stored) {
+        let (bits, place) = (code.bits[quad], code.planes.of_quad[quad]);
         for (z, codes) in codes.iter().enumerate() {
             for i in 0..8 {
                 let byte = 4 * i + z;
-                let token = |k: usize| codes[8 * k + i];
-                if bits == 4 {
-                    rows[2 * quad][byte] = token(0) | token(1) << 4;
-                    rows[2 * quad + 1][byte] = token(2) | token(3) << 4;
+                let mut token: [u8; 4] = std::array::from_fn(|k| codes[8 * k + i]);
+                if has_four(bits) {
+                    rows[place.four][byte] = token[0] & 15 | token[1] << 4;
+                    rows[place.four + 1][byte] = token[2] & 15 | token[3] << 4;
+                    token = token.map(|code| code >> 4);
                 }
-                if bits == 2 || bits == 3 {
-                    rows[two + quad - code.counts.four][byte] =
-                        (0..4).map(|k| (token(k) & 3) << (2 * k)).fold(0, |a, b| a | b);
+                if has_two(bits) {
+                    rows[place.two][byte] = (0..4).map(|k| (token[k] & 3) << (2 * k)).fold(0, |a, b| a | b);
+                    token = token.map(|code| code >> 2);
                 }
-                if let Some(half) = half_row(code, quad) {
-                    let high = bits - 1;
-                    let row = &mut rows[one + half / 2][byte];
-                    for k in 0..4 {
-                        *row |= (token(k) >> high & 1) << (4 * (half % 2) + k);
-                    }
+                if has_one(bits) {
+                    let high = (0..4).map(|k| (token[k] & 1) << k).fold(0, |a, b| a | b);
+                    rows[place.one / 2][byte] |= high << (4 * (place.one % 2));
                 }
             }
         }
@@ -135,26 +118,22 @@ pub(super) fn pack_keys(code: &KeyCode, codes: &[[u8; BLOCK_TOKENS]], rows: &mut
 /// The inverse of [`pack_keys`]; positions that store nothing are left alone.
 #[inline(always)]
 pub(super) fn unpack_keys(code: &KeyCode, rows: &[[u8; ROW]], codes: &mut [[u8; BLOCK_TOKENS]]) {
-    let (two, one) = key_starts(code);
     let quads = codes.as_chunks_mut::<QUAD>().0;
-    for (quad, codes) in quads.iter_mut().enumerate().take(code.counts.stored()) {
-        let bits = code.bits[quad];
+    for (quad, codes) in quads.iter_mut().enumerate().take(code.planes.n_stored) {
+        let (bits, place) = (code.bits[quad], code.planes.of_quad[quad]);
         codes.as_flattened_mut().fill(0);
-        if bits == 4 {
-            for k in 0..4 {
-                spread(&rows[2 * quad + k / 2], 4 * (k % 2), 15, 0, k, codes);
-            }
-        } else {
-            if bits >= 2 {
-                for k in 0..4 {
-                    spread(&rows[two + quad - code.counts.four], 2 * k, 3, 0, k, codes);
-                }
-            }
-            if let Some(half) = half_row(code, quad) {
-                for k in 0..4 {
-                    spread(&rows[one + half / 2], 4 * (half % 2) + k, 1, bits - 1, k, codes);
-                }
-            }
+        let mut up = 0;
+        if has_four(bits) {
+            (0..4).for_each(|k| spread(&rows[place.four + k / 2], 4 * (k % 2), 15, up, k, codes));
+            up += 4;
+        }
+        if has_two(bits) {
+            (0..4).for_each(|k| spread(&rows[place.two], 2 * k, 3, up, k, codes));
+            up += 2;
+        }
+        if has_one(bits) {
+            let half = 4 * (place.one % 2);
+            (0..4).for_each(|k| spread(&rows[place.one / 2], half + k, 1, up, k, codes));
         }
     }
 }

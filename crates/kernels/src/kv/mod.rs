@@ -1,4 +1,4 @@
-//! Packed keys and values: 1 to 4 bits a channel, and attention that reads the codes.
+//! Packed keys and values: a few bits a channel, and attention that reads the codes.
 //!
 //! One *head* is the keys and values of [`RANGE_TOKENS`] tokens of one KV head of one layer. Attention's seam is that of
 //! [`attention`](crate::attention): the partial softmax of one token's query heads ([`PackedHead::attend_token`]), or the
@@ -54,13 +54,15 @@ const BLOCK_TOKENS: usize = 32;
 /// Blocks of a range.
 const BLOCKS: usize = RANGE_TOKENS / BLOCK_TOKENS;
 
-/// Most bits of a channel.
-pub const MAX_BITS: u8 = 4;
+/// Most bits of a channel of keys.
+pub const MAX_KEY_BITS: u8 = 6;
+/// Most bits of a channel of values.
+pub const MAX_VALUE_BITS: u8 = 4;
 
-/// Steps of the uniform quantizers of 0 to 4 bits with the smallest mean square error on a unit Gaussian (J. Max, 1960,
+/// Steps of the uniform quantizers of 0 to 6 bits with the smallest mean square error on a unit Gaussian (J. Max, 1960,
 /// table II), and those errors.
-const STEP: [f32; 5] = [0.0, 1.5958, 0.9957, 0.5860, 0.3352];
-const ERROR: [f32; 5] = [1.0, 0.3634, 0.1188, 0.037_44, 0.011_54];
+const STEP: [f32; 7] = [0.0, 1.5958, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041];
+const ERROR: [f32; 7] = [1.0, 0.3634, 0.1188, 0.037_44, 0.011_54, 0.003_495, 0.001_041];
 
 /// The offset that centres codes of `bits` bits.
 fn middle(bits: u8) -> f32 {

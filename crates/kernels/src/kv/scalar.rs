@@ -69,13 +69,13 @@ pub(super) fn attend_token(
     let (queries, weights) = token.parts();
     for (query, scores) in queries.chunks_exact(head_dim).zip(weights.iter_mut()) {
         let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
-        let n_rows = code.keys.counts.rows();
+        let n_rows = code.keys.planes.rows();
         for block in 0..BLOCKS {
             let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
             let query = FrameQuery::new(&code.keys, query, frame);
             layout::unpack_keys(&code.keys, &parts.keys[block * n_rows..][..n_rows], &mut codes);
             for t in 0..BLOCK_TOKENS {
-                let sum: i32 = (0..4 * code.keys.counts.stored())
+                let sum: i32 = (0..4 * code.keys.planes.n_stored)
                     .map(|position| i32::from(query.integers[position]) * i32::from(codes[position][t]))
                     .sum();
                 let token = block * BLOCK_TOKENS + t;

@@ -1,6 +1,6 @@
 //! How the values of one KV head are coded, and the transform that they come in.
 
-use super::{MAX_BITS, STEP, middle};
+use super::{MAX_VALUE_BITS, STEP, middle};
 
 /// The code of the values of one KV head.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ impl ValueCode {
     /// # Panics
     /// `bits` is not 2, 3 or 4; `scale` is not positive and finite; or the length is not a multiple of 32.
     pub fn new(mean: Vec<f32>, scale: f32, bits: u8) -> ValueCode {
-        assert!((2..=MAX_BITS).contains(&bits), "{bits} bits of a value");
+        assert!((2..=MAX_VALUE_BITS).contains(&bits), "{bits} bits of a value");
         assert!(scale > 0.0 && scale.is_finite(), "scale {scale} of values");
         assert!(mean.len().is_multiple_of(32), "channels of a packed head: {}", mean.len());
         ValueCode { mean, scale, bits }
