@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lossy_kernels::attention::{
-    self, AppendError, Asked, ExactHead, ExactHeadMut, Partial, RangeSource, Request, Rows, Tile, TokenQueries,
+    self, AppendError, Asked, ExactHead, ExactHeadMut, Partial, RangeSource, Request, Rows, Tile,
+    TokenQueries,
 };
-use lossy_kernels::kv::{RangeF32, hadamard};
+use lossy_kernels::kv::{RangeF32, Sinks, hadamard};
 use lossy_kernels::{Compute, Isa};
 
 use super::code::Place;
@@ -192,11 +193,15 @@ impl KvPool {
         let (codes, sinks) = packed.split_at(self.code_bytes(layer));
         layers.codes[layer].unpack(isa, place, codes, out);
         if place.page == 0 && layers.sinks > 0 {
-            let (head_dim, capacity) = (self.geometry().head_dim, layers.sink_capacity());
-            let sinks = &sinks[..self.sink_bytes()];
-            let sinks = ExactHead::with_capacity(self.layout().exact, head_dim, capacity, sinks);
-            out.copy_from(sinks, layers.sinks);
+            out.copy_from(self.sinks(sinks), layers.sinks);
         }
+    }
+
+    /// What lies behind the codes of a head of the first page.
+    fn sinks<'a>(&self, bytes: &'a [u8]) -> ExactHead<'a> {
+        let capacity = self.packed().map_or(0, |packed| packed.sink_capacity());
+        let bytes = &bytes[..self.sink_bytes()];
+        ExactHead::with_capacity(self.layout().exact, self.geometry().head_dim, capacity, bytes)
     }
 
     /// What a packed head stands for, as an exact head.
@@ -218,7 +223,9 @@ struct LayerOfSequence<'a> {
 
 impl LayerOfSequence<'_> {
     fn seen(&self, asked: &Asked) -> Seen<'_> {
-        self.sequence.seen(asked.range, asked.asking_range).expect("attention asks for tokens of the sequence")
+        self.sequence
+            .seen(asked.range, asked.asking_range)
+            .expect("attention asks for tokens of the sequence")
     }
 
     /// The bytes that will be read next, if they are of the same kind.
@@ -246,12 +253,14 @@ impl RangeSource for LayerOfSequence<'_> {
                 assert_eq!(asked.n_tokens, PAGE_TOKENS, "a packed page is full");
                 let Some(layers) = self.pool.packed() else { return };
                 let place = Place { kv_head: asked.kv_head, page: asked.range };
-                let has_sinks = place.page == 0 && layers.sinks > 0;
+                let head = page.head(self.layer, asked.kv_head);
+                let (codes, sinks) = head.split_at(self.pool.code_bytes(self.layer));
+                let sinks = (place.page == 0 && layers.sinks > 0)
+                    .then(|| Sinks { head: self.pool.sinks(sinks), n_tokens: layers.sinks });
                 let next = self.next(&asked, true);
-                let codes = self.codes(page, asked.kv_head);
-                if has_sinks || !layers.codes[self.layer].attend_token(isa, place, codes, next, token, partial) {
+                let code = &layers.codes[self.layer];
+                if !code.attend_token(isa, place, codes, sinks, next, token, partial) {
                     UNPACKED.with_borrow_mut(|unpacked| {
-                        let head = page.head(self.layer, asked.kv_head);
                         self.pool.unpack(isa, self.layer, place, head, unpacked);
                         unpacked.head().attend_token(isa, PAGE_TOKENS, token, None, partial);
                     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lossy_kernels::Isa;
 use lossy_kernels::attention::{ExactHead, Partial, TokenQueries};
 use lossy_kernels::kv::{
-    FRAME_TOKENS, FrameTable, HeadCode, KeyCode, KeyStatistics, PackedHead, RangeF32, ValueCode,
+    FRAME_TOKENS, FrameTable, HeadCode, KeyCode, KeyStatistics, PackedHead, RangeF32, Sinks, ValueCode,
 };
 
 use super::code::{PageCode, Place};
@@ -131,11 +131,12 @@ impl PageCode for CalibratedPage {
         isa: Isa,
         place: Place,
         packed: &[u8],
+        sinks: Option<Sinks<'_>>,
         next: Option<&[u8]>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) -> bool {
-        self.head(place, packed).attend_token(isa, &self.frames, place.page, token, next, partial);
+        self.head(place, packed).attend_token(isa, &self.frames, place.page, sinks, token, next, partial);
         true
     }
 }

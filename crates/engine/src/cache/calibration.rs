@@ -11,9 +11,9 @@
 //! ```
 //! A key that is attended to strongly weighs more: its error costs more.
 
+use lossy_kernels::Compute;
 use lossy_kernels::attention::Rows;
 use lossy_kernels::kv::{FRAME_TOKENS, hadamard};
-use lossy_kernels::Compute;
 use serde::{Deserialize, Serialize};
 
 use super::KvGeometry;
@@ -72,7 +72,10 @@ impl Calibration {
         self.version == VERSION
             && self.frame_tokens == FRAME_TOKENS
             && self.layers.len() == geometry.n_layers
-            && self.layers.iter().all(|heads| heads.len() == geometry.n_kv_heads && heads.iter().all(head_fits))
+            && self
+                .layers
+                .iter()
+                .all(|heads| heads.len() == geometry.n_kv_heads && heads.iter().all(head_fits))
     }
 }
 
@@ -196,7 +199,8 @@ impl Sums {
             }
             for query in queries.row(token, heads_per_kv * head_dim).chunks_exact(head_dim) {
                 for pair in 0..half {
-                    let square = (f64::from(query[pair]).powi(2) + f64::from(query[pair + half]).powi(2)) / 2.0;
+                    let square =
+                        (f64::from(query[pair]).powi(2) + f64::from(query[pair + half]).powi(2)) / 2.0;
                     self.query_square[pair] += square;
                     self.query_square[pair + half] += square;
                 }
@@ -216,7 +220,8 @@ impl Sums {
         let total = self.weight.max(f64::MIN_POSITIVE);
         let key_mean: Vec<f64> = self.key.iter().map(|sum| sum / total).collect();
         let key_variance = self.key_square.iter().zip(&key_mean).map(|(s, m)| (s / total - m * m).max(0.0));
-        let query_square: Vec<f64> = self.query_square.iter().map(|sum| sum / self.n_queries.max(1.0)).collect();
+        let query_square: Vec<f64> =
+            self.query_square.iter().map(|sum| sum / self.n_queries.max(1.0)).collect();
         let floor = 1e-2 * query_square.iter().sum::<f64>() / query_square.len() as f64;
         let value_mean: Vec<f64> = self.value.iter().map(|sum| sum / total).collect();
         let mean_square: f64 = value_mean.iter().map(|m| m * m).sum();

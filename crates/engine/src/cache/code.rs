@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use lossy_kernels::Isa;
 use lossy_kernels::attention::{ExactHead, Partial, RANGE_TOKENS, TokenQueries};
-use lossy_kernels::kv::RangeF32;
+use lossy_kernels::kv::{RangeF32, Sinks};
 
 /// Which head, of which page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +36,17 @@ pub trait PageCode: Debug + Send + Sync {
     /// What the codes stand for.
     fn unpack(&self, isa: Isa, place: Place, packed: &[u8], out: &mut RangeF32);
 
-    /// The partial softmax of one token's query heads over the whole page, from the codes. `next` is the packed head that
+    /// The partial softmax of one token's query heads over the whole page, from the codes, but for sinks. `next` is the packed head that
     /// will be asked next, if any.
     ///
     /// Returns `false`, having done nothing, if this code has no such kernel; the page is unpacked then.
+    #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
     fn attend_token(
         &self,
         _isa: Isa,
         _place: Place,
         _packed: &[u8],
+        _sinks: Option<Sinks<'_>>,
         _next: Option<&[u8]>,
         _token: &mut TokenQueries,
         _partial: &mut Partial<'_>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lossy_kernels::attention::{ExactHead, KvType, Partial, RANGE_TOKENS, TokenQueries};
-use lossy_kernels::kv::RangeF32;
+use lossy_kernels::kv::{RangeF32, Sinks};
 use lossy_kernels::{Isa, attention};
 
 use super::code::{PageCode, Place};
@@ -80,6 +80,7 @@ impl PageCode for ExactPage {
         isa: Isa,
         _place: Place,
         packed: &[u8],
+        _sinks: Option<Sinks<'_>>,
         next: Option<&[u8]>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use lossy_kernels::KvType;
-use lossy_kernels::attention::GROUP_TOKENS;
 
 use super::code::PageCode;
 use super::{KvGeometry, PAGE_TOKENS};
+
+/// Sinks are stored in blocks of so many tokens, which kernels read as a whole.
+const SINK_TOKENS: usize = 32;
 
 /// What a page is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl CacheLayout {
 impl PackedLayers {
     /// Room for sinks, in tokens.
     pub(super) fn sink_capacity(&self) -> usize {
-        self.sinks.next_multiple_of(GROUP_TOKENS)
+        self.sinks.next_multiple_of(SINK_TOKENS)
     }
 }
 

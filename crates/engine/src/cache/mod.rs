@@ -42,8 +42,8 @@ mod conformance;
 mod tests;
 
 pub use attend::{Span, append_layer, attend_layer};
-pub use calibration::{Calibration, HeadStatistics};
 pub(crate) use calibration::Calibrator;
+pub use calibration::{Calibration, HeadStatistics};
 pub use code::{PageCode, Place};
 pub use error::CacheError;
 pub use layout::{CacheLayout, PackedLayers};

@@ -29,7 +29,8 @@ pub(super) struct Family {
     /// their names, for messages
     pub names: &'static str,
     /// the storage that a name means; `None` if the name is of another family
-    pub parse: fn(name: &str, parameters: &mut Parameters) -> Option<Result<Arc<dyn KvStorage>, KvSchemeError>>,
+    pub parse:
+        fn(name: &str, parameters: &mut Parameters) -> Option<Result<Arc<dyn KvStorage>, KvSchemeError>>,
 }
 
 /// What a scheme needs to know of a model to be used with it.
@@ -162,8 +163,13 @@ impl Parameters {
     /// `N:TYPE` under `key`.
     fn layers(&mut self, key: &str) -> Result<usize, KvSchemeError> {
         let Some((key, value)) = self.take(&[key]) else { return Ok(0) };
-        let number = value.split_once(':').filter(|(_, kind)| *kind == "f16").and_then(|(n, _)| n.parse().ok());
-        number.ok_or(KvSchemeError::Parameter { key, value, expected: "a number of layers and f16, such as 2:f16".to_owned() })
+        let number =
+            value.split_once(':').filter(|(_, kind)| *kind == "f16").and_then(|(n, _)| n.parse().ok());
+        number.ok_or(KvSchemeError::Parameter {
+            key,
+            value,
+            expected: "a number of layers and f16, such as 2:f16".to_owned(),
+        })
     }
 }
 
@@ -221,7 +227,10 @@ impl KvScheme {
         if self.first + self.last > n_layers {
             return Err(KvSchemeError::Model {
                 name: self.to_string(),
-                reason: format!("first and last name {} layers, but it has {n_layers}", self.first + self.last),
+                reason: format!(
+                    "first and last name {} layers, but it has {n_layers}",
+                    self.first + self.last
+                ),
             });
         }
         let mut codes = self.storage.codes(context)?;
@@ -268,7 +277,7 @@ impl FromStr for KvScheme {
             let error = KvSchemeError::Parameter { key: key.to_owned(), value: value.to_string(), expected };
             if value <= most { Ok(()) } else { Err(error) }
         };
-        check("sinks", scheme.sinks, PAGE_TOKENS)?;
+        check("sinks", scheme.sinks, PAGE_TOKENS - 1)?;
         check("residual", scheme.residual, 1 << 20)?;
         Ok(scheme)
     }
@@ -348,7 +357,7 @@ mod tests {
         assert!(error("k2v2:sinks").contains("key=value"));
         assert!(error("k2v2:sinks=x").contains("a number"));
         assert!(error("k2v2:sinks=-1").contains("a number"));
-        assert!(error("k2v2:sinks=1000").contains("at most 128"));
+        assert!(error("k2v2:sinks=1000").contains("at most 127"));
         assert!(error("k2v2:depth=3").contains("no parameter `depth`"));
         assert!(error("k2v2:first=2:q8").contains("2:f16"));
         assert!(error("f16:group_size=32").contains("no parameter"));

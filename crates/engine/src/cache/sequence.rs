@@ -131,7 +131,8 @@ impl KvSequence {
         let is_packed = self.pool.packed().is_some();
         for index in first..end.div_ceil(PAGE_TOKENS) {
             let slot = self.slots.get_mut(index);
-            let has_own = |page: &mut Option<Arc<Page>>| page.as_mut().is_some_and(|p| Arc::get_mut(p).is_some());
+            let has_own =
+                |page: &mut Option<Arc<Page>>| page.as_mut().is_some_and(|p| Arc::get_mut(p).is_some());
             let (exact, packed) = match slot {
                 Some(slot) => (has_own(&mut slot.exact), has_own(&mut slot.packed)),
                 None => (false, false),

@@ -3,8 +3,8 @@
 use half::f16;
 use lossy_kernels::KvType;
 
-use super::conformance::{Loss, check};
 use super::CacheLayout;
+use super::conformance::{Loss, check};
 
 #[test]
 fn f16_conforms() {

@@ -29,6 +29,13 @@ impl<'a> Partial<'a> {
         Partial { records, head_dim }
     }
 
+    /// Merges the softmax over other tokens, which `fill` writes, into this one.
+    pub(crate) fn merge_with(&mut self, isa: Isa, fill: impl FnOnce(&mut Partial<'_>)) {
+        let mut other = vec![0.0; self.records.len()];
+        fill(&mut Partial::new(&mut other, self.head_dim));
+        merge(isa, self.records, &other, self.head_dim);
+    }
+
     /// Query rows.
     pub fn n_rows(&self) -> usize {
         self.records.len() / record_len(self.head_dim)

@@ -24,7 +24,6 @@ use crate::attention::{Partial, RANGE_TOKENS, TokenQueries, avx2_softmax};
 const MAX_HEADS: usize = 4;
 /// Most channels of a head.
 const MAX_DIM: usize = 256;
-const MAX_QUADS: usize = MAX_DIM / 4;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &RangeF32, packed: &mut [u8]) {
@@ -93,66 +92,59 @@ fn gains(codes: &[u8; 8]) -> __m256 {
 
 /// One query head as it meets one frame; see `scalar::FrameQuery`.
 #[derive(Clone, Copy)]
-struct FrameQuery {
+struct FrameQuery<const QUADS: usize> {
     /// by stored position, four to an integer
-    quads: [i32; MAX_QUADS],
+    quads: [i32; QUADS],
     unit: f32,
     middle: f32,
     mean: f32,
 }
 
-impl FrameQuery {
-    const EMPTY: FrameQuery = FrameQuery { quads: [0; MAX_QUADS], unit: 0.0, middle: 0.0, mean: 0.0 };
+impl<const QUADS: usize> FrameQuery<QUADS> {
+    const EMPTY: Self = FrameQuery { quads: [0; QUADS], unit: 0.0, middle: 0.0, mean: 0.0 };
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn set(&mut self, code: &KeyCode, query: &[f32], frame: Frame<'_>) {
-        let n = query.len() / 8;
-        let half = n / 2;
-        let mut scaled = [[0.0f32; 8]; MAX_DIM / 8];
+        assert!(query.len() == 4 * QUADS && QUADS.is_multiple_of(8));
+        let half = QUADS / 4;
         let queries = query.as_chunks::<8>().0;
         let (cos, sin) = (frame.cos.as_chunks::<8>().0, frame.sin.as_chunks::<8>().0);
         let (steps, means) = (code.step.as_chunks::<8>().0, code.mean.as_chunks::<8>().0);
         let sign = _mm256_set1_ps(-0.0);
         let mut largest = _mm256_setzero_ps();
         let mut mean = _mm256_setzero_ps();
-        let mut turned = [[0.0f32; 8]; MAX_DIM / 8];
+        // Half as many vectors as quads; an array of that length cannot be named.
+        let mut turned = [_mm256_setzero_ps(); QUADS];
         for i in 0..half {
             let (a, b) = (load(&queries[i]), load(&queries[i + half]));
             let (cos, sin) = (load(&cos[i]), load(&sin[i]));
-            store(&mut turned[i], _mm256_fmadd_ps(b, sin, _mm256_mul_ps(a, cos)));
-            store(&mut turned[i + half], _mm256_fnmadd_ps(a, sin, _mm256_mul_ps(b, cos)));
+            turned[i] = _mm256_fmadd_ps(b, sin, _mm256_mul_ps(a, cos));
+            turned[i + half] = _mm256_fnmadd_ps(a, sin, _mm256_mul_ps(b, cos));
         }
-        for i in 0..n {
-            let turned = load(&turned[i]);
-            mean = _mm256_fmadd_ps(turned, load(&means[i]), mean);
-            let x = _mm256_mul_ps(turned, load(&steps[i]));
-            largest = _mm256_max_ps(largest, _mm256_andnot_ps(sign, x));
-            store(&mut scaled[i], x);
+        for i in 0..2 * half {
+            mean = _mm256_fmadd_ps(turned[i], load(&means[i]), mean);
+            turned[i] = _mm256_mul_ps(turned[i], load(&steps[i]));
+            largest = _mm256_max_ps(largest, _mm256_andnot_ps(sign, turned[i]));
         }
         let largest = max_across(largest);
         let per_unit = _mm256_set1_ps(if largest > 0.0 { QUERY_TOP / largest } else { 0.0 });
-        let mut bytes = [[0u8; 16]; MAX_DIM / 16];
-        for (to, pair) in bytes.iter_mut().zip(scaled[..n].as_chunks::<2>().0) {
-            let left = _mm256_cvtps_epi32(_mm256_mul_ps(load(&pair[0]), per_unit));
-            let right = _mm256_cvtps_epi32(_mm256_mul_ps(load(&pair[1]), per_unit));
+        let mut bytes = [_mm_setzero_si128(); QUADS];
+        for i in 0..half {
+            let left = _mm256_cvtps_epi32(_mm256_mul_ps(turned[2 * i], per_unit));
+            let right = _mm256_cvtps_epi32(_mm256_mul_ps(turned[2 * i + 1], per_unit));
             let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(left, right));
-            let packed = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-            // SAFETY: `to` has 16 bytes.
-            unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), packed) };
+            bytes[i] = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
         }
-        let n_parts = n / 2;
         let mut twice = _mm_setzero_si128();
         let quads = self.quads.as_chunks_mut::<4>().0;
-        for ((masks, top), quads) in
-            code.shuffle.masks.chunks_exact(n_parts).zip(code.top_at.as_chunks::<16>().0).zip(quads)
-        {
+        let tops = code.top_at.as_chunks::<16>().0;
+        for ((masks, top), quads) in code.shuffle.masks.chunks_exact(half).zip(tops).zip(quads) {
             let mut out = _mm_setzero_si128();
             for (mask, from) in masks.iter().zip(&bytes) {
-                // SAFETY: both have 16 bytes.
-                let (mask, from) =
-                    unsafe { (_mm_loadu_si128(mask.as_ptr().cast()), _mm_loadu_si128(from.as_ptr().cast())) };
-                out = _mm_or_si128(out, _mm_shuffle_epi8(from, mask));
+                // SAFETY: `mask` has 16 bytes.
+                let mask = unsafe { _mm_loadu_si128(mask.as_ptr().cast()) };
+                out = _mm_or_si128(out, _mm_shuffle_epi8(*from, mask));
             }
             // SAFETY: `quads` has 16 bytes.
             unsafe { _mm_storeu_si128(quads.as_mut_ptr().cast(), out) };
@@ -175,6 +167,7 @@ pub(super) fn attend_token(
     head: &PackedHead<'_>,
     frames: &FrameTable,
     range: usize,
+    first_token: usize,
     token: &mut TokenQueries,
     next: Option<&[u8]>,
     partial: &mut Partial<'_>,
@@ -183,7 +176,6 @@ pub(super) fn attend_token(
     let head_dim = code.head_dim();
     assert!(head_dim.is_multiple_of(32) && head_dim <= MAX_DIM, "channels of a packed head");
     let parts = layout::parts(code, head.bytes);
-    let (queries, weights) = token.parts();
     // By how much an address grows to be that of the same place in the next head.
     let ahead = next.map_or(0, |next| next.as_ptr() as usize).wrapping_sub(head.bytes.as_ptr() as usize);
     let ahead = if next.is_some() { ahead as isize } else { 0 };
@@ -191,38 +183,72 @@ pub(super) fn attend_token(
         prefetch(gains.as_ptr().wrapping_offset(ahead));
         prefetch(gains.as_ptr().wrapping_offset(ahead + 64));
     }
-    let n_parts = weights.len().div_ceil(MAX_HEADS);
-    let part_len = weights.len().div_ceil(n_parts);
-    let all = queries.chunks(part_len * head_dim).zip(weights.chunks_mut(part_len));
-    for (part, (queries, weights)) in all.enumerate() {
-        let row = part * part_len;
+    let n_parts = token.n_heads().div_ceil(MAX_HEADS);
+    let part_len = token.n_heads().div_ceil(n_parts);
+    for row in (0..token.n_heads()).step_by(part_len) {
+        let job = Job { code, frames, range, parts: &parts, first_token, row, ahead };
+        match head_dim {
+            32 => job.attend_some::<8>(token, part_len, partial),
+            64 => job.attend_some::<16>(token, part_len, partial),
+            96 => job.attend_some::<24>(token, part_len, partial),
+            128 => job.attend_some::<32>(token, part_len, partial),
+            160 => job.attend_some::<40>(token, part_len, partial),
+            192 => job.attend_some::<48>(token, part_len, partial),
+            224 => job.attend_some::<56>(token, part_len, partial),
+            _ => job.attend_some::<64>(token, part_len, partial),
+        }
+    }
+}
+
+/// Some heads against one range.
+struct Job<'a> {
+    code: &'a HeadCode,
+    frames: &'a FrameTable,
+    range: usize,
+    parts: &'a layout::Parts<'a>,
+    /// tokens before it are left out
+    first_token: usize,
+    /// first of the heads
+    row: usize,
+    /// see [`attend_token`]
+    ahead: isize,
+}
+
+impl Job<'_> {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn attend_some<const QUADS: usize>(
+        &self,
+        token: &mut TokenQueries,
+        part_len: usize,
+        partial: &mut Partial<'_>,
+    ) {
+        let (queries, weights) = token.parts();
+        let end = (self.row + part_len).min(weights.len());
+        let queries = &queries[self.row * 4 * QUADS..end * 4 * QUADS];
+        let weights = &mut weights[self.row..end];
         match weights.len() {
-            1 => attend::<1>(code, frames, range, &parts, queries, weights, partial, row, ahead),
-            2 => attend::<2>(code, frames, range, &parts, queries, weights, partial, row, ahead),
-            3 => attend::<3>(code, frames, range, &parts, queries, weights, partial, row, ahead),
-            _ => attend::<4>(code, frames, range, &parts, queries, weights, partial, row, ahead),
+            1 => attend::<QUADS, 1>(self, queries, weights, partial),
+            2 => attend::<QUADS, 2>(self, queries, weights, partial),
+            3 => attend::<QUADS, 3>(self, queries, weights, partial),
+            _ => attend::<QUADS, 4>(self, queries, weights, partial),
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-#[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
-fn attend<const H: usize>(
-    code: &HeadCode,
-    frames: &FrameTable,
-    range: usize,
-    parts: &layout::Parts<'_>,
+fn attend<const QUADS: usize, const H: usize>(
+    job: &Job<'_>,
     queries: &[f32],
     weights: &mut [[f32; RANGE_TOKENS]],
     partial: &mut Partial<'_>,
-    row: usize,
-    ahead: isize,
 ) {
-    let head_dim = code.head_dim();
+    let Job { code, frames, range, parts, first_token, row, ahead } = *job;
+    let head_dim = 4 * QUADS;
     let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
     let n_rows = code.keys.planes.rows();
-    let mut frame_queries = [FrameQuery::EMPTY; H];
+    let mut frame_queries = [FrameQuery::<QUADS>::EMPTY; H];
     for block in 0..BLOCKS {
         if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
             let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
@@ -232,12 +258,21 @@ fn attend<const H: usize>(
         }
         let gains = parts.key_gains[block * BLOCK_TOKENS..].first_chunk().expect("a block of gains");
         let rows = &parts.keys[block * n_rows..][..n_rows];
-        score_block::<H>(&code.keys, rows, &frame_queries, gains, weights, block * BLOCK_TOKENS, ahead);
+        score_block::<QUADS, H>(
+            &code.keys,
+            rows,
+            &frame_queries,
+            gains,
+            weights,
+            block * BLOCK_TOKENS,
+            ahead,
+        );
     }
     let mut sums = [0.0; H];
     let mut integers = [[[0u8; 4]; TOKEN_QUADS]; H];
     let mut units = [[Unit::default(); RANGE_TOKENS / WEIGHT_TOKENS]; H];
     for (h, weights) in weights.iter_mut().enumerate() {
+        weights[..first_token].fill(f32::NEG_INFINITY);
         let (max, sum) = avx2_softmax(weights, RANGE_TOKENS);
         partial.set(row + h, max, sum);
         sums[h] = sum;
@@ -289,11 +324,11 @@ fn widen<const H: usize>(words: &Sums<H>, integers: &mut Sums<H>) {
 /// Adds the products of a run of quads of `BITS` bits with tokens `16·P..16·P + 16` of a block.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn add_run<const H: usize, const BITS: u8, const P: usize>(
+fn add_run<const QUADS: usize, const H: usize, const BITS: u8, const P: usize>(
     code: &KeyCode,
     run: Run,
     rows: &[[u8; ROW]],
-    queries: &[FrameQuery; H],
+    queries: &[FrameQuery<QUADS>; H],
     sums: &mut Sums<H>,
     ahead: isize,
 ) {
@@ -319,7 +354,8 @@ fn add_run<const H: usize, const BITS: u8, const P: usize>(
             };
             for (codes, two) in codes.iter_mut().zip(two) {
                 let two = _mm256_and_si256(two, mask);
-                *codes = if has_four(BITS) { _mm256_or_si256(*codes, _mm256_slli_epi16::<4>(two)) } else { two };
+                *codes =
+                    if has_four(BITS) { _mm256_or_si256(*codes, _mm256_slli_epi16::<4>(two)) } else { two };
             }
         }
         if has_one(BITS) {
@@ -346,10 +382,10 @@ fn add_run<const H: usize, const BITS: u8, const P: usize>(
 /// Sums of codes times query integers of `H` heads with tokens `16·P..16·P + 16` of a block.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn sum_block<const H: usize, const P: usize>(
+fn sum_block<const QUADS: usize, const H: usize, const P: usize>(
     code: &KeyCode,
     rows: &[[u8; ROW]],
-    queries: &[FrameQuery; H],
+    queries: &[FrameQuery<QUADS>; H],
     ahead: isize,
 ) -> Sums<H> {
     let zero = [[_mm256_setzero_si256(); 2]; H];
@@ -360,12 +396,12 @@ fn sum_block<const H: usize, const P: usize>(
             words = zero;
         }
         match run.bits {
-            1 => add_run::<H, 1, P>(code, run, rows, queries, &mut words, ahead),
-            2 => add_run::<H, 2, P>(code, run, rows, queries, &mut words, ahead),
-            3 => add_run::<H, 3, P>(code, run, rows, queries, &mut words, ahead),
-            4 => add_run::<H, 4, P>(code, run, rows, queries, &mut words, ahead),
-            5 => add_run::<H, 5, P>(code, run, rows, queries, &mut words, ahead),
-            _ => add_run::<H, 6, P>(code, run, rows, queries, &mut words, ahead),
+            1 => add_run::<QUADS, H, 1, P>(code, run, rows, queries, &mut words, ahead),
+            2 => add_run::<QUADS, H, 2, P>(code, run, rows, queries, &mut words, ahead),
+            3 => add_run::<QUADS, H, 3, P>(code, run, rows, queries, &mut words, ahead),
+            4 => add_run::<QUADS, H, 4, P>(code, run, rows, queries, &mut words, ahead),
+            5 => add_run::<QUADS, H, 5, P>(code, run, rows, queries, &mut words, ahead),
+            _ => add_run::<QUADS, H, 6, P>(code, run, rows, queries, &mut words, ahead),
         }
     }
     widen(&words, &mut integers);
@@ -375,17 +411,17 @@ fn sum_block<const H: usize, const P: usize>(
 /// Scores of `H` heads with a block of tokens; they go to `scores[head][at..]`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn score_block<const H: usize>(
+fn score_block<const QUADS: usize, const H: usize>(
     code: &KeyCode,
     rows: &[[u8; ROW]],
-    queries: &[FrameQuery; H],
+    queries: &[FrameQuery<QUADS>; H],
     gain_codes: &[u8; BLOCK_TOKENS],
     scores: &mut [[f32; RANGE_TOKENS]; H],
     at: usize,
     ahead: isize,
 ) {
-    let left = sum_block::<H, 0>(code, rows, queries, ahead);
-    let right = sum_block::<H, 1>(code, rows, queries, ahead);
+    let left = sum_block::<QUADS, H, 0>(code, rows, queries, ahead);
+    let right = sum_block::<QUADS, H, 1>(code, rows, queries, ahead);
     let gain_codes = gain_codes.as_chunks::<8>().0;
     let gains = [gains(&gain_codes[0]), gains(&gain_codes[1]), gains(&gain_codes[2]), gains(&gain_codes[3])];
     for h in 0..H {
@@ -437,7 +473,8 @@ fn weigh_gains(
                 // The closure runs where the features are enabled.
                 _mm256_cvtps_epi32(_mm256_mul_ps(load(eight), per_unit))
             };
-            let (a, b, c, d) = (round(&weights[0]), round(&weights[1]), round(&weights[2]), round(&weights[3]));
+            let (a, b, c, d) =
+                (round(&weights[0]), round(&weights[1]), round(&weights[2]), round(&weights[3]));
             total = _mm256_add_epi32(total, _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)));
             let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
             let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
@@ -482,7 +519,8 @@ fn weigh<const H: usize, const BITS: u8, const P: usize>(
                 let mut codes;
                 if BITS == 4 {
                     let (row, mask) = (fetch(2 * j + P), _mm256_set1_epi8(15));
-                    codes = [_mm256_and_si256(row, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(row), mask)];
+                    codes =
+                        [_mm256_and_si256(row, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(row), mask)];
                 } else {
                     let (row, mask) = (fetch(j), _mm256_set1_epi8(3));
                     codes = if P == 0 {
@@ -494,7 +532,8 @@ fn weigh<const H: usize, const BITS: u8, const P: usize>(
                     if BITS == 3 {
                         let (row, bit) = (fetch(TOKEN_QUADS + j / 2), _mm256_set1_epi8(1));
                         let row = _mm256_srl_epi16(row, _mm_cvtsi32_si128((4 * (j % 2) + 2 * P) as i32));
-                        let high = [_mm256_and_si256(row, bit), _mm256_and_si256(_mm256_srli_epi16::<1>(row), bit)];
+                        let high =
+                            [_mm256_and_si256(row, bit), _mm256_and_si256(_mm256_srli_epi16::<1>(row), bit)];
                         codes[0] = _mm256_or_si256(codes[0], _mm256_slli_epi16::<2>(high[0]));
                         codes[1] = _mm256_or_si256(codes[1], _mm256_slli_epi16::<2>(high[1]));
                     }

@@ -83,7 +83,8 @@ pub(super) fn encode_keys(
         let (mut product, mut square) = ([0.0; 8], [0.0; 8]);
         for position in 0..n_stored {
             let bits = code.bits[position / QUAD];
-            let (step, middle, top) = (STEP[usize::from(bits)], code.middle_at(position), f32::from(code.top_at[position]));
+            let (step, middle, top) =
+                (STEP[usize::from(bits)], code.middle_at(position), f32::from(code.top_at[position]));
             let (z, weight, per_step) = (buffers.z[position], code.weight_at[position], 1.0 / step);
             let level = each(|l| (nearest(z[l] * inverse[l] * per_step, middle, top) - middle) * step);
             product = each(|l| product[l] + weight * level[l] * z[l]);

@@ -127,28 +127,48 @@ impl<'a> PackedHead<'a> {
         }
     }
 
-    /// Partial softmax of one token's query heads over the whole range `range` of the sequence, from the codes. `next` is
-    /// the head that will be read after this one, which is fetched meanwhile.
+    /// Partial softmax of one token's query heads over range `range` of the sequence, from the codes; the first tokens are
+    /// read from `sinks` instead. `next` is the head that will be read after this one, which is fetched meanwhile.
     ///
     /// # Panics
-    /// `token` has another `head_dim`, or `frames` ends before the range.
+    /// `token` has another `head_dim`, `frames` ends before the range, or there are no fewer sinks than tokens.
+    #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
     pub fn attend_token(
         &self,
         isa: Isa,
         frames: &FrameTable,
         range: usize,
+        sinks: Option<Sinks<'_>>,
         token: &mut TokenQueries,
         next: Option<&[u8]>,
         partial: &mut Partial<'_>,
     ) {
         assert_eq!(token.head_dim(), self.code.head_dim(), "head_dim of queries and keys");
+        let first_token = sinks.map_or(0, |sinks| sinks.n_tokens);
+        assert!(first_token < RANGE_TOKENS, "{first_token} sinks in a range");
         match isa {
-            Isa::Scalar => scalar::attend_token(self, frames, range, token, partial),
+            Isa::Scalar => scalar::attend_token(self, frames, range, first_token, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::attend_token(self, frames, range, token, next, partial) },
+            Isa::Avx2(_) => unsafe {
+                avx2::attend_token(self, frames, range, first_token, token, next, partial)
+            },
+        }
+        if let Some(sinks) = sinks {
+            partial.merge_with(isa, |partial| {
+                sinks.head.attend_token(isa, sinks.n_tokens, token, None, partial)
+            });
         }
     }
+}
+
+/// First tokens of a sequence that are kept as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Sinks<'a> {
+    /// their keys and values, with room for a multiple of 32 tokens
+    pub head: ExactHead<'a>,
+    /// how many there are: at least 1
+    pub n_tokens: usize,
 }
 
 /// Frames of a range.
@@ -167,9 +187,10 @@ pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &R
         for group in 0..BLOCK_TOKENS / GROUP_TOKENS {
             let at = block * BLOCK_TOKENS / GROUP_TOKENS + group;
             let group_keys = &keys[at * head_dim..][..head_dim];
-            let gains = encode::encode_keys(&code.keys, frame, group_keys, &mut buffers, |position, eight| {
-                codes[position][8 * group..][..8].copy_from_slice(&eight);
-            });
+            let gains =
+                encode::encode_keys(&code.keys, frame, group_keys, &mut buffers, |position, eight| {
+                    codes[position][8 * group..][..8].copy_from_slice(&eight);
+                });
             parts.key_gains[8 * at..][..8].copy_from_slice(&gains);
         }
         layout::pack_keys(&code.keys, &codes, &mut parts.keys[block * n_rows..][..n_rows]);

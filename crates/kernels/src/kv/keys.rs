@@ -99,7 +99,13 @@ impl Planes {
                 place
             })
             .collect();
-        Planes { of_quad, n_four, n_two, n_one: n_half.div_ceil(2), n_stored: bits.iter().filter(|b| **b > 0).count() }
+        Planes {
+            of_quad,
+            n_four,
+            n_two,
+            n_one: n_half.div_ceil(2),
+            n_stored: bits.iter().filter(|b| **b > 0).count(),
+        }
     }
 
     /// Rows of 32 bytes of one block of tokens.
@@ -253,7 +259,9 @@ mod tests {
 
     #[test]
     fn runs_cover_all_stored_quads_and_their_sums_fit_16_bits() {
-        for bits in [[6u8; 8].to_vec(), vec![6, 5, 5, 4, 3, 3, 2, 1, 1, 0], vec![2; 64], vec![4; 32], vec![0; 8]] {
+        for bits in
+            [[6u8; 8].to_vec(), vec![6, 5, 5, 4, 3, 3, 2, 1, 1, 0], vec![2; 64], vec![4; 32], vec![0; 8]]
+        {
             let runs = Run::all(&bits);
             let quads: Vec<usize> = runs.iter().flat_map(|run| run.first..run.end).collect();
             let stored: Vec<usize> = (0..bits.len()).filter(|quad| bits[*quad] > 0).collect();
@@ -271,11 +279,8 @@ mod tests {
 
     #[test]
     fn a_constant_channel_is_stored_without_infinities() {
-        let statistics = KeyStatistics {
-            mean: vec![5.0; 32],
-            variance: vec![0.0; 32],
-            query_square: vec![1.0; 32],
-        };
+        let statistics =
+            KeyStatistics { mean: vec![5.0; 32], variance: vec![0.0; 32], query_square: vec![1.0; 32] };
         let code = KeyCode::new(&statistics, 2.0);
         assert!(code.inverse_at.iter().all(|x| x.is_finite()));
     }

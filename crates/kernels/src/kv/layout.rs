@@ -79,12 +79,7 @@ pub(super) fn parts_mut<'a>(code: &HeadCode, bytes: &'a mut [u8]) -> PartsMut<'a
     let (values, rest) = rest.split_at_mut(n_values * ROW);
     let (key_gains, rest) = rest.split_first_chunk_mut().expect("gains of keys");
     let (value_gains, _) = rest.split_first_chunk_mut().expect("gains of values");
-    PartsMut {
-        keys: keys.as_chunks_mut().0,
-        values: values.as_chunks_mut().0,
-        key_gains,
-        value_gains,
-    }
+    PartsMut { keys: keys.as_chunks_mut().0, values: values.as_chunks_mut().0, key_gains, value_gains }
 }
 
 /// Writes the codes of a block of tokens, `[head_dim]` stored positions of 32 tokens, into the block's rows.

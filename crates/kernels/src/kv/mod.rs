@@ -39,7 +39,7 @@ mod values;
 mod avx2;
 
 pub use frames::FrameTable;
-pub use head::{HeadCode, PackedHead, RangeF32};
+pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
 pub use keys::{KeyCode, KeyStatistics};
 pub use values::{ValueCode, hadamard};
 

@@ -46,7 +46,8 @@ impl FrameQuery {
         let per_unit = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
         let by_channel: Vec<i8> = scaled.iter().map(|x| (x * per_unit).round_ties_even() as i8).collect();
         let integers: Vec<i8> = code.order.iter().map(|channel| by_channel[usize::from(*channel)]).collect();
-        let twice: i32 = integers.iter().zip(&code.top_at).map(|(q, top)| i32::from(*q) * i32::from(*top)).sum();
+        let twice: i32 =
+            integers.iter().zip(&code.top_at).map(|(q, top)| i32::from(*q) * i32::from(*top)).sum();
         let mut mean = [0.0f32; 8];
         for (q, m) in turned.as_chunks::<8>().0.iter().zip(code.mean.as_chunks::<8>().0) {
             mean = std::array::from_fn(|l| q[l].mul_add(m[l], mean[l]));
@@ -60,6 +61,7 @@ pub(super) fn attend_token(
     head: &PackedHead<'_>,
     frames: &FrameTable,
     range: usize,
+    first_token: usize,
     token: &mut TokenQueries,
     partial: &mut Partial<'_>,
 ) {
@@ -86,6 +88,7 @@ pub(super) fn attend_token(
     }
     let bits = code.values.bits;
     for (row, weights) in weights.iter_mut().enumerate() {
+        weights[..first_token].fill(f32::NEG_INFINITY);
         let (max, sum) = scalar_softmax(weights, RANGE_TOKENS);
         let out = partial.set(row, max, sum);
         out.fill(0.0);

@@ -38,8 +38,7 @@ fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
     let raw = noise(2, RANGE_TOKENS * head_dim);
     let mut values: Vec<f32> = vec![0.0; 2 * RANGE_TOKENS * head_dim];
     for t in 0..RANGE_TOKENS {
-        let row: Vec<f32> =
-            (0..head_dim).map(|c| mean[c] + deviation[c] * raw[t * head_dim + c]).collect();
+        let row: Vec<f32> = (0..head_dim).map(|c| mean[c] + deviation[c] * raw[t * head_dim + c]).collect();
         for (pair, (cos, sin)) in rotation(head_dim, RANGE * RANGE_TOKENS + t).enumerate() {
             let (a, b) = (row[pair], row[pair + head_dim / 2]);
             let at = |channel: usize| (t / 8 * head_dim + channel) * 8 + t % 8;
@@ -92,21 +91,41 @@ fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
 }
 
 /// Outputs `[n_heads, head_dim]` after division by the sum.
-fn attend(case: &Case, isa: Isa, n_heads: usize, queries: &[f32], from_codes: bool) -> Vec<f32> {
+fn attend(
+    case: &Case,
+    isa: Isa,
+    n_heads: usize,
+    queries: &[f32],
+    n_sinks: usize,
+    from_codes: bool,
+) -> Vec<f32> {
     let head_dim = case.code.head_dim();
     let mut token = TokenQueries::default();
     token.set(Rows::new(queries, queries.len(), 0), n_heads, head_dim, 1.0);
     let mut records = vec![0.0; n_heads * (8 + head_dim)];
     let mut partial = Partial::new(&mut records, head_dim);
     let head = PackedHead::new(&case.code, &case.bytes);
+    let exact = case.exact.head();
+    let mut first = vec![0u8; 2 * 32 * head_dim * 4];
+    exact.copy_first(32, &mut first);
+    let sinks = (n_sinks > 0).then(|| Sinks {
+        head: ExactHead::with_capacity(KvType::F32, head_dim, 32, &first),
+        n_tokens: n_sinks,
+    });
     if from_codes {
-        head.attend_token(isa, &case.frames, RANGE, &mut token, Some(&case.bytes), &mut partial);
+        head.attend_token(isa, &case.frames, RANGE, sinks, &mut token, Some(&case.bytes), &mut partial);
     } else {
         let mut out = RangeF32::default();
         head.unpack(isa, &case.frames, RANGE, &mut out);
+        if let Some(sinks) = sinks {
+            out.copy_from(sinks.head, sinks.n_tokens);
+        }
         out.head().attend_token(isa, RANGE_TOKENS, &mut token, None, &mut partial);
     }
-    records.chunks_exact(8 + head_dim).flat_map(|r| r[8..].iter().map(|x| x / r[1]).collect::<Vec<_>>()).collect()
+    records
+        .chunks_exact(8 + head_dim)
+        .flat_map(|r| r[8..].iter().map(|x| x / r[1]).collect::<Vec<_>>())
+        .collect()
 }
 
 const SHAPES: [(usize, f32, u8); 11] = [
@@ -132,10 +151,10 @@ fn all_instruction_sets_have_the_bits_of_the_scalar_twin() {
             assert_eq!(got.bytes, wanted.bytes, "{isa}: codes of {head_dim} channels, {key_bits} bits");
             for n_heads in [1, 2, 3, 4, 7] {
                 for size in [0.0, 0.02, 1.0] {
-                    let queries: Vec<f32> =
-                        noise(9, n_heads * head_dim).iter().map(|x| x * size).collect();
-                    let got = attend(&got, isa, n_heads, &queries, true);
-                    let wanted = attend(&wanted, Isa::Scalar, n_heads, &queries, true);
+                    let queries: Vec<f32> = noise(9, n_heads * head_dim).iter().map(|x| x * size).collect();
+                    let n_sinks = n_heads - 1;
+                    let got = attend(&got, isa, n_heads, &queries, n_sinks, true);
+                    let wanted = attend(&wanted, Isa::Scalar, n_heads, &queries, n_sinks, true);
                     let same = got.iter().zip(&wanted).position(|(a, b)| a.to_bits() != b.to_bits());
                     assert_eq!(same, None, "{isa}, {head_dim} channels, {n_heads} heads, size {size}");
                 }
@@ -150,13 +169,16 @@ fn attention_over_codes_is_attention_over_what_they_stand_for() {
     for (head_dim, key_bits, value_bits) in SHAPES {
         let case = case(head_dim, key_bits, value_bits, isa);
         let queries: Vec<f32> = noise(4, 3 * head_dim).iter().map(|x| x * 0.3).collect();
-        let got = attend(&case, isa, 3, &queries, true);
-        let wanted = attend(&case, isa, 3, &queries, false);
-        let size = (wanted.iter().map(|x| x * x).sum::<f32>() / wanted.len() as f32).sqrt();
-        let error =
-            (got.iter().zip(&wanted).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / wanted.len() as f32).sqrt();
-        // The rounding of queries to int8 and of weights to uint8.
-        assert!(error < 0.05 * size, "{head_dim} channels, {key_bits} bits: {error} of {size}");
+        for n_sinks in [0, 8] {
+            let got = attend(&case, isa, 3, &queries, n_sinks, true);
+            let wanted = attend(&case, isa, 3, &queries, n_sinks, false);
+            let size = (wanted.iter().map(|x| x * x).sum::<f32>() / wanted.len() as f32).sqrt();
+            let error = (got.iter().zip(&wanted).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+                / wanted.len() as f32)
+                .sqrt();
+            // The rounding of queries to int8 and of weights to uint8.
+            assert!(error < 0.05 * size, "{head_dim} channels, {key_bits} bits: {error} of {size}");
+        }
     }
 }
 
@@ -185,6 +207,10 @@ fn a_head_has_the_bytes_that_its_bits_say() {
             + case.code.keys.quad_bits().iter().map(|b| RANGE_TOKENS * usize::from(*b) / 2).sum::<usize>();
         let bytes = codes + 2 * RANGE_TOKENS;
         // At most half a row per block is padding.
-        assert!((bytes..bytes + BLOCKS * 16 + 64).contains(&case.code.bytes()), "{} {bytes}", case.code.bytes());
+        assert!(
+            (bytes..bytes + BLOCKS * 16 + 64).contains(&case.code.bytes()),
+            "{} {bytes}",
+            case.code.bytes()
+        );
     }
 }
