@@ -51,6 +51,11 @@ pub struct Calibration {
 const VERSION: u32 = 1;
 
 impl Calibration {
+    /// From statistics `[n_layers][n_kv_heads]` of `n_tokens` tokens.
+    pub fn new(layers: Vec<Vec<HeadStatistics>>, n_tokens: usize) -> Calibration {
+        Calibration { version: VERSION, frame_tokens: FRAME_TOKENS, n_tokens, layers }
+    }
+
     /// The statistics of each layer's KV heads.
     pub fn layers(&self) -> impl ExactSizeIterator<Item = &[HeadStatistics]> {
         self.layers.iter().map(Vec::as_slice)
@@ -162,12 +167,8 @@ impl Calibrator {
     /// The statistics, of at least one window.
     pub(crate) fn finish(self) -> Calibration {
         let of_head = |sums: &Sums| sums.finish();
-        Calibration {
-            version: VERSION,
-            frame_tokens: FRAME_TOKENS,
-            n_tokens: self.n_tokens,
-            layers: self.sums.iter().map(|heads| heads.iter().map(of_head).collect()).collect(),
-        }
+        let layers = self.sums.iter().map(|heads| heads.iter().map(of_head).collect()).collect();
+        Calibration::new(layers, self.n_tokens)
     }
 }
 

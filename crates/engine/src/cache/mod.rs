@@ -30,9 +30,11 @@ mod calibration;
 mod code;
 mod error;
 mod exact;
+mod kivi;
 mod layout;
 mod page;
 mod pool;
+mod q8;
 mod scheme;
 mod sequence;
 

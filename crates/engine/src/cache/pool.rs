@@ -99,6 +99,11 @@ impl KvPool {
         self.page_layout(if self.layout.packed.is_some() { PageKind::Packed } else { PageKind::Exact }).bytes
     }
 
+    /// Bytes of a page of tokens as they are.
+    pub fn exact_bytes_per_page(&self) -> usize {
+        self.page_layout(PageKind::Exact).bytes
+    }
+
     /// Bytes of one token far from both ends of a sequence.
     pub fn bytes_per_token(&self) -> usize {
         self.bytes_per_page().div_ceil(PAGE_TOKENS)

@@ -18,11 +18,11 @@ use lossy_kernels::KvType;
 
 use super::code::PageCode;
 use super::layout::{CacheLayout, PackedLayers};
-use super::{Calibration, KvGeometry, PAGE_TOKENS, calibrated, exact};
+use super::{Calibration, KvGeometry, PAGE_TOKENS, calibrated, exact, kivi, q8};
 use crate::model::Rope;
 
 /// The families of schemes.
-const FAMILIES: [&Family; 2] = [&exact::FAMILY, &calibrated::FAMILY];
+const FAMILIES: [&Family; 4] = [&exact::FAMILY, &q8::FAMILY, &kivi::FAMILY, &calibrated::FAMILY];
 
 /// Schemes of one kind.
 pub(super) struct Family {
@@ -336,7 +336,17 @@ mod tests {
 
     #[test]
     fn a_scheme_is_printed_as_it_is_read() {
-        for text in ["f16", "f32", "k2v2", "k4v2", "k3v3:sinks=16,residual=256,first=2:f16,last=1:f16"] {
+        for text in [
+            "f16",
+            "f32",
+            "q8",
+            "kivi2",
+            "kivi4:group_size=64",
+            "kivi2:group_size=64,residual=256",
+            "k2v2",
+            "k4v2",
+            "k3v3:sinks=16,residual=256,first=2:f16,last=1:f16",
+        ] {
             assert_eq!(scheme(text).to_string(), text);
             assert_eq!(scheme(&scheme(text).to_string()), scheme(text));
         }
@@ -358,6 +368,7 @@ mod tests {
         assert!(error("k2v2:sinks=x").contains("a number"));
         assert!(error("k2v2:sinks=-1").contains("a number"));
         assert!(error("k2v2:sinks=1000").contains("at most 127"));
+        assert!(error("kivi2:group_size=48").contains("32, 64 or 128"));
         assert!(error("k2v2:depth=3").contains("no parameter `depth`"));
         assert!(error("k2v2:first=2:q8").contains("2:f16"));
         assert!(error("f16:group_size=32").contains("no parameter"));

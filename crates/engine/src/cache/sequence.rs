@@ -1,6 +1,5 @@
 //! One sequence: its length and its pages.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::code::Place;
@@ -127,7 +126,8 @@ impl KvSequence {
         }
         let end = self.len + n_new;
         let first = self.len / PAGE_TOKENS;
-        let mut kinds = Vec::new();
+        // Of one slot the exact page first.
+        let mut wanted = Vec::new();
         let is_packed = self.pool.packed().is_some();
         for index in first..end.div_ceil(PAGE_TOKENS) {
             let slot = self.slots.get_mut(index);
@@ -138,33 +138,27 @@ impl KvSequence {
                 None => (false, false),
             };
             if !exact {
-                kinds.push(PageKind::Exact);
+                wanted.push((index, PageKind::Exact));
             }
-            let is_partly_packed = index == first && !self.len.is_multiple_of(PAGE_TOKENS) && !exact;
-            if is_packed && end >= (index + 1) * PAGE_TOKENS && (!packed || is_partly_packed) {
-                kinds.push(if index == 0 { PageKind::First } else { PageKind::Packed });
+            // A new exact page takes the place of both.
+            if is_packed && end >= (index + 1) * PAGE_TOKENS && !(packed && exact) {
+                wanted.push((index, if index == 0 { PageKind::First } else { PageKind::Packed }));
             }
         }
-        let mut pages: VecDeque<Page> = self.pool.take(&kinds)?.into();
-        let mut kinds = kinds.into_iter().peekable();
-        for index in first..end.div_ceil(PAGE_TOKENS) {
-            if index == self.slots.len() {
-                self.slots.push(Slot::default());
+        let new: Vec<PageKind> = wanted.iter().map(|(_, kind)| *kind).collect();
+        for ((index, kind), mut page) in wanted.into_iter().zip(self.pool.take(&new)?) {
+            if index >= self.slots.len() {
+                self.slots.resize_with(index + 1, Slot::default);
             }
-            let n_kept = if index == first { self.len % PAGE_TOKENS } else { 0 };
-            if kinds.next_if_eq(&PageKind::Exact).is_some()
-                && let Some(mut page) = pages.pop_front()
-            {
-                let old = std::mem::take(&mut self.slots[index]);
-                if n_kept > 0 {
-                    self.restore(index, &old, &mut page);
+            match kind {
+                PageKind::Exact => {
+                    let old = std::mem::take(&mut self.slots[index]);
+                    if index == first && !self.len.is_multiple_of(PAGE_TOKENS) {
+                        self.restore(index, &old, &mut page);
+                    }
+                    self.slots[index] = Slot { exact: Some(Arc::new(page)), packed: None };
                 }
-                self.slots[index] = Slot { exact: Some(Arc::new(page)), packed: None };
-            }
-            if kinds.next_if(|kind| *kind != PageKind::Exact).is_some()
-                && let Some(page) = pages.pop_front()
-            {
-                self.slots[index].packed = Some(Arc::new(page));
+                PageKind::Packed | PageKind::First => self.slots[index].packed = Some(Arc::new(page)),
             }
         }
         Ok(())

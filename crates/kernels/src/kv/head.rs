@@ -44,6 +44,16 @@ impl RangeF32 {
         source.copy_tokens_to_f32(n_tokens, &mut self.values);
     }
 
+    /// Keys `[RANGE_TOKENS/8][head_dim][8]` and values `[RANGE_TOKENS][head_dim]`.
+    pub fn keys_and_values(&self) -> (&[f32], &[f32]) {
+        self.values.split_at(RANGE_TOKENS * self.head_dim)
+    }
+
+    /// The same, to write.
+    pub fn keys_and_values_mut(&mut self) -> (&mut [f32], &mut [f32]) {
+        self.values.split_at_mut(RANGE_TOKENS * self.head_dim)
+    }
+
     /// As attention reads it.
     pub fn head(&self) -> ExactHead<'_> {
         ExactHead::new(KvType::F32, self.head_dim, bytemuck::cast_slice(&self.values))
