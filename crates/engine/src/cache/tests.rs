@@ -42,12 +42,9 @@ fn layout(scheme: &str) -> CacheLayout {
 
 #[test]
 fn calibrated_schemes_conform() {
-    for (scheme, loss) in [
-        ("k2v2", 0.6),
-        ("k2v2:sinks=0,residual=0", 0.7),
-        ("k4v4", 0.15),
-        ("k3v2:sinks=40,residual=256", 0.5),
-    ] {
+    for (scheme, loss) in
+        [("k2v2", 0.6), ("k2v2:sinks=0,residual=0", 0.7), ("k4v4", 0.15), ("k3v2:sinks=40,residual=256", 0.5)]
+    {
         check(|_| layout(scheme), Loss::Packed { loss, rounding: 0.04 });
     }
 }
