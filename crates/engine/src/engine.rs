@@ -18,6 +18,8 @@ pub struct EngineOptions {
     pub activations: ActivationKind,
     /// how keys and values are stored; `None`: as f16, or f32 with f32 activations
     pub kv: Option<KvScheme>,
+    /// a prompt's keys and values stay exact, whatever the scheme, until the prompt has been read
+    pub exact_prefill: bool,
     /// statistics that some KV schemes need; see [`Engine::calibrate`]
     pub calibration: Option<Arc<Calibration>>,
     /// context in tokens; `None` or `Some(0)`: the model's
@@ -36,6 +38,7 @@ impl Default for EngineOptions {
             n_threads: None,
             activations: ActivationKind::Q8,
             kv: None,
+            exact_prefill: false,
             calibration: None,
             n_ctx: None,
             kv_budget: None,
@@ -155,6 +158,7 @@ pub struct Engine {
     forward: Forward,
     n_ctx: usize,
     chunk: usize,
+    exact_prefill: bool,
 }
 
 impl Engine {
@@ -189,6 +193,7 @@ impl Engine {
             calibration: options.calibration.clone(),
             forward: Forward::new(options.activations),
             chunk: options.chunk.max(1),
+            exact_prefill: options.exact_prefill,
             cx,
             model,
             n_ctx,
@@ -369,6 +374,9 @@ impl Engine {
         let n_total = tokens.len();
         let mut n_done = 0;
         let mut last = Vec::new();
+        if self.exact_prefill {
+            sequence.cache.keep_exact();
+        }
         for chunk in tokens.chunks(self.chunk) {
             if progress(Progress { n_done, n_total }).is_break() {
                 return Err(EngineError::Stopped { n_done, n_total });
@@ -377,6 +385,7 @@ impl Engine {
             let logits = if n_done == n_total { Logits::Last } else { Logits::None };
             last = self.forward(&mut [BatchItem { sequence, tokens: chunk, logits }])?.into_values();
         }
+        sequence.cache.pack();
         let _ = progress(Progress { n_done, n_total });
         Ok(last)
     }

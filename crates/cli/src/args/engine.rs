@@ -28,6 +28,10 @@ pub struct EngineArgs {
     #[command(flatten)]
     pub cache: CacheArgs,
 
+    /// Keeps the prompt's keys and values exact until the prompt has been read: less loss, more memory meanwhile
+    #[arg(long)]
+    pub exact_prefill: bool,
+
     /// Most memory that the KV cache may take, such as 512M or 2G [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub kv_budget: Option<usize>,
@@ -91,6 +95,7 @@ impl EngineArgs {
             n_threads: self.threads.map(usize::from),
             activations: self.activations.into(),
             kv: self.cache.resolve()?,
+            exact_prefill: self.exact_prefill,
             calibration: None,
             n_ctx: Some(self.ctx_size as usize),
             kv_budget: self.kv_budget,
