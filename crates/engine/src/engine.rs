@@ -1,11 +1,14 @@
 //! A loaded model with the threads, the cache pool and the buffers to run it.
 
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use lossy_kernels::{ActivationKind, Compute, KvType};
 
-use crate::cache::{Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence};
+use sha2::{Digest, Sha256};
+
+use crate::cache::{Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence, SavedError};
 use crate::model::{Forward, ForwardItem, Model};
 use crate::{EngineError, ModelInfo, ModelSource};
 
@@ -159,6 +162,8 @@ pub struct Engine {
     n_ctx: usize,
     chunk: usize,
     exact_prefill: bool,
+    /// of the model's file
+    fingerprint: [u8; 32],
 }
 
 impl Engine {
@@ -194,6 +199,7 @@ impl Engine {
             forward: Forward::new(options.activations),
             chunk: options.chunk.max(1),
             exact_prefill: options.exact_prefill,
+            fingerprint: source.fingerprint(),
             cx,
             model,
             n_ctx,
@@ -329,6 +335,36 @@ impl Engine {
     /// An empty sequence.
     pub fn sequence(&self) -> Sequence {
         Sequence { tokens: Vec::new(), cache: self.pool.sequence() }
+    }
+
+    /// Writes a sequence's tokens and cache, to be [restored](Engine::restore) later.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn save(&self, sequence: &Sequence, out: impl Write) -> Result<(), EngineError> {
+        sequence.cache.save(&self.cache_fingerprint(), &sequence.tokens, out).map_err(SavedError::Io)?;
+        Ok(())
+    }
+
+    /// Reads a sequence that was saved with this model, scheme and calibration.
+    ///
+    /// # Errors
+    /// It was saved with others, is longer than the context, or is damaged.
+    pub fn restore(&self, input: impl Read) -> Result<Sequence, EngineError> {
+        let (cache, tokens) = self.pool.restore(&self.cache_fingerprint(), self.n_ctx, input)?;
+        self.check(0, &tokens)?;
+        Ok(Sequence { tokens, cache })
+    }
+
+    /// What the bytes of a cache depend on besides the scheme.
+    fn cache_fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new().chain_update(self.fingerprint);
+        if self.scheme.needs_calibration()
+            && let Some(calibration) = &self.calibration
+        {
+            hash.update(serde_json::to_vec(&**calibration).unwrap_or_default());
+        }
+        hash.finalize().into()
     }
 
     /// Runs a batch of several sequences once. A token's logits are bit-identical whatever else is in the batch.

@@ -1,6 +1,6 @@
 //! The engine's one error.
 
-use crate::cache::{CacheError, KvSchemeError};
+use crate::cache::{CacheError, KvSchemeError, SavedError};
 
 /// What can go wrong between a model file and text.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum EngineError {
     /// a KV scheme that cannot be used with this model
     #[error(transparent)]
     KvScheme(#[from] KvSchemeError),
+    /// a saved cache that cannot be used
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// a text to calibrate with that is too short
     #[error("the calibration text has {n_tokens} tokens, but at least {least} are needed")]
     CalibrationTooShort {

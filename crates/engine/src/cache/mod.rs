@@ -35,6 +35,7 @@ mod layout;
 mod page;
 mod pool;
 mod q8;
+mod saved;
 mod scheme;
 mod sequence;
 
@@ -51,6 +52,7 @@ pub use error::CacheError;
 pub use layout::{CacheLayout, PackedLayers};
 pub use lossy_kernels::attention::Rows;
 pub use pool::{KvGeometry, KvPool};
+pub use saved::SavedError;
 pub use scheme::{Context, KvScheme, KvSchemeError};
 pub use sequence::KvSequence;
 

@@ -10,9 +10,9 @@ use super::{CacheError, KvPool, PAGE_TOKENS};
 /// The pages that hold [`PAGE_TOKENS`] tokens: their keys and values as they are while they are recent, packed when all of
 /// them are there, or both.
 #[derive(Clone, Debug, Default)]
-struct Slot {
-    exact: Option<Arc<Page>>,
-    packed: Option<Arc<Page>>,
+pub(super) struct Slot {
+    pub exact: Option<Arc<Page>>,
+    pub packed: Option<Arc<Page>>,
 }
 
 /// Keys and values of one sequence in all layers.
@@ -45,6 +45,15 @@ pub(super) enum Seen<'a> {
 impl KvSequence {
     pub(super) fn new(pool: Arc<KvPool>) -> KvSequence {
         KvSequence { pool, slots: Vec::new(), len: 0, keeps_exact: false }
+    }
+
+    /// A sequence of `len` tokens that lie in `slots`.
+    pub(super) fn of_slots(pool: Arc<KvPool>, slots: Vec<Slot>, len: usize) -> KvSequence {
+        KvSequence { pool, slots, len, keeps_exact: false }
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
     }
 
     /// Tokens.
