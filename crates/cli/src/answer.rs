@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lossy_engine::{EngineError, Finish, Generation, GenerationOptions, Sampled, Sequence};
+use lossy_engine::{Engine, EngineError, Finish, Generation, GenerationOptions, Sampled, Sequence};
 
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -97,7 +97,12 @@ pub struct Speaker<'a> {
     pub options: &'a GenerationOptions,
     /// gets each piece of text as soon as it is certain
     pub print: &'a mut dyn FnMut(&str) -> io::Result<()>,
+    /// gets the sequence when the whole prompt has been read, before anything is generated
+    pub after_prompt: Option<&'a mut AfterPrompt<'a>>,
 }
+
+/// See [`Speaker::after_prompt`]. The number is that of the prompt's tokens that were read now.
+pub type AfterPrompt<'a> = dyn FnMut(&Engine, &Sequence, usize) -> Result<()> + 'a;
 
 impl Speaker<'_> {
     /// Brings `sequence` to hold `prompt`, and generates. What the two have in common stays in the cache.
@@ -123,6 +128,9 @@ impl Speaker<'_> {
         match self.read(sequence, &prompt[n_cached..])? {
             Read::All(logits) => {
                 answer.stats.prompt_time = start.elapsed();
+                if let Some(after_prompt) = &mut self.after_prompt {
+                    after_prompt(&self.loaded.engine, sequence, answer.stats.n_prompt)?;
+                }
                 self.generate(sequence, logits, start, &mut answer)?;
             }
             Read::Stopped { n_read } => {

@@ -26,6 +26,18 @@ impl AtomicFile {
     /// # Errors
     /// The folder is not there or cannot be written to, or `path` is a folder.
     pub fn create(path: &Path) -> Result<AtomicFile> {
+        AtomicFile::begin(path, for_all())
+    }
+
+    /// The same for a file that is its owner's alone.
+    ///
+    /// # Errors
+    /// As [`create`](AtomicFile::create).
+    pub fn create_private(path: &Path) -> Result<AtomicFile> {
+        AtomicFile::begin(path, None)
+    }
+
+    fn begin(path: &Path, permissions: Option<Permissions>) -> Result<AtomicFile> {
         let context = || format!("writing to {}", path.display());
         let kind = fs::metadata(path).map(|data| data.file_type());
         if kind.as_ref().is_ok_and(|kind| kind.is_dir()) {
@@ -45,7 +57,7 @@ impl AtomicFile {
         }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".").suffix(".part");
-        if let Some(permissions) = for_all() {
+        if let Some(permissions) = permissions {
             builder.permissions(permissions);
         }
         // The error's own text names a file that nobody asked for.

@@ -1,9 +1,10 @@
 //! One prompt, one answer.
 
 use std::io::{IsTerminal, Write, stdout};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use lossy_engine::{Finish, GenerationOptions};
+use lossy_engine::{Engine, Finish, GenerationOptions, Sequence};
 use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
 
 use crate::answer::{Answer, End, Speaker};
@@ -11,6 +12,7 @@ use crate::commands::Outcome;
 use crate::interrupt;
 use crate::loaded::Loaded;
 use crate::output::Output;
+use crate::prompt_cache;
 use crate::terminal::note;
 
 /// What to complete.
@@ -23,6 +25,8 @@ pub struct Completion {
     pub options: GenerationOptions,
     /// no line of counts
     pub quiet: bool,
+    /// where the prompt's KV cache is kept from one run to the next
+    pub prompt_cache: Option<PathBuf>,
 }
 
 /// How the model sees a prompt.
@@ -44,7 +48,16 @@ pub enum Form {
 /// Prints the answer to standard output and the counts to standard error.
 pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     let prompt = encode(loaded, &completion)?;
-    let mut sequence = loaded.engine.sequence();
+    let cache = completion.prompt_cache.as_deref();
+    let mut sequence = match cache {
+        Some(path) => prompt_cache::open(&loaded.engine, path)?,
+        None => loaded.engine.sequence(),
+    };
+    let mut keep = |engine: &Engine, sequence: &Sequence, n_read: usize| match cache {
+        // One token of every prompt is read again, for its logits.
+        Some(path) if n_read > 1 => prompt_cache::keep(engine, sequence, path),
+        _ => Ok(()),
+    };
     let mut output = Output::lock();
     let mut ends_with_newline = true;
     let mut print = |text: &str| {
@@ -53,7 +66,8 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     };
     interrupt::listen(interrupt::Second::Ends);
     let options = &completion.options;
-    let answer = Speaker { loaded, options, print: &mut print }.answer(&mut sequence, &prompt)?;
+    let mut speaker = Speaker { loaded, options, print: &mut print, after_prompt: Some(&mut keep) };
+    let answer = speaker.answer(&mut sequence, &prompt)?;
     if !ends_with_newline {
         output.write_now("\n")?;
     }

@@ -13,6 +13,7 @@ mod hub;
 mod interrupt;
 mod loaded;
 mod output;
+mod prompt_cache;
 mod terminal;
 mod units;
 mod version;

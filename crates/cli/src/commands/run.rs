@@ -1,5 +1,7 @@
 //! `lossy run`
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use clap::Args;
 
@@ -51,6 +53,11 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Prompt")]
     special: bool,
 
+    /// Keeps the KV cache of the prompt in FILE, and takes from there what this prompt begins with too. The file is made
+    /// for one model, KV scheme and calibration; with others it is an error
+    #[arg(long, value_name = "FILE", help_heading = "Prompt")]
+    prompt_cache: Option<PathBuf>,
+
     #[command(flatten)]
     sampling: SamplingArgs,
 
@@ -67,6 +74,9 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     let engine_options = args.engine.options()?;
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let prompt = args.prompt.read()?;
+    if prompt.is_none() && args.prompt_cache.is_some() {
+        return Err(crate::usage_error("--prompt-cache needs a prompt: -p, -f or standard input").into());
+    }
     if prompt.is_none() && args.no_chat_template {
         return Err(crate::usage_error("--no-chat-template needs a prompt: -p, -f or standard input").into());
     }
@@ -87,7 +97,10 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
                     Form::Bare { special: args.special }
                 }
             };
-            completion::run(&mut loaded, Completion { text, form, options, quiet: args.quiet })
+            completion::run(
+                &mut loaded,
+                Completion { text, form, options, quiet: args.quiet, prompt_cache: args.prompt_cache },
+            )
         }
         None => {
             let settings = chat::Settings { model, system: args.system, options, quiet: args.quiet };

@@ -129,7 +129,10 @@ pub fn run<L: Lanes>(
                         let began = Instant::now();
                         let rows = lanes.forward(index + 1, sequence, tokens, comparison.chunk.logits());
                         let time = began.elapsed();
-                        Some(rows.map_err(EvalError::from).and_then(|rows| Ok((comparison.losses(&rows)?, time))))
+                        Some(
+                            rows.map_err(EvalError::from)
+                                .and_then(|rows| Ok((comparison.losses(&rows)?, time))),
+                        )
                     }
                     None => None,
                 });

@@ -124,8 +124,7 @@ fn whoever_stops_has_compared_all_settings_on_the_same_tokens() {
 #[test]
 fn a_reference_that_fails_is_an_error() {
     let mut toy = Toy { n_lanes: 1, breaks_at: 0, reference: 3 };
-    let result = run(&mut toy, &windows(), &RunOptions { chunk: 4, n_threads: 1 }, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let result =
+        run(&mut toy, &windows(), &RunOptions { chunk: 4, n_threads: 1 }, &mut |_| ControlFlow::Continue(()));
     assert!(matches!(result, Err(EvalError::NotFinite { position: 5 })));
 }
