@@ -1,0 +1,53 @@
+//! KV schemes on a real model: what they lose, and that it does not depend on how a prompt is cut.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use lossy_engine::{BatchItem, CALIBRATION_TEXT, Engine, EngineOptions, Logits, ModelSource};
+use lossy_testkit::{kl_divergence, model_path};
+use lossy_tokenizer::EncodeOptions;
+
+/// Logits after tokens `skip..` of a text that is read in chunks.
+fn logits(engine: &mut Engine, tokens: &[u32], chunk: usize, skip: usize) -> Vec<Vec<f32>> {
+    let mut sequence = engine.sequence();
+    let mut rows = Vec::new();
+    for chunk in tokens.chunks(chunk) {
+        let first = sequence.len();
+        let mut batch = [BatchItem { sequence: &mut sequence, tokens: chunk, logits: Logits::All }];
+        let got = engine.forward(&mut batch).expect("a text that fits");
+        rows.extend((0..got.len()).filter(|row| first + row >= skip).map(|row| got.row(row).to_vec()));
+    }
+    rows
+}
+
+fn mean_kl(wanted: &[Vec<f32>], got: &[Vec<f32>]) -> f64 {
+    let sum: f64 = wanted.iter().zip(got).map(|(p, q)| kl_divergence(p, q)).sum();
+    sum / wanted.len() as f64
+}
+
+#[test]
+fn packed_caches_lose_little_and_the_less_the_more_bits_they_have() {
+    let source = ModelSource::open(&model_path("SmolLM2-135M-Instruct.Q4_1.gguf")).expect("the test model");
+    let tokenizer = source.tokenizer().expect("its tokenizer");
+    let mut engine = Engine::load(&source, &EngineOptions::default()).expect("its weights");
+    let calibration = tokenizer.encode(CALIBRATION_TEXT, EncodeOptions::default()).expect("ids");
+    engine.calibrate(&calibration[..2048], &mut |_| ControlFlow::Continue(())).expect("statistics");
+    // Code of this project: calibration has not seen it.
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sampling/mod.rs");
+    let text = std::fs::read_to_string(text).expect("a source file");
+    let tokens = tokenizer.encode(&text, EncodeOptions::default()).expect("ids");
+    let (tokens, skip) = (&tokens[..896], 640);
+    let wanted = logits(&mut engine, tokens, 256, skip);
+    let mut kl = |scheme: &str, chunk: usize| {
+        engine.set_kv(&scheme.parse().expect("a scheme")).expect("a scheme that fits");
+        mean_kl(&wanted, &logits(&mut engine, tokens, chunk, skip))
+    };
+    let [k2v2, k4v4, kivi2] = ["k2v2", "k4v4", "kivi2"].map(|scheme| kl(scheme, 256));
+    println!("k2v2 {k2v2:.4}, k4v4 {k4v4:.4}, kivi2 {kivi2:.4}");
+    assert!(k2v2 < 0.05, "k2v2 loses {k2v2}");
+    assert!(k4v4 < 0.02 && k4v4 < k2v2, "k4v4 loses {k4v4}, k2v2 {k2v2}");
+    assert!(kivi2 > k2v2, "KIVI at 3 bits loses {kivi2}, k2v2 {k2v2}");
+    // The same tokens are seen packed, whatever the chunks; int8 activations make the rest.
+    let other = kl("k2v2", 100);
+    assert!((other - k2v2).abs() < 0.3 * k2v2 + 1e-3, "chunks of 100 lose {other}, of 256 {k2v2}");
+}
