@@ -17,10 +17,10 @@ pub struct Place {
 
 /// How one layer's packed pages store keys and values. A packed page is always full.
 ///
-/// Keys are rotated for their positions; values are transformed if [`KvScheme::transforms_values`] says so. `packed`
+/// Keys are rotated for their positions; values are transformed if [`CacheLayout::transforms_values`] says so. `packed`
 /// below is the bytes of one KV head, [`bytes_per_head`](PageCode::bytes_per_head) of them, aligned to 64.
 ///
-/// [`KvScheme::transforms_values`]: super::KvScheme::transforms_values
+/// [`CacheLayout::transforms_values`]: super::CacheLayout::transforms_values
 pub trait PageCode: Debug + Send + Sync {
     /// Bytes of one head of a page: a multiple of 64.
     fn bytes_per_head(&self) -> usize;

@@ -23,14 +23,14 @@ use lossy_kernels::kv::RangeF32;
 
 use super::PAGE_TOKENS;
 use super::code::{PageCode, Place};
-use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage, Parameters};
+use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage, Parameters, Parsed};
 
 /// `kivi2`, `kivi4`.
 pub(super) const FAMILY: Family = Family { names: "kivi2, kivi4", parse };
 
 const GROUP_SIZE: usize = 32;
 
-fn parse(name: &str, parameters: &mut Parameters) -> Option<Result<Arc<dyn KvStorage>, KvSchemeError>> {
+fn parse(name: &str, parameters: &mut Parameters) -> Option<Parsed> {
     let bits = match name {
         "kivi2" => 2,
         "kivi4" => 4,

@@ -24,13 +24,15 @@ use crate::model::Rope;
 /// The families of schemes.
 const FAMILIES: [&Family; 4] = [&exact::FAMILY, &q8::FAMILY, &kivi::FAMILY, &calibrated::FAMILY];
 
+/// The storage that a name means, or why its parameters cannot be.
+pub(super) type Parsed = Result<Arc<dyn KvStorage>, KvSchemeError>;
+
 /// Schemes of one kind.
 pub(super) struct Family {
     /// their names, for messages
     pub names: &'static str,
     /// the storage that a name means; `None` if the name is of another family
-    pub parse:
-        fn(name: &str, parameters: &mut Parameters) -> Option<Result<Arc<dyn KvStorage>, KvSchemeError>>,
+    pub parse: fn(name: &str, parameters: &mut Parameters) -> Option<Parsed>,
 }
 
 /// What a scheme needs to know of a model to be used with it.

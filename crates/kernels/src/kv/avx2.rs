@@ -491,6 +491,7 @@ fn weigh_gains(
 /// Adds the weighted codes of channels `16·P..16·P + 16`, of 32, of all tokens to `out`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
 fn weigh<const H: usize, const BITS: u8, const P: usize>(
     rows: &[[u8; ROW]],
     weights: &[[[u8; 4]; TOKEN_QUADS]; H],

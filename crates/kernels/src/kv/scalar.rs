@@ -57,6 +57,7 @@ impl FrameQuery {
 }
 
 /// See [`PackedHead::attend_token`].
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
 pub(super) fn attend_token(
     head: &PackedHead<'_>,
     frames: &FrameTable,
