@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lossy_engine::{Engine, EngineError, Finish, Generation, GenerationOptions, Sampled, Sequence};
+use lossy_engine::{Engine, EngineError, Finish, Generation, GenerationOptions, KvScheme, Sampled, Sequence};
 
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -54,8 +54,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The line after an answer. `seed`: of random sampling.
-    pub fn line(&self, seed: Option<u64>) -> String {
+    /// The line after an answer. `kv`: how the cache is stored; `seed`: of random sampling.
+    pub fn line(&self, kv: &KvScheme, seed: Option<u64>) -> String {
         let cached = match self.n_cached {
             0 => String::new(),
             n => format!(" (+ {} cached)", units::grouped(n as u64)),
@@ -63,7 +63,7 @@ impl Stats {
         // The first token comes out of the prompt's logits; the time after it makes the others.
         let n_timed = self.n_generated.saturating_sub(1);
         let mut line = format!(
-            "prompt {} tokens{cached}, {} | generated {}, {} | KV cache {}",
+            "prompt {} tokens{cached}, {} | generated {}, {} | KV cache {} ({kv})",
             units::grouped(self.n_prompt as u64),
             rate(self.n_prompt, self.prompt_time),
             units::grouped(self.n_generated as u64),
@@ -211,6 +211,10 @@ enum Read {
 mod tests {
     use super::*;
 
+    fn f16() -> KvScheme {
+        KvScheme::exact(lossy_engine::KvType::F16)
+    }
+
     #[test]
     fn the_line_has_counts_rates_and_bytes() {
         let stats = Stats {
@@ -222,14 +226,14 @@ mod tests {
             first_token: Some(Duration::from_millis(2010)),
             kv_bytes: 27 << 20,
         };
-        let line = "prompt 1,200 tokens (+ 34 cached), 600.0 t/s | generated 11, 100.0 t/s | KV cache 27.0 MiB \
+        let line = "prompt 1,200 tokens (+ 34 cached), 600.0 t/s | generated 11, 100.0 t/s | KV cache 27.0 MiB (f16) \
                     | first token after 2.01 s | seed 7";
-        assert_eq!(stats.line(Some(7)), line);
+        assert_eq!(stats.line(&f16(), Some(7)), line);
     }
 
     #[test]
     fn nothing_generated_has_no_rate() {
-        let line = Stats::default().line(None);
-        assert_eq!(line, "prompt 0 tokens, - t/s | generated 0, - t/s | KV cache 0 B");
+        let line = Stats::default().line(&f16(), None);
+        assert_eq!(line, "prompt 0 tokens, - t/s | generated 0, - t/s | KV cache 0 B (f16)");
     }
 }

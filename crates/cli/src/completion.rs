@@ -74,7 +74,7 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     if options.sampling.n_logprobs.is_some() {
         print_logprobs(&loaded.tokenizer, &answer);
     }
-    let counts = (!completion.quiet).then(|| answer.stats.line(seed_to_tell(options)));
+    let counts = (!completion.quiet).then(|| answer.stats.line(loaded.engine.kv(), seed_to_tell(options)));
     let notes: Vec<String> = counts.into_iter().chain(cut_off(&answer, options)).collect();
     // On a terminal the answer and the notes would run together.
     if !notes.is_empty() && stdout().is_terminal() && std::io::stderr().is_terminal() {

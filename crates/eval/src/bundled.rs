@@ -15,3 +15,28 @@ pub const BUNDLED: [BundledText; 3] = [
     BundledText { name: "code", text: include_str!("../text/code.txt") },
     BundledText { name: "dialogue", text: include_str!("../text/dialogue.txt") },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::BUNDLED;
+    use lossy_engine::CALIBRATION_TEXT;
+
+    /// All runs of eight words, whatever stands between them.
+    fn runs(text: &str) -> HashSet<Vec<&str>> {
+        let words: Vec<&str> =
+            text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        words.windows(8).map(<[&str]>::to_vec).collect()
+    }
+
+    #[test]
+    fn nothing_that_is_measured_was_calibrated_on() {
+        let calibration = runs(CALIBRATION_TEXT);
+        assert!(calibration.len() > 1000);
+        for text in BUNDLED {
+            let shared: Vec<_> = runs(text.text).intersection(&calibration).cloned().collect();
+            assert!(shared.is_empty(), "{}: {shared:?}", text.name);
+        }
+    }
+}

@@ -124,7 +124,7 @@ impl Chat<'_> {
             note("[stopped]");
         }
         if !self.settings.quiet {
-            note(&answer.stats.line(seed_to_tell(&options)));
+            note(&answer.stats.line(self.loaded.engine.kv(), seed_to_tell(&options)));
         }
         if let Some(reason) = cut_off(&answer, &options) {
             note(&reason);
@@ -181,17 +181,18 @@ impl Chat<'_> {
         let (used, n_ctx) = (self.conversation.sequence.len(), engine.n_ctx());
         let kv_bytes = self.conversation.sequence.kv_bytes() as u64;
         note(&format!(
-            "context {} of {} tokens ({:.0} %), KV cache {} ({} B per token), weights {}, {} threads",
+            "context {} of {} tokens ({:.0} %), KV cache {} ({}, {} B per token), weights {}, {} threads",
             units::grouped(used as u64),
             units::grouped(n_ctx as u64),
             100.0 * used as f64 / n_ctx as f64,
             units::bytes(kv_bytes),
+            engine.kv(),
             units::grouped(engine.kv_bytes_per_token() as u64),
             units::bytes(engine.weight_bytes() as u64),
             engine.n_threads(),
         ));
         if let Some(last) = &self.last {
-            note(&format!("last answer: {}", last.stats.line(None)));
+            note(&format!("last answer: {}", last.stats.line(self.loaded.engine.kv(), None)));
         }
     }
 }
