@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lossy_engine::{EngineError, Finish, Generation, GenerationOptions, Sampled, Sequence};
+use lossy_engine::{Engine, EngineError, Finish, Generation, GenerationOptions, Sampled, Sequence};
 
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -97,7 +97,12 @@ pub struct Speaker<'a> {
     pub options: &'a GenerationOptions,
     /// gets each piece of text as soon as it is certain
     pub print: &'a mut dyn FnMut(&str) -> io::Result<()>,
+    /// gets the sequence when the whole prompt has been read, before anything is generated
+    pub after_prompt: Option<&'a mut AfterPrompt<'a>>,
 }
+
+/// See [`Speaker::after_prompt`]. The number is that of the prompt's tokens that were read now.
+pub type AfterPrompt<'a> = dyn FnMut(&Engine, &Sequence, usize) -> Result<()> + 'a;
 
 impl Speaker<'_> {
     /// Brings `sequence` to hold `prompt`, and generates. What the two have in common stays in the cache.
@@ -123,6 +128,9 @@ impl Speaker<'_> {
         match self.read(sequence, &prompt[n_cached..])? {
             Read::All(logits) => {
                 answer.stats.prompt_time = start.elapsed();
+                if let Some(after_prompt) = &mut self.after_prompt {
+                    after_prompt(&self.loaded.engine, sequence, answer.stats.n_prompt)?;
+                }
                 self.generate(sequence, logits, start, &mut answer)?;
             }
             Read::Stopped { n_read } => {
@@ -157,15 +165,17 @@ impl Speaker<'_> {
     ) -> Result<()> {
         let mut first = None;
         let mut generation = Generation::new(&self.loaded.tokenizer, sequence, logits, self.options.clone());
-        while let Some(step) = generation.step(&mut self.loaded.engine)? {
+        let failure = loop {
+            let step = match generation.step(&mut self.loaded.engine) {
+                Ok(Some(step)) => step,
+                Ok(None) => return Ok(()),
+                Err(error) => break Some(error),
+            };
             answer.stats.n_generated += 1;
             let first = *first.get_or_insert_with(Instant::now);
             answer.stats.first_token = Some(first - start);
             answer.stats.generation_time = first.elapsed();
-            if !step.text.is_empty() {
-                (self.print)(&step.text)?;
-                answer.text.push_str(&step.text);
-            }
+            say(self.print, &step.text, answer)?;
             if self.options.sampling.n_logprobs.is_some() {
                 answer.sampled.push(step.sampled);
             }
@@ -173,11 +183,20 @@ impl Speaker<'_> {
                 answer.end = End::Finished(finish);
             } else if interrupt::is_asked() {
                 answer.end = End::Interrupted;
-                break;
+                break None;
             }
-        }
-        Ok(())
+        };
+        say(self.print, &generation.end(), answer)?;
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
+}
+
+fn say(print: &mut dyn FnMut(&str) -> io::Result<()>, text: &str, answer: &mut Answer) -> io::Result<()> {
+    if !text.is_empty() {
+        print(text)?;
+        answer.text.push_str(text);
+    }
+    Ok(())
 }
 
 /// How reading a prompt ended.

@@ -1,17 +1,18 @@
 //! One prompt, one answer.
 
 use std::io::{IsTerminal, Write, stdout};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use lossy_engine::GenerationOptions;
+use anyhow::{Context, Result, bail};
+use lossy_engine::{Engine, Finish, GenerationOptions, Sequence};
 use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
 
 use crate::answer::{Answer, End, Speaker};
-use crate::chat_prompt;
 use crate::commands::Outcome;
 use crate::interrupt;
 use crate::loaded::Loaded;
 use crate::output::Output;
+use crate::prompt_cache;
 use crate::terminal::note;
 
 /// What to complete.
@@ -24,12 +25,17 @@ pub struct Completion {
     pub options: GenerationOptions,
     /// no line of counts
     pub quiet: bool,
+    /// where the prompt's KV cache is kept from one run to the next
+    pub prompt_cache: Option<PathBuf>,
 }
 
 /// How the model sees a prompt.
 pub enum Form {
-    /// the text itself, with its control tokens
-    Bare,
+    /// the text itself
+    Bare {
+        /// control tokens in the text count
+        special: bool,
+    },
     /// a user's message in the model's chat template
     Message {
         /// a system message before it
@@ -42,7 +48,16 @@ pub enum Form {
 /// Prints the answer to standard output and the counts to standard error.
 pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     let prompt = encode(loaded, &completion)?;
-    let mut sequence = loaded.engine.sequence();
+    let cache = completion.prompt_cache.as_deref();
+    let mut sequence = match cache {
+        Some(path) => prompt_cache::open(&loaded.engine, path)?,
+        None => loaded.engine.sequence(),
+    };
+    let mut keep = |engine: &Engine, sequence: &Sequence, n_read: usize| match cache {
+        // One token of every prompt is read again, for its logits.
+        Some(path) if n_read > 1 => prompt_cache::keep(engine, sequence, path),
+        _ => Ok(()),
+    };
     let mut output = Output::lock();
     let mut ends_with_newline = true;
     let mut print = |text: &str| {
@@ -51,23 +66,21 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     };
     interrupt::listen(interrupt::Second::Ends);
     let options = &completion.options;
-    let answer = Speaker { loaded, options, print: &mut print }.answer(&mut sequence, &prompt)?;
+    let mut speaker = Speaker { loaded, options, print: &mut print, after_prompt: Some(&mut keep) };
+    let answer = speaker.answer(&mut sequence, &prompt)?;
     if !ends_with_newline {
         output.write_now("\n")?;
     }
     if options.sampling.n_logprobs.is_some() {
         print_logprobs(&loaded.tokenizer, &answer);
     }
-    if !completion.quiet {
-        // On a terminal the answer and the line would run together.
-        if stdout().is_terminal() && std::io::stderr().is_terminal() {
-            note("");
-        }
-        note(&answer.stats.line(seed_to_tell(options)));
-        if let Some(reason) = cut_off(&answer, options) {
-            note(reason);
-        }
+    let counts = (!completion.quiet).then(|| answer.stats.line(seed_to_tell(options)));
+    let notes: Vec<String> = counts.into_iter().chain(cut_off(&answer, options)).collect();
+    // On a terminal the answer and the notes would run together.
+    if !notes.is_empty() && stdout().is_terminal() && std::io::stderr().is_terminal() {
+        note("");
     }
+    notes.iter().for_each(|line| note(line));
     match answer.end {
         End::Interrupted => Ok(Outcome::Interrupted),
         End::Finished(_) => Ok(Outcome::Done),
@@ -79,17 +92,19 @@ fn encode(loaded: &Loaded, completion: &Completion) -> Result<Vec<u32>> {
         (Form::Message { system, special }, Some(template)) => {
             let system = system.iter().map(Message::system);
             let messages: Vec<Message> = system.chain([Message::user(&completion.text)]).collect();
+            let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
             if *special {
-                let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
                 let prompt = template.render(&messages, &options)?;
                 loaded.tokenizer.encode(&prompt, EncodeOptions { add_special: false, parse_special: true })?
             } else {
-                chat_prompt::encode(&loaded.tokenizer, template, &messages)?
+                template.encode(&loaded.tokenizer, &messages, &options)?
             }
         }
-        _ => loaded
-            .tokenizer
-            .encode(&completion.text, EncodeOptions { add_special: true, parse_special: true })?,
+        (Form::Message { .. }, None) => bail!("the model has no chat template"),
+        (Form::Bare { special }, _) => {
+            let options = EncodeOptions { add_special: true, parse_special: *special };
+            loaded.tokenizer.encode(&completion.text, options)?
+        }
     };
     (!ids.is_empty()).then_some(ids).context("the prompt has no tokens")
 }
@@ -99,11 +114,21 @@ pub fn seed_to_tell(options: &GenerationOptions) -> Option<u64> {
     (options.sampling.temperature > 0.0 && options.sampling.top_k != 1).then_some(options.sampling.seed)
 }
 
-/// A model that was still talking when the context was full.
-pub fn cut_off(answer: &Answer, options: &GenerationOptions) -> Option<&'static str> {
-    let is_full = answer.end == End::Finished(lossy_engine::Finish::ContextFull);
-    (is_full && !options.ignore_eos)
-        .then_some("the context is full; a larger --ctx-size leaves more room for the answer")
+/// Why an answer is not whole, if neither the model nor the user ended it.
+pub fn cut_off(answer: &Answer, options: &GenerationOptions) -> Option<String> {
+    match answer.end {
+        End::Finished(Finish::ContextFull) if !options.ignore_eos => {
+            Some("the context is full; a larger --ctx-size leaves more room for the answer".to_string())
+        }
+        End::Finished(Finish::Cycle { period }) => {
+            let what = match period {
+                1 => "the same token".to_string(),
+                n => format!("the same {n} tokens"),
+            };
+            Some(format!("stopped: the answer repeats {what} over and over; -n -1 lets it go on"))
+        }
+        _ => None,
+    }
 }
 
 /// A line for each token: its log-probability, its text, and the most probable tokens.

@@ -4,8 +4,8 @@
 
 mod answer;
 mod args;
+mod atomic_file;
 mod chat;
-mod chat_prompt;
 mod commands;
 mod completion;
 mod directories;
@@ -13,6 +13,7 @@ mod hub;
 mod interrupt;
 mod loaded;
 mod output;
+mod prompt_cache;
 mod terminal;
 mod units;
 mod version;

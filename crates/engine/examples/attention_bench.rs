@@ -1,19 +1,25 @@
 //! How fast attention over the paged cache is, beside what the machine can do.
 //!
 //! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH …]` prints, for the attention shapes of
-//! SmolLM2-135M and Qwen2.5-0.5B and for 1 and 2 threads, the bytes per second that decode reads from an f16 cache at
-//! each depth, their share of the read bandwidth measured by the same threads, and the arithmetic per second of prefill
+//! SmolLM2-135M and Qwen2.5-0.5B and for 1 and 2 threads, the bytes per second that decode reads from the cache at each
+//! depth, in several KV schemes, their share of the read bandwidth measured by the same threads, and the arithmetic per second of prefill
 //! (two multiply-adds per query head, channel and visible token) of the chunk of 512 tokens that ends there.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lossy_engine::cache::{KvGeometry, KvPool, KvSequence, Rows, Span, append_layer, attend_layer};
+use lossy_engine::cache::{
+    Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvSequence, Rows, Span, append_layer,
+    attend_layer,
+};
+use lossy_engine::{KvScheme, Rope, RopeConfig, RopeScaling};
 use lossy_kernels::{Compute, Isa, KvType};
 
 const CHUNK: usize = 512;
 const REPEATS: usize = 25;
+/// Schemes whose decode is timed.
+const SCHEMES: [&str; 4] = ["f16", "k2v2", "k3v3", "k4v4"];
 
 fn main() {
     let depths: Vec<usize> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
@@ -26,7 +32,9 @@ fn main() {
         println!("{n_threads} threads: reads {:.1} GB/s", bandwidth / 1e9);
         for (name, geometry) in [("smollm2", smollm2), ("qwen", qwen)] {
             for &depth in &depths {
-                decode(&cx, name, geometry, depth, bandwidth);
+                for scheme in SCHEMES {
+                    decode(&cx, name, scheme, geometry, depth, bandwidth);
+                }
             }
             for n_tokens in [512, 8192] {
                 prefill(&cx, name, geometry, n_tokens);
@@ -110,12 +118,30 @@ fn filled(cx: &Compute, pool: &Arc<KvPool>, chunk: &Chunk, depth: usize) -> KvSe
     cache
 }
 
-fn decode(cx: &Compute, name: &str, geometry: KvGeometry, depth: usize, bandwidth: f64) {
+/// A pool whose scheme is calibrated for keys and values that are all alike: [`noise`].
+fn pool(scheme: &str, geometry: KvGeometry, n_ctx: usize) -> Arc<KvPool> {
+    let d = geometry.head_dim;
+    let head = HeadStatistics {
+        key_mean: vec![0.0; d],
+        // Some channels matter more than others, so that there are all numbers of bits.
+        key_variance: (0..d).map(|c| 1.1f32.powi(-(c as i32))).collect(),
+        query_square: vec![1.0; d],
+        value_mean: vec![0.0; d],
+        value_size: 1.0,
+    };
+    let calibration = Calibration::new(vec![vec![head; geometry.n_kv_heads]; geometry.n_layers], 1);
+    let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, d);
+    let context = Context { geometry: &geometry, rope: &rope, n_ctx, calibration: Some(&calibration) };
+    let scheme: KvScheme = scheme.parse().expect("a scheme that exists");
+    KvPool::with_layout(geometry, scheme.layout(&context).expect("a scheme that fits"), None)
+}
+
+fn decode(cx: &Compute, name: &str, scheme: &str, geometry: KvGeometry, depth: usize, bandwidth: f64) {
     let n_layers = geometry.n_layers;
     // Enough layers that none is found in a cache the next time.
     let bytes_per_layer = depth * 4 * geometry.n_kv_heads * geometry.head_dim;
     let geometry = KvGeometry { n_layers: n_layers.min((128 << 20) / bytes_per_layer + 1), ..geometry };
-    let pool = KvPool::new(geometry, KvType::F16, None);
+    let pool = pool(scheme, geometry, depth + CHUNK);
     let chunk = Chunk::new(geometry);
     let mut cache = filled(cx, &pool, &chunk, depth - 1);
     let mut out = vec![0.0; chunk.query_width];
@@ -126,7 +152,7 @@ fn decode(cx: &Compute, name: &str, geometry: KvGeometry, depth: usize, bandwidt
     });
     let rate = (depth * pool.bytes_per_token()) as f64 / seconds;
     println!(
-        "  {name:8} decode  @ {depth:5}: {:8.3} ms a token, {:5.1} GB/s, {:3.0} % of the bandwidth",
+        "  {name:8} {scheme:5} decode  @ {depth:5}: {:8.3} ms a token, {:5.1} GB/s, {:3.0} % of the bandwidth",
         seconds * 1e3 * n_layers as f64 / geometry.n_layers as f64,
         rate / 1e9,
         100.0 * rate / bandwidth

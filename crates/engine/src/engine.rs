@@ -1,11 +1,14 @@
 //! A loaded model with the threads, the cache pool and the buffers to run it.
 
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use lossy_kernels::{ActivationKind, Compute, KvType};
 
-use crate::cache::{KvGeometry, KvPool, KvSequence};
+use sha2::{Digest, Sha256};
+
+use crate::cache::{Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence, SavedError};
 use crate::model::{Forward, ForwardItem, Model};
 use crate::{EngineError, ModelInfo, ModelSource};
 
@@ -16,8 +19,12 @@ pub struct EngineOptions {
     pub n_threads: Option<usize>,
     /// int8 or float32 activations
     pub activations: ActivationKind,
-    /// element type of the cache; `None`: f16, or f32 with f32 activations
-    pub kv_type: Option<KvType>,
+    /// how keys and values are stored; `None`: as f16, or f32 with f32 activations
+    pub kv: Option<KvScheme>,
+    /// a prompt's keys and values stay exact, whatever the scheme, until the prompt has been read
+    pub exact_prefill: bool,
+    /// statistics that some KV schemes need; see [`Engine::calibrate`]
+    pub calibration: Option<Arc<Calibration>>,
     /// context in tokens; `None` or `Some(0)`: the model's
     pub n_ctx: Option<usize>,
     /// most bytes that all caches together may use; `None`: no limit
@@ -33,7 +40,9 @@ impl Default for EngineOptions {
         EngineOptions {
             n_threads: None,
             activations: ActivationKind::Q8,
-            kv_type: None,
+            kv: None,
+            exact_prefill: false,
+            calibration: None,
             n_ctx: None,
             kv_budget: None,
             beyond_trained: false,
@@ -147,9 +156,14 @@ pub struct Engine {
     cx: Compute,
     model: Model,
     pool: Arc<KvPool>,
+    scheme: KvScheme,
+    calibration: Option<Arc<Calibration>>,
     forward: Forward,
     n_ctx: usize,
     chunk: usize,
+    exact_prefill: bool,
+    /// of the model's file
+    fingerprint: [u8; 32],
 }
 
 impl Engine {
@@ -174,18 +188,108 @@ impl Engine {
             heads_per_kv: info.n_heads / info.n_kv_heads,
             head_dim: info.head_dim,
         };
-        let kv_type = options.kv_type.unwrap_or(match options.activations {
+        let exact = match options.activations {
             ActivationKind::F32 => KvType::F32,
             ActivationKind::Q8 => KvType::F16,
-        });
-        Ok(Engine {
-            pool: KvPool::new(geometry, kv_type, options.kv_budget),
+        };
+        let mut engine = Engine {
+            pool: KvPool::new(geometry, exact, options.kv_budget),
+            scheme: KvScheme::exact(exact),
+            calibration: options.calibration.clone(),
             forward: Forward::new(options.activations),
             chunk: options.chunk.max(1),
+            exact_prefill: options.exact_prefill,
+            fingerprint: source.fingerprint(),
             cx,
             model,
             n_ctx,
-        })
+        };
+        if let Some(scheme) = &options.kv {
+            engine.set_kv(scheme)?;
+        }
+        Ok(engine)
+    }
+
+    /// From now on new sequences are stored in another KV scheme. Sequences made before cannot be in a batch with them.
+    ///
+    /// # Errors
+    /// The scheme does not fit the model, or needs a calibration that is not there.
+    pub fn set_kv(&mut self, scheme: &KvScheme) -> Result<(), EngineError> {
+        let geometry = *self.pool.geometry();
+        let context = Context {
+            geometry: &geometry,
+            rope: &self.model.rope,
+            n_ctx: self.n_ctx,
+            calibration: self.calibration.as_deref(),
+        };
+        self.pool = KvPool::with_layout(geometry, scheme.layout(&context)?, self.pool.budget());
+        self.scheme = scheme.clone();
+        Ok(())
+    }
+
+    /// The statistics in use.
+    pub fn calibration(&self) -> Option<&Arc<Calibration>> {
+        self.calibration.as_ref()
+    }
+
+    pub(crate) fn kv_geometry(&self) -> KvGeometry {
+        *self.pool.geometry()
+    }
+
+    /// The KV scheme of new sequences.
+    pub fn kv(&self) -> &KvScheme {
+        &self.scheme
+    }
+
+    /// Statistics of the model's keys and values over `tokens`, which are read in windows of 1024 with an exact cache;
+    /// the engine uses them from now on for schemes that need them. Calls `progress` as [`prefill`](Engine::prefill)
+    /// does.
+    ///
+    /// # Errors
+    /// There are fewer than 256 tokens; otherwise as [`prefill`](Engine::prefill).
+    pub fn calibrate(
+        &mut self,
+        tokens: &[u32],
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Arc<Calibration>, EngineError> {
+        const LEAST: usize = 256;
+        let n_total = tokens.len();
+        if n_total < LEAST {
+            return Err(EngineError::CalibrationTooShort { n_tokens: n_total, least: LEAST });
+        }
+        let n_window = 1024.min(self.model.info.n_ctx_train).min(n_total);
+        let geometry = *self.pool.geometry();
+        let mut calibrator = Calibrator::new(geometry, &self.model.rope, n_window);
+        let pool = KvPool::new(geometry, KvType::F32, None);
+        let mut n_done = 0;
+        // What is left at the end is too short to be worth a window.
+        for window in tokens.chunks_exact(n_window) {
+            if progress(Progress { n_done, n_total }).is_break() {
+                return Err(EngineError::Stopped { n_done, n_total });
+            }
+            self.check(window.len().min(self.n_ctx), window)?;
+            let mut cache = pool.sequence();
+            let mut items = [ForwardItem { cache: &mut cache, tokens: window, logits: Logits::None }];
+            self.forward.run(&self.cx, &self.model, &mut items, Some(&mut calibrator))?;
+            n_done += window.len();
+        }
+        let _ = progress(Progress { n_done: n_total, n_total });
+        let calibration = Arc::new(calibrator.finish());
+        self.calibration = Some(calibration.clone());
+        Ok(calibration)
+    }
+
+    /// Uses statistics that were made before.
+    ///
+    /// # Errors
+    /// [`EngineError::Config`] if they are those of another model, or of another version of the program.
+    pub fn set_calibration(&mut self, calibration: Arc<Calibration>) -> Result<(), EngineError> {
+        if !calibration.fits(self.pool.geometry()) {
+            let message = "the calibration was made for another model or by another version";
+            return Err(EngineError::Config(message.to_owned()));
+        }
+        self.calibration = Some(calibration);
+        Ok(())
     }
 
     /// What the file says about the model.
@@ -208,7 +312,12 @@ impl Engine {
         self.cx.pool.n_threads()
     }
 
-    /// Bytes that one token takes in the cache.
+    /// Bits of one cached key or value far from both ends of a sequence, scales and padding included.
+    pub fn kv_bits_per_value(&self) -> f64 {
+        self.pool.bits_per_value()
+    }
+
+    /// Bytes that one token takes in the cache, far from both ends of a sequence.
     pub fn kv_bytes_per_token(&self) -> usize {
         self.pool.bytes_per_token()
     }
@@ -228,6 +337,36 @@ impl Engine {
         Sequence { tokens: Vec::new(), cache: self.pool.sequence() }
     }
 
+    /// Writes a sequence's tokens and cache, to be [restored](Engine::restore) later.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn save(&self, sequence: &Sequence, out: impl Write) -> Result<(), EngineError> {
+        sequence.cache.save(&self.cache_fingerprint(), &sequence.tokens, out).map_err(SavedError::Io)?;
+        Ok(())
+    }
+
+    /// Reads a sequence that was saved with this model, scheme and calibration.
+    ///
+    /// # Errors
+    /// It was saved with others, is longer than the context, or is damaged.
+    pub fn restore(&self, input: impl Read) -> Result<Sequence, EngineError> {
+        let (cache, tokens) = self.pool.restore(&self.cache_fingerprint(), self.n_ctx, input)?;
+        self.check(0, &tokens)?;
+        Ok(Sequence { tokens, cache })
+    }
+
+    /// What the bytes of a cache depend on besides the scheme.
+    fn cache_fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new().chain_update(self.fingerprint);
+        if self.scheme.needs_calibration()
+            && let Some(calibration) = &self.calibration
+        {
+            hash.update(serde_json::to_vec(&**calibration).unwrap_or_default());
+        }
+        hash.finalize().into()
+    }
+
     /// Runs a batch of several sequences once. A token's logits are bit-identical whatever else is in the batch.
     ///
     /// # Errors
@@ -245,7 +384,7 @@ impl Engine {
                 logits: item.logits,
             })
             .collect();
-        let values = self.forward.run(&self.cx, &self.model, &mut items)?;
+        let values = self.forward.run(&self.cx, &self.model, &mut items, None)?;
         for item in batch {
             item.sequence.tokens.extend_from_slice(item.tokens);
         }
@@ -271,6 +410,9 @@ impl Engine {
         let n_total = tokens.len();
         let mut n_done = 0;
         let mut last = Vec::new();
+        if self.exact_prefill {
+            sequence.cache.keep_exact();
+        }
         for chunk in tokens.chunks(self.chunk) {
             if progress(Progress { n_done, n_total }).is_break() {
                 return Err(EngineError::Stopped { n_done, n_total });
@@ -279,6 +421,7 @@ impl Engine {
             let logits = if n_done == n_total { Logits::Last } else { Logits::None };
             last = self.forward(&mut [BatchItem { sequence, tokens: chunk, logits }])?.into_values();
         }
+        sequence.cache.pack();
         let _ = progress(Progress { n_done, n_total });
         Ok(last)
     }

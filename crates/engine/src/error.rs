@@ -1,6 +1,6 @@
 //! The engine's one error.
 
-use crate::cache::CacheError;
+use crate::cache::{CacheError, KvSchemeError, SavedError};
 
 /// What can go wrong between a model file and text.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,20 @@ pub enum EngineError {
     /// the KV cache has no room, or was given values that it cannot hold
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// a KV scheme that cannot be used with this model
+    #[error(transparent)]
+    KvScheme(#[from] KvSchemeError),
+    /// a saved cache that cannot be used
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    /// a text to calibrate with that is too short
+    #[error("the calibration text has {n_tokens} tokens, but at least {least} are needed")]
+    CalibrationTooShort {
+        /// tokens of the text
+        n_tokens: usize,
+        /// the fewest
+        least: usize,
+    },
     /// a model of another kind
     #[error("models of architecture `{found}` cannot be computed (known: {known})")]
     Architecture {

@@ -10,13 +10,16 @@ mod engine;
 mod error;
 mod generate;
 mod model;
+mod prepare;
 mod sampling;
 mod source;
 
+pub use cache::{Calibration, KvScheme, KvSchemeError};
 pub use engine::{BatchItem, Engine, EngineOptions, LogitRows, Logits, Progress, Sequence};
 pub use error::EngineError;
 pub use generate::{Finish, Generation, GenerationOptions, Step};
 pub use lossy_kernels::{ActivationKind, KvType};
 pub use model::{BiasRule, Family, ModelInfo, Rope, RopeConfig, RopeScaling, Yarn};
+pub use prepare::{CALIBRATION_TEXT, CalibrationSource};
 pub use sampling::{Sampled, Sampler, SamplingOptions, TokenLogprob};
 pub use source::ModelSource;

@@ -7,6 +7,7 @@ use lossy_formats::TensorView;
 use lossy_formats::gguf::Gguf;
 use lossy_formats::hf::HfDir;
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
+use sha2::{Digest, Sha256};
 
 use crate::model::hf_name;
 use crate::{EngineError, ModelInfo};
@@ -118,6 +119,22 @@ impl ModelSource {
     }
 
     /// Tells the system that the mapped bytes are not needed soon.
+    /// Tells models apart without reading them whole: a hash of the tensors' names, types, shapes and first 4096 bytes.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut add = |tensor: TensorView<'_>| {
+            hash.update(tensor.name);
+            hash.update(tensor.dtype.name());
+            tensor.shape.iter().for_each(|n| hash.update((*n as u64).to_le_bytes()));
+            hash.update(&tensor.bytes[..tensor.bytes.len().min(4096)]);
+        };
+        match &self.files {
+            Files::Gguf(gguf) => gguf.tensors().for_each(&mut add),
+            Files::Hf(dir) => dir.tensors().for_each(&mut add),
+        }
+        hash.finalize().into()
+    }
+
     pub(crate) fn release_pages(&self) {
         match &self.files {
             Files::Gguf(gguf) => gguf.release_pages(),

@@ -4,58 +4,75 @@ use lossy_engine::{BatchItem, Engine, EngineError, Logits, Sequence};
 
 /// Several ways to compute the logits of the same text. Lane 0 is the reference.
 pub trait Lanes {
+    /// A text so far, with its cache.
+    type Sequence;
+
     /// The reference and the settings.
     fn n_lanes(&self) -> usize;
 
     /// Columns of the logits.
     fn n_vocab(&self) -> usize;
 
-    /// Forgets the lane's text.
+    /// An empty text.
     ///
     /// # Errors
     /// The setting cannot be made.
-    fn restart(&mut self, lane: usize) -> Result<(), EngineError>;
+    fn start(&mut self, lane: usize) -> Result<Self::Sequence, EngineError>;
 
-    /// Continues the lane's text; the rows that `logits` asks for, `[n_rows, n_vocab]`.
+    /// A second text that begins with the same tokens.
+    fn fork(&self, sequence: &Self::Sequence) -> Self::Sequence;
+
+    /// Continues a text of the lane; the rows that `logits` asks for, `[n_rows, n_vocab]`.
     ///
     /// # Errors
     /// As [`Engine::forward`].
-    fn feed(&mut self, lane: usize, tokens: &[u32], logits: Logits) -> Result<Vec<f32>, EngineError>;
+    fn forward(
+        &mut self,
+        lane: usize,
+        sequence: &mut Self::Sequence,
+        tokens: &[u32],
+        logits: Logits,
+    ) -> Result<Vec<f32>, EngineError>;
 }
 
 /// A loaded model for each lane: for settings that differ in more than the cache.
 pub struct EngineLanes {
-    lanes: Vec<(Engine, Sequence)>,
+    engines: Vec<Engine>,
 }
 
 impl EngineLanes {
     /// The reference, then the settings. They must have the same vocabulary.
     pub fn new(engines: Vec<Engine>) -> EngineLanes {
-        let with_sequence = |engine: Engine| {
-            let sequence = engine.sequence();
-            (engine, sequence)
-        };
-        EngineLanes { lanes: engines.into_iter().map(with_sequence).collect() }
+        EngineLanes { engines }
     }
 }
 
 impl Lanes for EngineLanes {
+    type Sequence = Sequence;
+
     fn n_lanes(&self) -> usize {
-        self.lanes.len()
+        self.engines.len()
     }
 
     fn n_vocab(&self) -> usize {
-        self.lanes.first().map_or(0, |(engine, _)| engine.n_vocab())
+        self.engines.first().map_or(0, Engine::n_vocab)
     }
 
-    fn restart(&mut self, lane: usize) -> Result<(), EngineError> {
-        let (engine, sequence) = &mut self.lanes[lane];
-        *sequence = engine.sequence();
-        Ok(())
+    fn start(&mut self, lane: usize) -> Result<Sequence, EngineError> {
+        Ok(self.engines[lane].sequence())
     }
 
-    fn feed(&mut self, lane: usize, tokens: &[u32], logits: Logits) -> Result<Vec<f32>, EngineError> {
-        let (engine, sequence) = &mut self.lanes[lane];
-        Ok(engine.forward(&mut [BatchItem { sequence, tokens, logits }])?.into_values())
+    fn fork(&self, sequence: &Sequence) -> Sequence {
+        sequence.fork()
+    }
+
+    fn forward(
+        &mut self,
+        lane: usize,
+        sequence: &mut Sequence,
+        tokens: &[u32],
+        logits: Logits,
+    ) -> Result<Vec<f32>, EngineError> {
+        Ok(self.engines[lane].forward(&mut [BatchItem { sequence, tokens, logits }])?.into_values())
     }
 }

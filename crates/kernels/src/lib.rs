@@ -8,6 +8,7 @@ pub mod attention;
 mod compute;
 mod elementwise;
 mod isa;
+pub mod kv;
 mod math;
 mod matmul;
 pub mod peak;

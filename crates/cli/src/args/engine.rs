@@ -1,9 +1,7 @@
 //! How the model is run.
 
-use std::fmt;
-
 use clap::{Args, ValueEnum};
-use lossy_engine::{ActivationKind, EngineOptions, KvType};
+use lossy_engine::{ActivationKind, EngineOptions, KvScheme, KvSchemeError};
 
 use crate::units::parse_bytes;
 
@@ -30,21 +28,34 @@ pub struct EngineArgs {
     #[command(flatten)]
     pub cache: CacheArgs,
 
+    /// Keeps the prompt's keys and values exact until the prompt has been read: less loss, more memory meanwhile
+    #[arg(long)]
+    pub exact_prefill: bool,
+
     /// Most memory that the KV cache may take, such as 512M or 2G [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub kv_budget: Option<usize>,
 }
 
-/// The element types of the cache.
-#[derive(Args, Clone, Copy, Debug)]
+/// How keys and values are stored.
+#[derive(Args, Clone, Debug)]
 pub struct CacheArgs {
-    /// [-ctk] Type of the cached keys: f16 or f32 [default: f16, or f32 with --activations f32]
-    #[arg(long, value_name = "TYPE")]
-    pub cache_type_k: Option<CacheType>,
+    /// How the KV cache is stored: f16, f32, k2v2, k3v3, k4v4, …, with parameters as in k2v2:sinks=8,residual=128
+    /// [default: f16, or f32 with --activations f32]
+    #[arg(long, value_name = "SCHEME", env = "LOSSY_KV", value_parser = parse_scheme)]
+    pub kv: Option<KvScheme>,
+
+    /// [-ctk] The same in llama.cpp's words; keys and values are named apart, and alike for now
+    #[arg(long, value_name = "TYPE", conflicts_with = "kv", value_parser = parse_scheme)]
+    pub cache_type_k: Option<KvScheme>,
 
     /// [-ctv] Type of the cached values; the same as that of the keys
-    #[arg(long, value_name = "TYPE")]
-    pub cache_type_v: Option<CacheType>,
+    #[arg(long, value_name = "TYPE", conflicts_with = "kv", value_parser = parse_scheme)]
+    pub cache_type_v: Option<KvScheme>,
+}
+
+fn parse_scheme(text: &str) -> Result<KvScheme, String> {
+    text.parse().map_err(|error: KvSchemeError| error.to_string())
 }
 
 /// `--activations`
@@ -54,46 +65,6 @@ pub enum Activations {
     F32,
     /// int8 in blocks of 32
     Q8,
-}
-
-/// `--cache-type-k`, `--cache-type-v`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheType {
-    F16,
-    F32,
-}
-
-impl std::str::FromStr for CacheType {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<CacheType, String> {
-        match text {
-            "f16" => Ok(CacheType::F16),
-            "f32" => Ok(CacheType::F32),
-            "bf16" | "q8_0" | "q4_0" | "q4_1" | "q5_0" | "q5_1" | "iq4_nl" => {
-                Err("quantized caches are not there yet; expected f16 or f32".to_string())
-            }
-            _ => Err("expected f16 or f32".to_string()),
-        }
-    }
-}
-
-impl fmt::Display for CacheType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            CacheType::F16 => "f16",
-            CacheType::F32 => "f32",
-        })
-    }
-}
-
-impl From<CacheType> for KvType {
-    fn from(cache: CacheType) -> KvType {
-        match cache {
-            CacheType::F16 => KvType::F16,
-            CacheType::F32 => KvType::F32,
-        }
-    }
 }
 
 impl From<Activations> for ActivationKind {
@@ -106,13 +77,13 @@ impl From<Activations> for ActivationKind {
 }
 
 impl CacheArgs {
-    /// One type for keys and values.
-    pub fn resolve(&self) -> Result<Option<CacheType>, clap::Error> {
-        match (self.cache_type_k, self.cache_type_v) {
+    /// The scheme, if one is named.
+    pub fn resolve(&self) -> Result<Option<KvScheme>, clap::Error> {
+        match (&self.cache_type_k, &self.cache_type_v) {
             (Some(k), Some(v)) if k != v => Err(crate::usage_error(format!(
-                "--cache-type-k {k} with --cache-type-v {v}: keys and values have the same type for now"
+                "--cache-type-k {k} with --cache-type-v {v}: a mixture has a name of its own, such as --kv k4v2"
             ))),
-            (k, v) => Ok(k.or(v)),
+            (k, v) => Ok(self.kv.as_ref().or(k.as_ref()).or(v.as_ref()).cloned()),
         }
     }
 }
@@ -123,7 +94,9 @@ impl EngineArgs {
         Ok(EngineOptions {
             n_threads: self.threads.map(usize::from),
             activations: self.activations.into(),
-            kv_type: self.cache.resolve()?.map(KvType::from),
+            kv: self.cache.resolve()?,
+            exact_prefill: self.exact_prefill,
+            calibration: None,
             n_ctx: Some(self.ctx_size as usize),
             kv_budget: self.kv_budget,
             beyond_trained: false,

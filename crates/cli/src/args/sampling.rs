@@ -9,10 +9,11 @@ use super::value::{LogitBias, number_in};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Most tokens to generate; -1: until the model ends or the context is full
-    #[arg(short = 'n', long = "predict", visible_alias = "n-predict", value_name = "N", default_value_t = -1,
-          allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..=1 << 31))]
-    pub predict: i64,
+    /// Most tokens to generate; -1: until the model ends or the context is full [default: -1, but an answer that goes
+    /// in circles is stopped, and a line says so]
+    #[arg(short = 'n', long = "predict", visible_alias = "n-predict", value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-1..=1 << 31))]
+    pub predict: Option<i64>,
 
     /// Seed; the same one gives the same text. -1: a random one, which the last line tells
     #[arg(short = 's', long, value_name = "N", default_value_t = -1, allow_negative_numbers = true,
@@ -24,9 +25,10 @@ pub struct SamplingArgs {
           value_parser = |text: &str| number_in(text, 0.0..=100.0))]
     pub temp: f32,
 
-    /// Only the N most probable tokens; 0: off
-    #[arg(long, value_name = "N", default_value_t = 40)]
-    pub top_k: u32,
+    /// Only the N most probable tokens; 0 or -1: off
+    #[arg(long, value_name = "N", default_value_t = 40, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-1..=1 << 31))]
+    pub top_k: i64,
 
     /// Only the most probable tokens that together reach probability X; 1: off
     #[arg(long, value_name = "X", default_value_t = 0.95, allow_negative_numbers = true,
@@ -82,7 +84,7 @@ impl SamplingArgs {
         GenerationOptions {
             sampling: SamplingOptions {
                 temperature: self.temp,
-                top_k: self.top_k as usize,
+                top_k: usize::try_from(self.top_k).unwrap_or(0),
                 top_p: self.top_p,
                 min_p: self.min_p,
                 repeat_penalty: self.repeat_penalty,
@@ -93,9 +95,11 @@ impl SamplingArgs {
                 seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
                 n_logprobs: self.logprobs.map(|n| n as usize),
             },
-            max_tokens: usize::try_from(self.predict).ok(),
+            max_tokens: self.predict.and_then(|n| usize::try_from(n).ok()),
             stop: self.stop.clone(),
             ignore_eos: self.ignore_eos,
+            // Past its end a model often has nothing new to say; whoever asks for that gets it.
+            stop_cycles: self.predict.is_none() && !self.ignore_eos,
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result};
 use lossy_engine::Sequence;
-use lossy_tokenizer::Message;
+use lossy_tokenizer::{Message, RenderOptions};
 
-use crate::chat_prompt;
 use crate::loaded::Loaded;
 
 /// Messages in order, the system message first if there is one. The cache follows: whatever of it does not fit the
@@ -73,9 +72,10 @@ impl Conversation {
         }
     }
 
-    /// Ids of the whole conversation, up to where the model answers.
+    /// Ids of the whole conversation, up to where the model answers. Control tokens in messages are plain text.
     pub fn encode(&self, loaded: &Loaded) -> Result<Vec<u32>> {
         let template = loaded.template.as_ref().context("the model has no chat template")?;
-        chat_prompt::encode(&loaded.tokenizer, template, &self.messages)
+        let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+        Ok(template.encode(&loaded.tokenizer, &self.messages, &options)?)
     }
 }

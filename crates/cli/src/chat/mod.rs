@@ -116,7 +116,8 @@ impl Chat<'_> {
         self.n_answers += 1;
         let mut output = Output::lock();
         let mut print = |text: &str| output.write_now(text);
-        let mut speaker = Speaker { loaded: self.loaded, options: &options, print: &mut print };
+        let mut speaker =
+            Speaker { loaded: self.loaded, options: &options, print: &mut print, after_prompt: None };
         let answer = speaker.answer(&mut self.conversation.sequence, &prompt)?;
         output.write_now(if answer.text.ends_with('\n') { "" } else { "\n" })?;
         if answer.end == End::Interrupted {
@@ -126,7 +127,7 @@ impl Chat<'_> {
             note(&answer.stats.line(seed_to_tell(&options)));
         }
         if let Some(reason) = cut_off(&answer, &options) {
-            note(reason);
+            note(&reason);
         }
         let has_text = !answer.text.is_empty();
         if has_text || answer.end != End::Interrupted {

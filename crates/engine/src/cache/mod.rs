@@ -1,26 +1,41 @@
 //! The paged KV cache.
 //!
 //! ```text
-//! KvPool ── budget, free list ──┐
-//!                               ▼
-//! KvSequence: len, [Arc<Page>]  Page = PAGE_TOKENS tokens of all layers and KV heads
-//!                               bytes [n_layers][n_kv_heads][as the scheme stores one head]
+//! KvPool ── budget, free lists ──┐
+//!                                ▼
+//! KvSequence: len, slots         one slot = PAGE_TOKENS tokens of all layers and KV heads
+//!
+//!   slot 0        slot 1       …      slot n−1       slot n
+//!   sinks exact                       exact          exact, not full yet
+//!   codes         codes               codes
+//!                                     └─ recent: seen as it is, packed already
 //! ```
 //!
-//! - A sequence is its length and its pages. Sequences with the same prefix share pages ([`KvSequence::fork`]); a shared
-//!   page that is not full is copied by whoever appends to it first.
+//! - A page is bytes `[n_layers][n_kv_heads][one head]`, of one of three kinds: exact, codes, codes with sinks.
+//! - A page is packed once, when its last token arrives, and read as codes by every token that is more than the residual
+//!   away, in a prompt as in an answer: what a token sees depends on its position alone, never on how a prompt was cut
+//!   into chunks. Its exact twin goes back to the pool when no token to come will see it.
+//! - Sequences with the same prefix share pages ([`KvSequence::fork`]); a shared page that is not full is copied by
+//!   whoever appends to it first.
 //! - A forward pass is [`reserve`](KvSequence::reserve) (everything that can fail for want of memory), then
 //!   [`append_layer`] and [`attend_layer`] for each layer, then [`advance`](KvSequence::advance). Until then the
 //!   sequence is as it was, so a pass that stops halfway needs no undoing.
-//! - Bytes stay inside: attention asks for scores and weighted sums through [`PageScheme`], and nothing hands out a
-//!   dequantized copy larger than a tile. A new scheme is one file with a `PageScheme`, one line in `scheme.rs`, and one
-//!   call of the conformance suite.
+//! - Bytes stay inside: attention asks for scores and weighted sums, and nothing hands out a dequantized copy larger than
+//!   a page of one head. A new scheme is one file with a [`PageCode`], one line in `scheme.rs`, and one call of the
+//!   conformance suite.
 
 mod attend;
+mod calibrated;
+mod calibration;
+mod code;
 mod error;
 mod exact;
+mod kivi;
+mod layout;
 mod page;
 mod pool;
+mod q8;
+mod saved;
 mod scheme;
 mod sequence;
 
@@ -30,10 +45,15 @@ mod conformance;
 mod tests;
 
 pub use attend::{Span, append_layer, attend_layer};
+pub(crate) use calibration::Calibrator;
+pub use calibration::{Calibration, HeadStatistics};
+pub use code::{PageCode, Place};
 pub use error::CacheError;
+pub use layout::{CacheLayout, PackedLayers};
 pub use lossy_kernels::attention::Rows;
 pub use pool::{KvGeometry, KvPool};
-pub use scheme::PageScheme;
+pub use saved::SavedError;
+pub use scheme::{Context, KvScheme, KvSchemeError};
 pub use sequence::KvSequence;
 
 use lossy_kernels::attention::RANGE_TOKENS;

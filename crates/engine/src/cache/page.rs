@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use memmap2::MmapMut;
 
+use super::layout::PageKind;
 use super::{CacheError, KvPool};
 
 /// Memory of one page, from the system: zero, aligned to at least 4096, and touched only where it is written.
@@ -20,47 +21,47 @@ impl PageMemory {
 #[derive(Debug)]
 pub(super) struct Page {
     pool: Arc<KvPool>,
+    kind: PageKind,
     /// `None` only while it is dropped
     memory: Option<PageMemory>,
 }
 
 impl Page {
-    pub(super) fn new(pool: Arc<KvPool>, memory: PageMemory) -> Page {
-        Page { pool, memory: Some(memory) }
+    pub(super) fn new(pool: Arc<KvPool>, kind: PageKind, memory: PageMemory) -> Page {
+        Page { pool, kind, memory: Some(memory) }
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// Its size.
+    pub(super) fn n_bytes(&self) -> usize {
+        self.pool.page_layout(self.kind).bytes
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
         self.memory.as_ref().map_or(&[], |memory| &memory.0)
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.memory.as_mut().map_or(&mut [][..], |memory| &mut memory.0)
     }
 
     /// The bytes of one KV head of one layer.
     pub(super) fn head(&self, layer: usize, kv_head: usize) -> &[u8] {
-        let layer = self.pool.layer(layer);
+        let layer = self.pool.page_layout(self.kind).layers[layer];
         &self.bytes()[layer.start + kv_head * layer.bytes_per_head..][..layer.bytes_per_head]
     }
 
     /// The bytes of each KV head of one layer.
     pub(super) fn heads_mut(&mut self, layer: usize) -> impl Iterator<Item = &mut [u8]> {
-        let layer = self.pool.layer(layer);
-        let bytes = self.memory.as_mut().map_or(&mut [][..], |memory| &mut memory.0);
-        bytes[layer.start..].chunks_exact_mut(layer.bytes_per_head).take(self.pool.geometry().n_kv_heads)
-    }
-
-    /// Makes the first `n_tokens` equal to those of another page of the same pool.
-    pub(super) fn copy_from(&mut self, source: &Page, n_tokens: usize) {
-        let pool = self.pool.clone();
-        for layer in 0..pool.geometry().n_layers {
-            for (kv_head, head) in self.heads_mut(layer).enumerate() {
-                pool.scheme().copy(layer, source.head(layer, kv_head), head, n_tokens);
-            }
-        }
+        let layer = self.pool.page_layout(self.kind).layers[layer];
+        let n_kv_heads = self.pool.geometry().n_kv_heads;
+        self.bytes_mut()[layer.start..].chunks_exact_mut(layer.bytes_per_head).take(n_kv_heads)
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
-            self.pool.put_back(memory);
+            self.pool.put_back(self.kind, memory);
         }
     }
 }

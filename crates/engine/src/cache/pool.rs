@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lossy_kernels::KvType;
 use lossy_kernels::attention::HeadShape;
 
+use super::layout::{CacheLayout, PageKind, PageLayout};
 use super::page::{Page, PageMemory};
-use super::{CacheError, KvSequence, PAGE_TOKENS, PageScheme, scheme};
+use super::{CacheError, KvSequence, PAGE_TOKENS, PackedLayers};
 
 /// What of a model its cache depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,31 +27,29 @@ impl KvGeometry {
     pub fn heads(&self) -> HeadShape {
         HeadShape { n_kv_heads: self.n_kv_heads, heads_per_kv: self.heads_per_kv, head_dim: self.head_dim }
     }
-}
 
-/// Where one layer lies in a page.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LayerPlace {
-    pub start: usize,
-    pub bytes_per_head: usize,
+    /// Keys and values of one token, counted singly.
+    pub fn values_per_token(&self) -> usize {
+        2 * self.n_layers * self.n_kv_heads * self.head_dim
+    }
 }
 
 /// Pages of one model's cache. All sequences of a batch come from one pool.
 #[derive(Debug)]
 pub struct KvPool {
     geometry: KvGeometry,
-    scheme: Box<dyn PageScheme>,
-    layers: Vec<LayerPlace>,
-    bytes_per_page: usize,
+    layout: CacheLayout,
+    /// by [`PageKind`]
+    kinds: [PageLayout; 3],
     budget: Option<usize>,
     pages: Mutex<Pages>,
 }
 
 #[derive(Debug, Default)]
 struct Pages {
-    n_in_use: usize,
-    /// memory of pages that nobody holds, to be used again before the system is asked
-    free: Vec<PageMemory>,
+    bytes_in_use: usize,
+    /// memory of pages that nobody holds, to be used again before the system is asked; by [`PageKind`]
+    free: [Vec<PageMemory>; 3],
 }
 
 impl KvPool {
@@ -59,31 +58,20 @@ impl KvPool {
     /// # Panics
     /// The kernels do not support `geometry`, see [`HeadShape::is_supported`].
     pub fn new(geometry: KvGeometry, kv_type: KvType, budget: Option<usize>) -> Arc<KvPool> {
-        KvPool::with_scheme(geometry, scheme::exact(kv_type, geometry.head_dim), budget)
+        KvPool::with_layout(geometry, CacheLayout::exact(kv_type), budget)
     }
 
-    /// A pool of pages of any scheme.
+    /// A pool of pages of any layout.
     ///
     /// # Panics
-    /// As [`new`](KvPool::new).
-    pub fn with_scheme(
-        geometry: KvGeometry,
-        scheme: Box<dyn PageScheme>,
-        budget: Option<usize>,
-    ) -> Arc<KvPool> {
+    /// As [`new`](KvPool::new); or the layout packs another number of layers.
+    pub fn with_layout(geometry: KvGeometry, layout: CacheLayout, budget: Option<usize>) -> Arc<KvPool> {
         assert!(geometry.heads().is_supported(), "attention heads {:?}", geometry.heads());
-        let mut start = 0;
-        let layers = (0..geometry.n_layers)
-            .map(|layer| {
-                let bytes_per_head = scheme.bytes_per_head(layer);
-                assert!(bytes_per_head.is_multiple_of(64), "bytes of a head in layer {layer}");
-                let place = LayerPlace { start, bytes_per_head };
-                start += bytes_per_head * geometry.n_kv_heads;
-                place
-            })
-            .collect();
-        let pages = Mutex::default();
-        Arc::new(KvPool { geometry, scheme, layers, bytes_per_page: start, budget, pages })
+        if let Some(packed) = &layout.packed {
+            assert_eq!(packed.codes.len(), geometry.n_layers, "codes of layers");
+        }
+        let kinds = PageKind::ALL.map(|kind| PageLayout::new(&geometry, &layout, kind));
+        Arc::new(KvPool { geometry, layout, kinds, budget, pages: Mutex::default() })
     }
 
     /// An empty sequence.
@@ -97,23 +85,38 @@ impl KvPool {
     }
 
     /// How its pages store keys and values.
-    pub fn scheme(&self) -> &dyn PageScheme {
-        &*self.scheme
+    pub fn layout(&self) -> &CacheLayout {
+        &self.layout
     }
 
-    /// Bytes of a page of [`PAGE_TOKENS`] tokens: the unit in which memory is counted.
+    /// How older tokens are packed, if they are.
+    pub fn packed(&self) -> Option<&PackedLayers> {
+        self.layout.packed.as_ref()
+    }
+
+    /// Bytes of a page of [`PAGE_TOKENS`] tokens far from both ends of a sequence.
     pub fn bytes_per_page(&self) -> usize {
-        self.bytes_per_page
+        self.page_layout(if self.layout.packed.is_some() { PageKind::Packed } else { PageKind::Exact }).bytes
     }
 
-    /// Bytes of one token of a full page.
+    /// Bytes of a page of tokens as they are.
+    pub fn exact_bytes_per_page(&self) -> usize {
+        self.page_layout(PageKind::Exact).bytes
+    }
+
+    /// Bytes of one token far from both ends of a sequence.
     pub fn bytes_per_token(&self) -> usize {
-        self.bytes_per_page / PAGE_TOKENS
+        self.bytes_per_page().div_ceil(PAGE_TOKENS)
+    }
+
+    /// Bits of one key or value far from both ends of a sequence: codes, scales, padding.
+    pub fn bits_per_value(&self) -> f64 {
+        8.0 * self.bytes_per_page() as f64 / (PAGE_TOKENS * self.geometry.values_per_token()) as f64
     }
 
     /// Bytes of all pages that a sequence holds, each page once.
     pub fn bytes_in_use(&self) -> usize {
-        self.lock().n_in_use * self.bytes_per_page
+        self.lock().bytes_in_use
     }
 
     /// Bytes that may be in use.
@@ -127,44 +130,44 @@ impl KvPool {
         drop(free);
     }
 
-    pub(super) fn layer(&self, layer: usize) -> LayerPlace {
-        self.layers[layer]
+    pub(super) fn page_layout(&self, kind: PageKind) -> &PageLayout {
+        &self.kinds[kind as usize]
     }
 
-    /// `n` new pages, or none.
-    pub(super) fn take(self: &Arc<Self>, n: usize) -> Result<Vec<Page>, CacheError> {
-        let mut memory = Vec::with_capacity(n);
+    /// New pages of the given kinds, all or none.
+    pub(super) fn take(self: &Arc<Self>, kinds: &[PageKind]) -> Result<Vec<Page>, CacheError> {
+        let needed: usize = kinds.iter().map(|kind| self.page_layout(*kind).bytes).sum();
+        let mut taken: Vec<(PageKind, PageMemory)> = Vec::with_capacity(kinds.len());
         let mut pages = self.lock();
         if let Some(budget) = self.budget {
-            let used = pages.n_in_use * self.bytes_per_page;
-            let needed = n * self.bytes_per_page;
+            let used = pages.bytes_in_use;
             if needed > budget.saturating_sub(used) {
                 return Err(CacheError::Budget { needed, used, budget });
             }
         }
-        while memory.len() < n {
+        for &kind in kinds {
             // Memory that was used lately is in the CPU's caches and page tables.
-            let page = match pages.free.pop() {
-                Some(page) => Ok(page),
-                None => PageMemory::new(self.bytes_per_page),
+            let memory = match pages.free[kind as usize].pop() {
+                Some(memory) => Ok(memory),
+                None => PageMemory::new(self.page_layout(kind).bytes),
             };
-            match page {
-                Ok(page) => memory.push(page),
+            match memory {
+                Ok(memory) => taken.push((kind, memory)),
                 Err(error) => {
-                    pages.free.append(&mut memory);
+                    taken.into_iter().for_each(|(kind, memory)| pages.free[kind as usize].push(memory));
                     return Err(error);
                 }
             }
         }
-        pages.n_in_use += n;
+        pages.bytes_in_use += needed;
         drop(pages);
-        Ok(memory.into_iter().map(|memory| Page::new(self.clone(), memory)).collect())
+        Ok(taken.into_iter().map(|(kind, memory)| Page::new(self.clone(), kind, memory)).collect())
     }
 
-    pub(super) fn put_back(&self, memory: PageMemory) {
+    pub(super) fn put_back(&self, kind: PageKind, memory: PageMemory) {
         let mut pages = self.lock();
-        pages.n_in_use -= 1;
-        pages.free.push(memory);
+        pages.bytes_in_use -= self.page_layout(kind).bytes;
+        pages.free[kind as usize].push(memory);
     }
 
     fn lock(&self) -> MutexGuard<'_, Pages> {

@@ -2,22 +2,58 @@
 
 use std::sync::Arc;
 
+use super::code::Place;
+use super::layout::PageKind;
 use super::page::Page;
 use super::{CacheError, KvPool, PAGE_TOKENS};
+
+/// The pages that hold [`PAGE_TOKENS`] tokens: their keys and values as they are while they are recent, packed when all of
+/// them are there, or both.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slot {
+    pub exact: Option<Arc<Page>>,
+    pub packed: Option<Arc<Page>>,
+}
 
 /// Keys and values of one sequence in all layers.
 #[derive(Debug)]
 pub struct KvSequence {
     pool: Arc<KvPool>,
-    /// Pages of the tokens, and behind them those that are reserved. A page in which a reserved token lies is held by
-    /// this sequence only.
-    pages: Vec<Arc<Page>>,
+    /// Of the tokens, and behind them those that are reserved. A page in which a reserved token lies is held by this
+    /// sequence only. A packed page is valid if all its tokens lie before `len`.
+    slots: Vec<Slot>,
     len: usize,
+    /// whether everything stays exact, and is seen so, for the time being
+    keeps_exact: bool,
+}
+
+/// A page to be written.
+pub(super) struct PageToWrite<'a> {
+    /// index in the sequence
+    pub index: usize,
+    pub exact: &'a mut Page,
+    /// to be packed from `exact` when its new tokens are there, which are its last ones
+    pub packed: Option<&'a mut Page>,
+}
+
+/// What a token sees of a page.
+pub(super) enum Seen<'a> {
+    Exact(&'a Page),
+    Packed(&'a Page),
 }
 
 impl KvSequence {
     pub(super) fn new(pool: Arc<KvPool>) -> KvSequence {
-        KvSequence { pool, pages: Vec::new(), len: 0 }
+        KvSequence { pool, slots: Vec::new(), len: 0, keeps_exact: false }
+    }
+
+    /// A sequence of `len` tokens that lie in `slots`.
+    pub(super) fn of_slots(pool: Arc<KvPool>, slots: Vec<Slot>, len: usize) -> KvSequence {
+        KvSequence { pool, slots, len, keeps_exact: false }
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
     }
 
     /// Tokens.
@@ -32,7 +68,17 @@ impl KvSequence {
 
     /// Bytes of the pages it holds, shared ones included.
     pub fn bytes(&self) -> usize {
-        self.pages.len() * self.pool.bytes_per_page()
+        let pages = self.slots.iter().flat_map(|slot| [&slot.exact, &slot.packed]).flatten();
+        pages.map(|page| page.n_bytes()).sum()
+    }
+
+    /// Tokens whose keys and values are held as they are.
+    pub fn n_exact_tokens(&self) -> usize {
+        let of_slot = |(index, slot): (usize, &Slot)| {
+            let tokens = (self.len - (index * PAGE_TOKENS).min(self.len)).min(PAGE_TOKENS);
+            if slot.exact.is_some() { tokens } else { 0 }
+        };
+        self.slots.iter().enumerate().map(of_slot).sum()
     }
 
     /// The pool its pages come from.
@@ -40,21 +86,46 @@ impl KvSequence {
         &self.pool
     }
 
+    /// From now on all tokens stay exact and are seen so, whatever the scheme, until [`pack`](KvSequence::pack).
+    pub fn keep_exact(&mut self) {
+        self.keeps_exact = true;
+    }
+
+    /// Ends [`keep_exact`](KvSequence::keep_exact): old tokens are seen packed, and their exact pages go back to the pool.
+    pub fn pack(&mut self) {
+        self.keeps_exact = false;
+        self.release();
+    }
+
     /// Forgets all tokens from `len` on, and what was reserved; pages that become empty go back to the pool. A longer
     /// `len` than the sequence's changes nothing else.
+    ///
+    /// A cut inside a page that is only packed leaves the tokens before the cut with what their codes stand for.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
-        self.pages.truncate(self.len.div_ceil(PAGE_TOKENS));
+        self.slots.truncate(self.len.div_ceil(PAGE_TOKENS));
+        if !self.len.is_multiple_of(PAGE_TOKENS)
+            && let Some(slot) = self.slots.last_mut()
+            && slot.exact.is_some()
+        {
+            slot.packed = None;
+        }
     }
 
     /// A second sequence with the same tokens, which shares this one's pages.
     pub fn fork(&self) -> KvSequence {
-        let pages = self.pages[..self.len.div_ceil(PAGE_TOKENS)].to_vec();
-        KvSequence { pool: self.pool.clone(), pages, len: self.len }
+        let mut fork = KvSequence {
+            pool: self.pool.clone(),
+            slots: self.slots[..self.len.div_ceil(PAGE_TOKENS)].to_vec(),
+            len: self.len,
+            keeps_exact: self.keeps_exact,
+        };
+        fork.truncate(self.len);
+        fork
     }
 
-    /// Makes room for `n_new` tokens, so that appending them cannot fail for want of memory: new pages, and a copy of
-    /// the last page if it is shared and not full.
+    /// Makes room for `n_new` tokens, so that appending them cannot fail for want of memory: new pages, and an own copy
+    /// of the last page if it is not full and shared or packed.
     ///
     /// # Errors
     /// [`CacheError::Budget`] or [`CacheError::Memory`]; the sequence has not changed then.
@@ -62,17 +133,60 @@ impl KvSequence {
         if n_new == 0 {
             return Ok(());
         }
-        let (first, n_kept) = (self.len / PAGE_TOKENS, self.len % PAGE_TOKENS);
-        let is_shared = n_kept > 0 && Arc::get_mut(&mut self.pages[first]).is_none();
-        let n_pages = (self.len + n_new).div_ceil(PAGE_TOKENS);
-        let n_added = n_pages.saturating_sub(self.pages.len());
-        let mut pages = self.pool.take(n_added + usize::from(is_shared))?;
-        if is_shared && let Some(mut page) = pages.pop() {
-            page.copy_from(&self.pages[first], n_kept);
-            self.pages[first] = Arc::new(page);
+        let end = self.len + n_new;
+        let first = self.len / PAGE_TOKENS;
+        // Of one slot the exact page first.
+        let mut wanted = Vec::new();
+        let is_packed = self.pool.packed().is_some();
+        for index in first..end.div_ceil(PAGE_TOKENS) {
+            let slot = self.slots.get_mut(index);
+            let has_own =
+                |page: &mut Option<Arc<Page>>| page.as_mut().is_some_and(|p| Arc::get_mut(p).is_some());
+            let (exact, packed) = match slot {
+                Some(slot) => (has_own(&mut slot.exact), has_own(&mut slot.packed)),
+                None => (false, false),
+            };
+            if !exact {
+                wanted.push((index, PageKind::Exact));
+            }
+            // A new exact page takes the place of both.
+            if is_packed && end >= (index + 1) * PAGE_TOKENS && !(packed && exact) {
+                wanted.push((index, if index == 0 { PageKind::First } else { PageKind::Packed }));
+            }
         }
-        self.pages.extend(pages.into_iter().map(Arc::new));
+        let new: Vec<PageKind> = wanted.iter().map(|(_, kind)| *kind).collect();
+        for ((index, kind), mut page) in wanted.into_iter().zip(self.pool.take(&new)?) {
+            if index >= self.slots.len() {
+                self.slots.resize_with(index + 1, Slot::default);
+            }
+            match kind {
+                PageKind::Exact => {
+                    let old = std::mem::take(&mut self.slots[index]);
+                    if index == first && !self.len.is_multiple_of(PAGE_TOKENS) {
+                        self.restore(index, &old, &mut page);
+                    }
+                    self.slots[index] = Slot { exact: Some(Arc::new(page)), packed: None };
+                }
+                PageKind::Packed | PageKind::First => self.slots[index].packed = Some(Arc::new(page)),
+            }
+        }
         Ok(())
+    }
+
+    /// Fills an exact page with what the pages of a slot hold.
+    fn restore(&self, index: usize, old: &Slot, page: &mut Page) {
+        match (&old.exact, &old.packed) {
+            (Some(exact), _) => page.bytes_mut().copy_from_slice(exact.bytes()),
+            (None, Some(packed)) => {
+                for layer in 0..self.pool.geometry().n_layers {
+                    for (kv_head, head) in page.heads_mut(layer).enumerate() {
+                        let place = Place { kv_head, page: index };
+                        self.pool.unpack_exact(layer, place, packed.head(layer, kv_head), head);
+                    }
+                }
+            }
+            (None, None) => {}
+        }
     }
 
     /// Counts `n_new` tokens that were appended in all layers.
@@ -82,30 +196,59 @@ impl KvSequence {
     pub fn advance(&mut self, n_new: usize) {
         self.assert_reserved(n_new);
         self.len += n_new;
+        if !self.keeps_exact {
+            self.release();
+        }
+    }
+
+    /// Lets go of exact pages that no token to come will see.
+    fn release(&mut self) {
+        if let Some(packed) = self.pool.packed() {
+            let first_seen = (self.len / PAGE_TOKENS).saturating_sub(packed.recent_pages);
+            self.slots[..first_seen].iter_mut().for_each(|slot| slot.exact = None);
+        }
     }
 
     pub(super) fn assert_reserved(&self, n_new: usize) {
-        let n_reserved = self.pages.len() * PAGE_TOKENS - self.len;
-        assert!(n_new <= n_reserved, "{n_new} new tokens, but room for {n_reserved} is reserved");
+        let end = self.len + n_new;
+        let is_reserved = end <= self.slots.len() * PAGE_TOKENS
+            && (n_new == 0 || self.slots[self.len / PAGE_TOKENS..].iter().all(|slot| slot.exact.is_some()));
+        assert!(is_reserved, "{n_new} new tokens after {} are not reserved", self.len);
     }
 
-    /// Page `index`.
-    pub(super) fn page(&self, index: usize) -> Option<&Page> {
-        self.pages.get(index).map(|page| &**page)
+    /// What the tokens of page `asking` see of page `index`.
+    pub(super) fn seen(&self, index: usize, asking: usize) -> Option<Seen<'_>> {
+        let slot = self.slots.get(index)?;
+        let is_recent = match self.pool.packed() {
+            Some(packed) => self.keeps_exact || index + packed.recent_pages >= asking,
+            None => true,
+        };
+        match (&slot.exact, &slot.packed) {
+            (Some(exact), _) if is_recent => Some(Seen::Exact(exact)),
+            (_, Some(packed)) => Some(Seen::Packed(packed)),
+            (Some(exact), None) => Some(Seen::Exact(exact)),
+            (None, None) => None,
+        }
     }
 
-    /// The pages in which the `n_new` next tokens lie: each one's first token and the page, to be written.
+    /// The pages in which the `n_new` next tokens lie, to be written.
     ///
     /// # Panics
     /// They were not reserved.
-    pub(super) fn pages_mut(&mut self, n_new: usize) -> impl Iterator<Item = (usize, &mut Page)> {
+    pub(super) fn pages_mut(&mut self, n_new: usize) -> impl Iterator<Item = PageToWrite<'_>> {
         self.assert_reserved(n_new);
-        let first = self.len / PAGE_TOKENS;
+        let (first, end) = (self.len / PAGE_TOKENS, self.len + n_new);
         // No tokens, no pages: the last one may be shared.
-        let pages = first..if n_new == 0 { first } else { (self.len + n_new).div_ceil(PAGE_TOKENS) };
-        self.pages[pages].iter_mut().enumerate().map(move |(index, page)| {
-            let page = Arc::get_mut(page).expect("a page with reserved tokens is not shared");
-            ((first + index) * PAGE_TOKENS, page)
+        let pages = first..if n_new == 0 { first } else { end.div_ceil(PAGE_TOKENS) };
+        self.slots[pages].iter_mut().enumerate().map(move |(offset, slot)| {
+            let index = first + offset;
+            let is_full = end >= (index + 1) * PAGE_TOKENS;
+            let own = |page| Arc::get_mut(page).expect("a page with reserved tokens is not shared");
+            PageToWrite {
+                index,
+                exact: own(slot.exact.as_mut().expect("a page with reserved tokens is exact")),
+                packed: slot.packed.as_mut().filter(|_| is_full).map(own),
+            }
         })
     }
 }

@@ -1,18 +1,88 @@
-//! The exact schemes against the conformance suite.
+//! Every scheme against the conformance suite.
 
 use half::f16;
 use lossy_kernels::KvType;
 
+use super::conformance::GEOMETRY;
 use super::conformance::{Loss, check};
-use super::scheme;
+use super::{CacheLayout, Calibration, Context, HeadStatistics, KvScheme};
+use crate::model::{Rope, RopeConfig, RopeScaling};
 
 #[test]
 fn f16_conforms() {
     let stored = |x: f32| f16::from_f32(x).to_f64();
-    check(|geometry| scheme::exact(KvType::F16, geometry.head_dim), Loss::Exact { stored });
+    check(|_| CacheLayout::exact(KvType::F16), Loss::Exact { stored });
 }
 
 #[test]
 fn f32_conforms() {
-    check(|geometry| scheme::exact(KvType::F32, geometry.head_dim), Loss::Exact { stored: f64::from });
+    check(|_| CacheLayout::exact(KvType::F32), Loss::Exact { stored: f64::from });
+}
+
+/// What is known of the suite's keys and values, which have mean 0 and size 1 in every channel.
+fn calibration() -> Calibration {
+    let d = GEOMETRY.head_dim;
+    let head = HeadStatistics {
+        key_mean: vec![0.0; d],
+        key_variance: vec![1.0; d],
+        query_square: vec![1.0; d],
+        value_mean: vec![0.0; d],
+        value_size: 1.0,
+    };
+    Calibration::new(vec![vec![head; GEOMETRY.n_kv_heads]; GEOMETRY.n_layers], 1)
+}
+
+fn layout(scheme: &str) -> CacheLayout {
+    let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, GEOMETRY.head_dim);
+    let calibration = calibration();
+    let context = Context { geometry: &GEOMETRY, rope: &rope, n_ctx: 2048, calibration: Some(&calibration) };
+    let scheme: KvScheme = scheme.parse().unwrap_or_else(|error| panic!("{scheme}: {error}"));
+    scheme.layout(&context).unwrap_or_else(|error| panic!("{scheme}: {error}"))
+}
+
+#[test]
+fn calibrated_schemes_conform() {
+    for (scheme, loss) in
+        [("k2v2", 0.6), ("k2v2:sinks=0,residual=0", 0.7), ("k4v4", 0.15), ("k3v2:sinks=40,residual=256", 0.5)]
+    {
+        check(|_| layout(scheme), Loss::Packed { loss, rounding: 0.04 });
+    }
+}
+
+#[test]
+fn kivi_conforms() {
+    check(|_| layout("kivi2"), Loss::Packed { loss: 0.8, rounding: 1e-5 });
+    check(|_| layout("kivi4:residual_length=0"), Loss::Packed { loss: 0.3, rounding: 1e-5 });
+}
+
+#[test]
+fn q8_conforms() {
+    check(|_| layout("q8"), Loss::Packed { loss: 0.02, rounding: 1e-5 });
+}
+
+#[test]
+fn a_scheme_that_does_not_fit_the_model_says_what_would() {
+    let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, 48);
+    let geometry = super::KvGeometry { head_dim: 48, ..GEOMETRY };
+    let context = Context { geometry: &geometry, rope: &rope, n_ctx: 128, calibration: None };
+    let error = |scheme: &str| {
+        let scheme: KvScheme = scheme.parse().unwrap_or_else(|error| panic!("{scheme}: {error}"));
+        scheme.layout(&context).expect_err("48 channels").to_string()
+    };
+    assert!(error("k2v2").contains("48 channels"));
+    assert!(error("kivi2").contains("smaller group_size") || error("kivi2").contains("48 channels"));
+    assert!(error("q8").contains("use f16"));
+    let context = Context { geometry: &GEOMETRY, rope: &rope, n_ctx: 128, calibration: None };
+    let scheme: KvScheme = "k2v2".parse().unwrap_or_else(|error| panic!("{error}"));
+    assert!(scheme.layout(&context).expect_err("not calibrated").to_string().contains("calibrated"));
+    let scheme: KvScheme = "k2v2:first=2:f16,last=1:f16".parse().unwrap_or_else(|error| panic!("{error}"));
+    assert!(scheme.layout(&context).expect_err("three layers of two").to_string().contains("3 layers"));
+}
+
+#[test]
+fn layers_that_a_scheme_leaves_exact_are_f16() {
+    let layout = layout("k2v2:first=1:f16");
+    let codes = layout.packed.expect("a packed layout").codes;
+    assert_eq!(codes[0].bits_per_value(GEOMETRY.head_dim), 16.0);
+    assert!(codes[1].bits_per_value(GEOMETRY.head_dim) < 3.0);
 }

@@ -1,10 +1,12 @@
 //! The loop from a prompt to text.
 
+mod cycle;
 mod stop;
 
 use lossy_tokenizer::{DecodeStream, Tokenizer};
 
 use crate::{BatchItem, Engine, EngineError, Logits, Sampled, Sampler, SamplingOptions, Sequence};
+use cycle::CycleDetector;
 use stop::{Passed, StopMatcher};
 
 /// What to generate and when to stop.
@@ -18,6 +20,8 @@ pub struct GenerationOptions {
     pub stop: Vec<String>,
     /// go on past the model's end-of-generation token
     pub ignore_eos: bool,
+    /// stop when the text goes in circles, with [`Finish::Cycle`]
+    pub stop_cycles: bool,
 }
 
 /// Why a generation ended.
@@ -29,6 +33,11 @@ pub enum Finish {
     Length,
     /// the context is full
     ContextFull,
+    /// the same tokens over and over: at least 256 of them, and at least four copies after the first
+    Cycle {
+        /// tokens that are repeated
+        period: usize,
+    },
 }
 
 /// One generated token.
@@ -52,6 +61,7 @@ pub struct Generation<'a> {
     sampler: Sampler,
     stream: DecodeStream<'a>,
     stop: StopMatcher,
+    cycle: CycleDetector,
     next: Next,
     n_generated: usize,
 }
@@ -80,8 +90,9 @@ impl<'a> Generation<'a> {
         }
         let next = if options.max_tokens == Some(0) { Next::Nothing } else { Next::Sample(last_logits) };
         Generation {
-            stream: tokenizer.stream(),
+            stream: tokenizer.stream_after(sequence.tokens()),
             stop: StopMatcher::new(&options.stop),
+            cycle: CycleDetector::default(),
             tokenizer,
             sequence,
             options,
@@ -108,8 +119,11 @@ impl<'a> Generation<'a> {
         };
         self.n_generated += 1;
         let ended = !self.options.ignore_eos && self.tokenizer.is_end_of_generation(sampled.id);
+        let cycle = self.options.stop_cycles.then(|| self.cycle.push(sampled.id)).flatten();
         let mut finish = if ended {
             Some(Finish::Stop)
+        } else if let Some(period) = cycle {
+            Some(Finish::Cycle { period })
         } else if self.options.max_tokens.is_some_and(|most| self.n_generated >= most) {
             Some(Finish::Length)
         } else if self.sequence.len() >= engine.n_ctx() {
@@ -128,6 +142,12 @@ impl<'a> Generation<'a> {
         };
         self.next = if finish.is_some() { Next::Nothing } else { Next::Run(sampled.id) };
         Ok(Some(Step { sampled, text, finish }))
+    }
+
+    /// Ends a generation before its last step. Returns the text that was held back: what may have become a stop string,
+    /// and an unfinished character as U+FFFD.
+    pub fn end(mut self) -> String {
+        self.flush(String::new())
     }
 
     /// Everything that was still held back, after `text`.

@@ -24,7 +24,7 @@ use lossy_kernels::{
 };
 
 use super::weights::{Layer, Model};
-use crate::cache::{KvSequence, Rows, Span, append_layer, attend_layer};
+use crate::cache::{Calibrator, KvSequence, Rows, Span, append_layer, attend_layer};
 use crate::{EngineError, Logits};
 
 /// One sequence's share of a batch.
@@ -58,12 +58,14 @@ impl Forward {
         }
     }
 
-    /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed.
+    /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed. A calibrator
+    /// sees the rotated queries and keys and the values of every layer.
     pub(crate) fn run(
         &mut self,
         cx: &Compute,
         model: &Model,
         items: &mut [ForwardItem<'_>],
+        mut calibrator: Option<&mut Calibrator>,
     ) -> Result<Vec<f32>, EngineError> {
         let tokens: Vec<u32> = items.iter().flat_map(|item| item.tokens).copied().collect();
         let wanted = wanted_rows(items);
@@ -77,6 +79,10 @@ impl Forward {
         let mut spans = spans(items);
         for (index, layer) in model.layers.iter().enumerate() {
             self.project_qkv(cx, model, layer);
+            if let Some(calibrator) = &mut calibrator {
+                let (q, k, v) = self.qkv_rows(model);
+                calibrator.observe(cx, index, q, k, v);
+            }
             self.attend(cx, model, index, &mut spans)?;
             let is_last = index + 1 == model.layers.len();
             if is_last {
@@ -141,14 +147,22 @@ impl Forward {
         layer: usize,
         spans: &mut [Span<'_>],
     ) -> Result<(), EngineError> {
+        let (n_q, n_rows) = (model.info.n_heads * model.info.head_dim, self.x.len() / model.info.n_embd);
+        let (_, k, v) = self.qkv_rows(model);
+        append_layer(cx, layer, spans, k, v)?;
+        resize(&mut self.attn, n_rows * n_q);
+        let mut attn = std::mem::take(&mut self.attn);
+        attend_layer(cx, layer, spans, self.qkv_rows(model).0, &mut attn);
+        self.attn = attn;
+        Ok(())
+    }
+
+    /// The parts of the fused projection.
+    fn qkv_rows(&self, model: &Model) -> (Rows<'_>, Rows<'_>, Rows<'_>) {
         let info = &model.info;
         let (n_q, n_kv) = (info.n_heads * info.head_dim, info.n_kv_heads * info.head_dim);
-        let stride = n_q + 2 * n_kv;
-        let rows = |offset: usize| Rows::new(&self.qkv, stride, offset);
-        append_layer(cx, layer, spans, rows(n_q), rows(n_q + n_kv))?;
-        resize(&mut self.attn, self.qkv.len() / stride * n_q);
-        attend_layer(cx, layer, spans, rows(0), &mut self.attn);
-        Ok(())
+        let rows = |offset: usize| Rows::new(&self.qkv, n_q + 2 * n_kv, offset);
+        (rows(0), rows(n_q), rows(n_q + n_kv))
     }
 
     /// From attention's output to the end of the layer.

@@ -101,6 +101,16 @@ impl Rope {
         Rope { frequencies, magnitude }
     }
 
+    /// Appends cosines and sines `[head_dim / 2]` of one position to each of the two tables, without the factor that some
+    /// scalings put on the length: a pure rotation.
+    pub fn push_rotation(&self, position: usize, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+        for frequency in &self.frequencies {
+            let (s, c) = (position as f64 * frequency).sin_cos();
+            cos.push(c as f32);
+            sin.push(s as f32);
+        }
+    }
+
     /// Appends cosines and sines `[head_dim / 2]` of one position to each of the two tables.
     pub fn push(&self, position: usize, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
         for frequency in &self.frequencies {

@@ -63,6 +63,12 @@ impl SamplingOptions {
     pub fn greedy() -> SamplingOptions {
         SamplingOptions { temperature: 0.0, ..SamplingOptions::default() }
     }
+
+    /// Whether bias or penalties can change a logit.
+    fn adjust(&self) -> bool {
+        let penalties = (self.repeat_penalty, self.frequency_penalty, self.presence_penalty);
+        !self.logit_bias.is_empty() || penalties != (1.0, 0.0, 0.0)
+    }
 }
 
 /// A token and the natural logarithm of its probability under the model, before any option changes it.
@@ -118,10 +124,20 @@ impl Sampler {
     /// If `logits` is empty.
     pub fn sample(&mut self, logits: &[f32]) -> Sampled {
         assert!(!logits.is_empty(), "no logits to sample from");
-        self.adjusted.clear();
-        self.adjusted.extend_from_slice(logits);
-        self.adjust();
-        let id = if self.options.temperature > 0.0 { self.draw() } else { argmax(&self.adjusted) };
+        let adjusted = if self.options.adjust() {
+            self.adjusted.clear();
+            self.adjusted.extend_from_slice(logits);
+            adjust(&mut self.adjusted, &self.options, &self.history);
+            &self.adjusted
+        } else {
+            logits
+        };
+        let id = if self.options.temperature > 0.0 {
+            let uniform = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+            self.candidates.choose(adjusted, &self.options, uniform)
+        } else {
+            argmax(adjusted)
+        };
         self.history.push(id);
         let (logprob, top) = match self.options.n_logprobs {
             None => (None, Vec::new()),
@@ -137,43 +153,42 @@ impl Sampler {
         };
         Sampled { id, logprob, top }
     }
+}
 
-    /// Bias and penalties, in place.
-    fn adjust(&mut self) {
-        for &(id, bias) in &self.options.logit_bias {
-            if let Some(logit) = self.adjusted.get_mut(id as usize) {
-                *logit += bias;
-            }
-        }
-        for (id, n_occurrences) in self.history.counts() {
-            if let Some(logit) = self.adjusted.get_mut(id as usize) {
-                let repeat = self.options.repeat_penalty;
-                *logit = if *logit > 0.0 { *logit / repeat } else { *logit * repeat };
-                *logit -=
-                    n_occurrences as f32 * self.options.frequency_penalty + self.options.presence_penalty;
-            }
+/// Bias and penalties, in place.
+fn adjust(logits: &mut [f32], options: &SamplingOptions, history: &History) {
+    for &(id, bias) in &options.logit_bias {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            *logit += bias;
         }
     }
-
-    fn draw(&mut self) -> u32 {
-        let options = &self.options;
-        self.candidates.collect(&self.adjusted, options.top_k);
-        self.candidates.keep_top_p(options.top_p);
-        self.candidates.keep_min_p(options.min_p);
-        let uniform = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        self.candidates.draw(options.temperature, uniform)
+    for (id, n_occurrences) in history.counts() {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            let repeat = options.repeat_penalty;
+            *logit = if *logit > 0.0 { *logit / repeat } else { *logit * repeat };
+            *logit -= n_occurrences as f32 * options.frequency_penalty + options.presence_penalty;
+        }
     }
 }
 
 /// The index of the largest logit; the smallest index among equals; NaN is never chosen over a number.
 pub(crate) fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] || logits[best].is_nan() {
-            best = index;
+    let mut best = logits.iter().position(|logit| !logit.is_nan()).unwrap_or(0);
+    for (index, run) in logits.chunks(RUN).enumerate() {
+        if any_above(run, logits[best]) {
+            let rising = run.iter().enumerate().map(|(offset, logit)| (index * RUN + offset, *logit));
+            best = rising.fold(best, |best, (id, logit)| if logit > logits[best] { id } else { best });
         }
     }
     best as u32
+}
+
+/// Logits that are looked at together, in a few vector instructions.
+const RUN: usize = 64;
+
+/// Whether a logit of the run is larger than `bound`.
+fn any_above(run: &[f32], bound: f32) -> bool {
+    run.iter().fold(false, |any, &logit| any | (logit > bound))
 }
 
 /// ln Σ exp(logit), in float64.

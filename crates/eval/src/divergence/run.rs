@@ -78,8 +78,8 @@ pub struct Divergence {
 ///
 /// # Errors
 /// The reference fails.
-pub fn run(
-    lanes: &mut dyn Lanes,
+pub fn run<L: Lanes>(
+    lanes: &mut L,
     windows: &[Window],
     options: &RunOptions,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -94,12 +94,16 @@ pub fn run(
         is_complete: false,
     };
     for window in windows {
-        for lane in 0..n_lanes {
-            match (lane, lanes.restart(lane)) {
-                (_, Ok(())) => {}
-                (0, Err(error)) => return Err(error.into()),
-                (_, Err(error)) => give_up(&mut divergence.settings[lane - 1], &error.into()),
-            }
+        let mut reference_sequence = lanes.start(0)?;
+        let mut sequences = Vec::with_capacity(n_lanes);
+        for (index, setting) in divergence.settings.iter_mut().enumerate() {
+            sequences.push(match lanes.start(index + 1) {
+                Ok(sequence) => Some(sequence),
+                Err(error) => {
+                    give_up(setting, &error.into());
+                    None
+                }
+            });
         }
         let mut start = 0;
         for tokens in window.tokens.chunks(options.chunk.max(1)) {
@@ -108,36 +112,30 @@ pub fn run(
                 return Ok(divergence);
             }
             let began = Instant::now();
-            let reference = lanes.feed(0, tokens, chunk.logits())?;
+            let reference = lanes.forward(0, &mut reference_sequence, tokens, chunk.logits())?;
             divergence.reference_time += began.elapsed();
             divergence.reference_tokens += tokens.len();
             n_done += tokens.len();
-            let summaries = chunk.summaries(&reference, lanes.n_vocab(), options.n_threads)?;
+            let comparison = Comparison::new(chunk, &reference, lanes.n_vocab(), options.n_threads)?;
             // A chunk counts for all settings or for none.
-            let mut found = Vec::with_capacity(n_lanes - 1);
-            for lane in 1..n_lanes {
-                if divergence.settings[lane - 1].failure.is_some() {
-                    found.push(None);
-                    n_done += tokens.len();
-                    continue;
-                }
-                if progress(Progress { n_done, n_total }).is_break() {
-                    return Ok(divergence);
-                }
-                let began = Instant::now();
-                let losses =
-                    lanes.feed(lane, tokens, chunk.logits()).map_err(EvalError::from).and_then(|rows| {
+            let mut found = Vec::with_capacity(sequences.len());
+            for (index, sequence) in sequences.iter_mut().enumerate() {
+                let is_running = divergence.settings[index].failure.is_none();
+                found.push(match sequence.as_mut().filter(|_| is_running) {
+                    Some(sequence) => {
+                        if progress(Progress { n_done, n_total }).is_break() {
+                            return Ok(divergence);
+                        }
+                        let began = Instant::now();
+                        let rows = lanes.forward(index + 1, sequence, tokens, comparison.chunk.logits());
                         let time = began.elapsed();
-                        let losses = chunk.losses(
-                            &reference,
-                            &summaries,
-                            &rows,
-                            lanes.n_vocab(),
-                            options.n_threads,
-                        )?;
-                        Ok((losses, time))
-                    });
-                found.push(Some(losses));
+                        Some(
+                            rows.map_err(EvalError::from)
+                                .and_then(|rows| Ok((comparison.losses(&rows)?, time))),
+                        )
+                    }
+                    None => None,
+                });
                 n_done += tokens.len();
             }
             for (setting, found) in divergence.settings.iter_mut().zip(found) {
@@ -183,31 +181,44 @@ impl<'a> Chunk<'a> {
         if self.scored.is_empty() { Logits::None } else { Logits::All }
     }
 
-    /// Of the rows that count, in their order.
-    fn summaries(
-        &self,
-        rows: &[f32],
+    fn row<'r>(&self, rows: &'r [f32], n_vocab: usize, position: usize) -> &'r [f32] {
+        let row = position - self.start;
+        &rows[row * n_vocab..(row + 1) * n_vocab]
+    }
+}
+
+/// The reference's rows of a chunk, ready to be compared with.
+struct Comparison<'a> {
+    chunk: Chunk<'a>,
+    reference: &'a [f32],
+    /// of the rows that count, in their order
+    summaries: Vec<RowSummary>,
+    n_vocab: usize,
+    n_threads: usize,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(
+        chunk: Chunk<'a>,
+        reference: &'a [f32],
         n_vocab: usize,
         n_threads: usize,
-    ) -> Result<Vec<RowSummary>, EvalError> {
-        in_parallel(self.scored.clone(), n_threads, |position| {
-            RowSummary::of(self.row(rows, n_vocab, position)).ok_or(EvalError::NotFinite { position })
-        })
+    ) -> Result<Comparison<'a>, EvalError> {
+        let summaries = in_parallel(chunk.scored.clone(), n_threads, |position| {
+            let row = chunk.row(reference, n_vocab, position);
+            RowSummary::of(row).ok_or(EvalError::NotFinite { position })
+        })?;
+        Ok(Comparison { chunk, reference, summaries, n_vocab, n_threads })
     }
 
-    fn losses(
-        &self,
-        reference: &[f32],
-        reference_summaries: &[RowSummary],
-        rows: &[f32],
-        n_vocab: usize,
-        n_threads: usize,
-    ) -> Result<Vec<TokenLoss>, EvalError> {
-        in_parallel(self.scored.clone(), n_threads, |position| {
-            let (a, b) = (self.row(reference, n_vocab, position), self.row(rows, n_vocab, position));
-            let a_summary = &reference_summaries[position - self.scored.start];
+    fn losses(&self, rows: &[f32]) -> Result<Vec<TokenLoss>, EvalError> {
+        let scored = self.chunk.scored.clone();
+        in_parallel(scored.clone(), self.n_threads, |position| {
+            let a = self.chunk.row(self.reference, self.n_vocab, position);
+            let b = self.chunk.row(rows, self.n_vocab, position);
+            let a_summary = &self.summaries[position - scored.start];
             let b_summary = RowSummary::of(b).ok_or(EvalError::NotFinite { position })?;
-            let next = self.window.tokens[position + 1];
+            let next = self.chunk.window.tokens[position + 1];
             Ok(TokenLoss {
                 depth: position + 1,
                 reference_nll: a_summary.nll(a, next),
@@ -216,11 +227,6 @@ impl<'a> Chunk<'a> {
                 is_same_top: a_summary.top == b_summary.top,
             })
         })
-    }
-
-    fn row<'r>(&self, rows: &'r [f32], n_vocab: usize, position: usize) -> &'r [f32] {
-        let row = position - self.start;
-        &rows[row * n_vocab..(row + 1) * n_vocab]
     }
 }
 

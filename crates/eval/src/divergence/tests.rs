@@ -11,41 +11,53 @@ const N_VOCAB: usize = 3;
 
 /// Lane 0 says (1/2, 1/4, 1/4) after every token, lane 1 the same, lane 2 (1/4, 1/2, 1/4), and lane 3 loses its numbers.
 struct Toy {
-    positions: [usize; 4],
+    n_lanes: usize,
     breaks_at: usize,
+    reference: usize,
 }
 
 impl Lanes for Toy {
+    type Sequence = usize;
+
     fn n_lanes(&self) -> usize {
-        self.positions.len()
+        self.n_lanes
     }
 
     fn n_vocab(&self) -> usize {
         N_VOCAB
     }
 
-    fn restart(&mut self, lane: usize) -> Result<(), EngineError> {
-        self.positions[lane] = 0;
-        Ok(())
+    fn start(&mut self, _: usize) -> Result<usize, EngineError> {
+        Ok(0)
     }
 
-    fn feed(&mut self, lane: usize, tokens: &[u32], logits: Logits) -> Result<Vec<f32>, EngineError> {
-        let start = self.positions[lane];
-        self.positions[lane] += tokens.len();
+    fn fork(&self, sequence: &usize) -> usize {
+        *sequence
+    }
+
+    fn forward(
+        &mut self,
+        lane: usize,
+        sequence: &mut usize,
+        tokens: &[u32],
+        logits: Logits,
+    ) -> Result<Vec<f32>, EngineError> {
+        let start = *sequence;
+        *sequence += tokens.len();
         if logits == Logits::None {
             return Ok(Vec::new());
         }
-        let row = |position| match lane {
+        let row = |position| match lane + self.reference {
             0 | 1 => [0.5f32, 0.25, 0.25].map(f32::ln),
             3 if position >= self.breaks_at => [f32::NAN; N_VOCAB],
             _ => [0.25f32, 0.5, 0.25].map(f32::ln),
         };
-        Ok((start..start + tokens.len()).flat_map(row).collect())
+        Ok((start..*sequence).flat_map(row).collect())
     }
 }
 
 fn toy() -> Toy {
-    Toy { positions: [0; 4], breaks_at: 9 }
+    Toy { n_lanes: 4, breaks_at: 9, reference: 0 }
 }
 
 fn windows() -> Vec<Window> {
@@ -111,25 +123,8 @@ fn whoever_stops_has_compared_all_settings_on_the_same_tokens() {
 
 #[test]
 fn a_reference_that_fails_is_an_error() {
-    let mut backwards = toy();
-    backwards.breaks_at = 0;
-    struct Only3(Toy);
-    impl Lanes for Only3 {
-        fn n_lanes(&self) -> usize {
-            1
-        }
-        fn n_vocab(&self) -> usize {
-            N_VOCAB
-        }
-        fn restart(&mut self, _: usize) -> Result<(), EngineError> {
-            self.0.restart(3)
-        }
-        fn feed(&mut self, _: usize, tokens: &[u32], logits: Logits) -> Result<Vec<f32>, EngineError> {
-            self.0.feed(3, tokens, logits)
-        }
-    }
-    let result = run(&mut Only3(backwards), &windows(), &RunOptions { chunk: 4, n_threads: 1 }, &mut |_| {
-        ControlFlow::Continue(())
-    });
+    let mut toy = Toy { n_lanes: 1, breaks_at: 0, reference: 3 };
+    let result =
+        run(&mut toy, &windows(), &RunOptions { chunk: 4, n_threads: 1 }, &mut |_| ControlFlow::Continue(()));
     assert!(matches!(result, Err(EvalError::NotFinite { position: 5 })));
 }

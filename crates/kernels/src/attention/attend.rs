@@ -9,22 +9,27 @@ use super::tile::RowBlock;
 use super::{HeadShape, Partial, RANGE_TOKENS, Rows, Tile, TokenQueries};
 use crate::{Compute, Isa};
 
+/// A range of one KV head, and who asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// KV head
+    pub kv_head: usize,
+    /// range of the sequence
+    pub range: usize,
+    /// its first tokens, of which there is at least one
+    pub n_tokens: usize,
+    /// Range of the tokens that ask: the same for all tokens of a tile, so that a cache may show them a range in one way
+    /// when it is near, and in another when it is far.
+    pub asking_range: usize,
+}
+
 /// What attention asks of a sequence's cache, one layer of it.
 pub trait RangeSource: Sync {
-    /// The partial softmax of one token's query heads over the first `n_tokens` (at least 1) of range `range` of KV head
-    /// `kv_head`: a row of `partial` for each head of `token`.
-    fn attend_token(
-        &self,
-        isa: Isa,
-        kv_head: usize,
-        range: usize,
-        n_tokens: usize,
-        token: &mut TokenQueries,
-        partial: &mut Partial<'_>,
-    );
+    /// The partial softmax of one token's query heads: a row of `partial` for each head of `token`.
+    fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>);
 
-    /// The first `n_tokens` (at least 1) of range `range` of KV head `kv_head` as float32.
-    fn load_tile(&self, isa: Isa, kv_head: usize, range: usize, n_tokens: usize, tile: &mut Tile);
+    /// The range as float32.
+    fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile);
 }
 
 /// The new tokens of one sequence.
@@ -169,19 +174,18 @@ impl Batch<'_> {
     fn compute_token(&self, group: &Group, ranges: Range<usize>, scratch: &mut Scratch) {
         let HeadShape { heads_per_kv, head_dim, .. } = self.shape;
         let request = &self.requests[group.request];
-        let n_visible = request.n_past + group.tokens.end;
         scratch.token.set(self.group_queries(group), heads_per_kv, head_dim, self.factor);
         let n_records = heads_per_kv * record_len(head_dim);
         scratch.partials.resize(n_records, 0.0);
         scratch.states.resize(n_records, 0.0);
         clear(&mut scratch.states, head_dim);
         for range in ranges {
-            let n_tokens = (n_visible - range * RANGE_TOKENS).min(RANGE_TOKENS);
+            let asked = self.asked(group, range);
             let records =
                 if group.is_split() { self.partials_of(group, range) } else { &mut scratch.partials };
             let mut partial = Partial::new(records, head_dim);
             let token = &mut scratch.token;
-            request.source.attend_token(self.isa, group.kv_head, range, n_tokens, token, &mut partial);
+            request.source.attend_token(self.isa, asked, token, &mut partial);
             if !group.is_split() {
                 merge(self.isa, &mut scratch.states, &scratch.partials, head_dim);
             }
@@ -194,13 +198,11 @@ impl Batch<'_> {
     /// Several tokens: ranges become tiles.
     fn compute_block(&self, group: &Group, ranges: Range<usize>, scratch: &mut Scratch) {
         let request = &self.requests[group.request];
-        let n_visible = request.n_past + group.tokens.end;
         let (block, tile) = (&mut scratch.block, &mut scratch.tile);
         let n_visible_first = request.n_past + group.tokens.start + 1;
         block.set(self.group_queries(group), &self.shape, self.factor, n_visible_first);
         for range in ranges {
-            let n_tokens = (n_visible - range * RANGE_TOKENS).min(RANGE_TOKENS);
-            request.source.load_tile(self.isa, group.kv_head, range, n_tokens, tile);
+            request.source.load_tile(self.isa, self.asked(group, range), tile);
             if group.is_split() {
                 block.clear();
             }
@@ -236,6 +238,18 @@ impl Batch<'_> {
                 merge(self.isa, &mut scratch.states, partials, head_dim);
             }
             finish(&scratch.states, head_dim, self.out_of(group, index));
+        }
+    }
+
+    /// What a group asks of range `range`.
+    fn asked(&self, group: &Group, range: usize) -> Asked {
+        let n_past = self.requests[group.request].n_past;
+        let n_visible = n_past + group.tokens.end;
+        Asked {
+            kv_head: group.kv_head,
+            range,
+            n_tokens: (n_visible - range * RANGE_TOKENS).min(RANGE_TOKENS),
+            asking_range: (n_past + group.tokens.start) / RANGE_TOKENS,
         }
     }
 

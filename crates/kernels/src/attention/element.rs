@@ -8,6 +8,7 @@
 
 use bytemuck::Pod;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::{GROUP_TOKENS, Partial, RANGE_TOKENS, Tile, TokenQueries, scalar};
 use crate::Isa;
@@ -117,6 +118,68 @@ impl<'a> ExactHead<'a> {
         }
     }
 
+    /// The same for a head that holds `capacity` tokens, a multiple of 8, in the same layout.
+    ///
+    /// # Panics
+    /// As [`new`](ExactHead::new), for that number of tokens.
+    pub fn with_capacity(
+        kv_type: KvType,
+        head_dim: usize,
+        capacity: usize,
+        bytes: &'a [u8],
+    ) -> ExactHead<'a> {
+        assert!(capacity.is_multiple_of(GROUP_TOKENS), "room for {capacity} tokens");
+        assert_eq!(bytes.len(), 2 * capacity * head_dim * kv_type.bytes(), "bytes of {capacity} tokens");
+        ExactHead { kv_type, head_dim, bytes }
+    }
+
+    /// Channels.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Copies the first `capacity` tokens into bytes laid out for as many, see
+    /// [`with_capacity`](ExactHead::with_capacity).
+    ///
+    /// # Panics
+    /// There are fewer tokens, or `out` has another length than they take.
+    pub fn copy_first(&self, capacity: usize, out: &mut [u8]) {
+        let half = capacity * self.head_dim * self.kv_type.bytes();
+        let (keys, values) = out.split_at_mut(half);
+        keys.copy_from_slice(&self.bytes[..half]);
+        values.copy_from_slice(&self.bytes[self.bytes.len() / 2..][..half]);
+    }
+
+    /// Everything as float32, in the same layout.
+    ///
+    /// # Panics
+    /// `out` has another length.
+    pub fn to_f32(&self, out: &mut [f32]) {
+        match self.kv_type {
+            KvType::F16 => bytemuck::cast_slice::<u8, f16>(self.bytes).convert_to_f32_slice(out),
+            KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(self.bytes)),
+        }
+    }
+
+    /// The first `n_tokens` as float32, into a whole range of the same layout.
+    ///
+    /// # Panics
+    /// There are fewer tokens, or `out` is not a range.
+    pub fn copy_tokens_to_f32(&self, n_tokens: usize, out: &mut [f32]) {
+        let mut own = vec![0.0; self.bytes.len() / self.kv_type.bytes()];
+        self.to_f32(&mut own);
+        let (keys, values) = own.split_at(own.len() / 2);
+        let (to_keys, to_values) = out.split_at_mut(RANGE_TOKENS * self.head_dim);
+        for token in 0..n_tokens {
+            for d in 0..self.head_dim {
+                let at = (token / GROUP_TOKENS * self.head_dim + d) * GROUP_TOKENS + token % GROUP_TOKENS;
+                to_keys[at] = keys[at];
+            }
+        }
+        let n = n_tokens * self.head_dim;
+        to_values[..n].copy_from_slice(&values[..n]);
+    }
+
     /// Partial softmax of one token's query heads over the first `n_tokens` of the range. The beginning of `next`, the
     /// range that will be read after this one, is fetched into the cache meanwhile.
     ///
@@ -212,6 +275,25 @@ impl<'a> ExactHeadMut<'a> {
             keys: bytemuck::cast_slice_mut(keys),
             values: bytemuck::cast_slice_mut(values),
             head_dim: self.head_dim,
+        }
+    }
+
+    /// Takes what a float32 head holds, rounded; what is too large for the type becomes its largest value.
+    ///
+    /// # Panics
+    /// The head has another type or size.
+    pub fn set_f32(&mut self, source: ExactHead<'_>) {
+        let source: &[f32] = bytemuck::cast_slice(source.bytes);
+        match self.kv_type {
+            KvType::F32 => bytemuck::cast_slice_mut::<u8, f32>(self.bytes).copy_from_slice(source),
+            KvType::F16 => {
+                let largest = f16::MAX.to_f32();
+                let to: &mut [f16] = bytemuck::cast_slice_mut(self.bytes);
+                assert_eq!(to.len(), source.len(), "values of a range");
+                for (to, x) in to.iter_mut().zip(source) {
+                    *to = f16::from_f32(x.clamp(-largest, largest));
+                }
+            }
         }
     }
 

@@ -46,11 +46,15 @@ mod tile;
 mod avx2;
 
 pub use append::{AppendError, Part};
-pub use attend::{RangeSource, Request, attend};
+pub use attend::{Asked, RangeSource, Request, attend};
 pub use element::{ExactHead, ExactHeadMut, KvType};
 pub use rows::Rows;
 pub use state::{Partial, TokenQueries};
 pub use tile::Tile;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::softmax as avx2_softmax;
+pub(crate) use scalar::softmax as scalar_softmax;
 
 /// Tokens of a range: the unit in which softmax is computed and merged, and the smallest unit of work. Part of the
 /// definition of the result. A cache page holds a whole number of ranges.

@@ -64,8 +64,7 @@ impl Plan {
         }
         self.groups.clear();
         for (request, load) in loads.iter().enumerate() {
-            for start in (0..load.n_new).step_by(block) {
-                let tokens = start..(start + block).min(load.n_new);
+            for tokens in blocks(load, block) {
                 let n_ranges = (load.n_past + tokens.end).div_ceil(RANGE_TOKENS);
                 self.groups.extend((0..shape.n_kv_heads).map(|kv_head| Group {
                     request,
@@ -97,6 +96,21 @@ impl Plan {
             self.units.extend((0..group.n_ranges.div_ceil(group.span)).map(|span| (index, span)));
         }
     }
+}
+
+/// New tokens in blocks of at most `most`, of which none has tokens of two ranges; those of one range are about equal.
+fn blocks(load: &Load, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let Load { n_new, n_past } = *load;
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        if start == n_new {
+            return None;
+        }
+        let left = (RANGE_TOKENS - (n_past + start) % RANGE_TOKENS).min(n_new - start);
+        let tokens = start..start + left.div_ceil(left.div_ceil(most));
+        start = tokens.end;
+        Some(tokens)
+    })
 }
 
 /// Tokens of a block whose rows, weights, outputs and tile fit the cache.
@@ -143,6 +157,18 @@ mod tests {
                 if n_threads == 1 {
                     assert_eq!(plan.n_partials, 0);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_block_has_tokens_of_two_ranges() {
+        let shape = HeadShape { n_kv_heads: 2, heads_per_kv: 7, head_dim: 64 };
+        for n_past in [0, 1, 127, 128, 1000] {
+            let plan = plan(shape, &[Load { n_new: 300, n_past }], 2);
+            for group in &plan.groups {
+                let range = |token: usize| (n_past + token) / RANGE_TOKENS;
+                assert_eq!(range(group.tokens.start), range(group.tokens.end - 1), "{group:?}");
             }
         }
     }

@@ -29,7 +29,7 @@ fn score_group(query: &[f32], keys: impl Iterator<Item = [f32; GROUP_TOKENS]>) -
 }
 
 /// Turns the first `n_tokens` scores into weights, the others into 0; returns the maximum and the sum of the weights.
-fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32, f32) {
+pub(crate) fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32, f32) {
     scores[n_tokens..].fill(f32::NEG_INFINITY);
     let groups = scores.as_chunks_mut::<GROUP_TOKENS>().0;
     let mut max = [f32::NEG_INFINITY; GROUP_TOKENS];
@@ -120,5 +120,12 @@ pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile, first: usize) {
                 *o = o.mul_add(keep, x * take);
             }
         }
+    }
+}
+
+/// `state = state · keep + partial · take`
+pub(super) fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
+    for (o, x) in state.iter_mut().zip(partial) {
+        *o = o.mul_add(keep, x * take);
     }
 }

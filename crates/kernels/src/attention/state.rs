@@ -1,7 +1,7 @@
 //! Softmax states of query rows, their merge, and the queries of one token.
 
 use super::exp2::exp2;
-use super::{RANGE_TOKENS, Rows};
+use super::{RANGE_TOKENS, Rows, scalar};
 use crate::Isa;
 
 #[cfg(target_arch = "x86_64")]
@@ -24,9 +24,16 @@ pub struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    pub(super) fn new(records: &'a mut [f32], head_dim: usize) -> Partial<'a> {
+    pub(crate) fn new(records: &'a mut [f32], head_dim: usize) -> Partial<'a> {
         assert!(records.len().is_multiple_of(record_len(head_dim)));
         Partial { records, head_dim }
+    }
+
+    /// Merges the softmax over other tokens, which `fill` writes, into this one.
+    pub(crate) fn merge_with(&mut self, isa: Isa, fill: impl FnOnce(&mut Partial<'_>)) {
+        let mut other = vec![0.0; self.records.len()];
+        fill(&mut Partial::new(&mut other, self.head_dim));
+        merge(isa, self.records, &other, self.head_dim);
     }
 
     /// Query rows.
@@ -80,25 +87,29 @@ pub(super) fn merge_sums(state: (f32, f32), partial: (f32, f32)) -> (f32, f32, f
 
 /// Merges the records of a later range into the states.
 pub(super) fn merge(isa: Isa, states: &mut [f32], partials: &[f32], head_dim: usize) {
-    let len = record_len(head_dim);
     assert_eq!(states.len(), partials.len());
+    match isa {
+        Isa::Scalar => merge_records(states, partials, head_dim, scalar::merge_outputs),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+        Isa::Avx2(_) => unsafe { avx2::merge(states, partials, head_dim) },
+    }
+}
+
+/// The records' share of [`merge`]: inlined into each instruction set's form, so that `mul_add` is its instruction.
+#[inline(always)]
+pub(super) fn merge_records(
+    states: &mut [f32],
+    partials: &[f32],
+    head_dim: usize,
+    merge_outputs: impl Fn(&mut [f32], f32, &[f32], f32),
+) {
+    let len = record_len(head_dim);
     for (state, partial) in states.chunks_exact_mut(len).zip(partials.chunks_exact(len)) {
         let (keep, take, max, sum) = merge_sums((state[0], state[1]), (partial[0], partial[1]));
         state[0] = max;
         state[1] = sum;
-        let (state, partial) = (&mut state[HEADER..], &partial[HEADER..]);
-        match isa {
-            Isa::Scalar => merge_outputs(state, keep, partial, take),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::merge_outputs(state, keep, partial, take) },
-        }
-    }
-}
-
-fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
-    for (o, x) in state.iter_mut().zip(partial) {
-        *o = o.mul_add(keep, x * take);
+        merge_outputs(&mut state[HEADER..], keep, &partial[HEADER..], take);
     }
 }
 
@@ -128,7 +139,7 @@ pub struct TokenQueries {
 
 impl TokenQueries {
     /// Takes `n_heads` heads from row 0 of `rows`, times `factor`.
-    pub(super) fn set(&mut self, rows: Rows<'_>, n_heads: usize, head_dim: usize, factor: f32) {
+    pub(crate) fn set(&mut self, rows: Rows<'_>, n_heads: usize, head_dim: usize, factor: f32) {
         self.head_dim = head_dim;
         self.scaled.clear();
         self.scaled.extend(rows.row(0, n_heads * head_dim).iter().map(|q| q * factor));

@@ -66,21 +66,13 @@ impl Cache {
 }
 
 impl RangeSource for Cache {
-    fn attend_token(
-        &self,
-        isa: Isa,
-        kv_head: usize,
-        range: usize,
-        n_tokens: usize,
-        token: &mut TokenQueries,
-        partial: &mut Partial<'_>,
-    ) {
-        let head = self.head(kv_head, range).unwrap();
-        head.attend_token(isa, n_tokens, token, self.head(kv_head, range + 1), partial);
+    fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
+        let head = self.head(asked.kv_head, asked.range).unwrap();
+        head.attend_token(isa, asked.n_tokens, token, self.head(asked.kv_head, asked.range + 1), partial);
     }
 
-    fn load_tile(&self, isa: Isa, kv_head: usize, range: usize, n_tokens: usize, tile: &mut Tile) {
-        self.head(kv_head, range).unwrap().load_tile(isa, n_tokens, tile);
+    fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
+        self.head(asked.kv_head, asked.range).unwrap().load_tile(isa, asked.n_tokens, tile);
     }
 }
 

@@ -12,12 +12,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use lossy_engine::{Engine, EngineOptions, KvType, ModelSource};
+use lossy_engine::{Engine, EngineOptions, ModelSource};
 use lossy_kernels::Isa;
 
 use super::Outcome;
 use crate::args::{Activations, CacheArgs, ModelArgs};
 use crate::hub;
+use crate::loaded::load_engine;
 use crate::output::Output;
 use crate::terminal::Spinner;
 use crate::version;
@@ -88,7 +89,7 @@ pub struct BenchArgs {
 
 /// Measures.
 pub fn run(args: BenchArgs) -> Result<Outcome> {
-    let kv_type = args.cache.resolve()?.map(KvType::from);
+    let kv = args.cache.resolve()?;
     let workloads = workloads(&args);
     if workloads.is_empty() {
         return Err(crate::usage_error("nothing to measure: -p, -n and --pg are all 0").into());
@@ -112,7 +113,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
             let options = EngineOptions {
                 n_threads,
                 activations: args.activations.into(),
-                kv_type,
+                kv: kv.clone(),
                 chunk,
                 n_ctx: Some(n_ctx),
                 beyond_trained: true,
@@ -135,7 +136,7 @@ fn measure(
     printer: &mut Printer<Output>,
 ) -> Result<()> {
     let spinner = Spinner::start("loading the model");
-    let mut engine = Engine::load(source, options).with_context(|| path.display().to_string())?;
+    let mut engine = load_engine(source, options, &spinner).with_context(|| path.display().to_string())?;
     let setting = setting(args, path, source, &engine, options)?;
     spinner.say("measuring the machine");
     let machine = machine::measure(engine.n_threads(), options.activations)?;
@@ -185,10 +186,7 @@ fn setting(
     options: &EngineOptions,
 ) -> Result<Setting> {
     let info = source.info();
-    let kv_type = args.cache.resolve()?.map_or_else(
-        || if args.activations == Activations::F32 { "f32".to_string() } else { "f16".to_string() },
-        |kv_type| kv_type.to_string(),
-    );
+    let kv_type = engine.kv().to_string();
     Ok(Setting {
         build_version: version::short(),
         model_filename: path.display().to_string(),

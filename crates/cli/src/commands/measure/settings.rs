@@ -1,14 +1,16 @@
 //! The settings that are compared, and the model that runs them.
 
 use anyhow::{Result, anyhow};
-use lossy_engine::{Engine, EngineOptions, KvType, ModelSource};
+use lossy_engine::{Engine, EngineOptions, KvScheme, ModelSource};
 use lossy_eval::{EngineLanes, SettingCost};
 
 use crate::args::Activations;
+use crate::loaded::load_engine;
+use crate::terminal::Spinner;
 
 /// The reference and the settings, as they were typed.
 pub struct Settings {
-    types: Vec<(String, KvType)>,
+    schemes: Vec<(String, KvScheme)>,
 }
 
 /// A model that is ready to run all of them.
@@ -27,25 +29,24 @@ impl Settings {
     /// Fails on a setting that does not exist.
     pub fn parse(names: &[String], activations: Activations) -> Result<Settings> {
         let reference = if activations == Activations::F32 { "f32" } else { "f16" }.to_string();
-        let parse = |name: &String| match name.as_str() {
-            "f16" => Ok((name.clone(), KvType::F16)),
-            "f32" => Ok((name.clone(), KvType::F32)),
-            _ => Err(anyhow!("--kv {name}: expected f16 or f32")),
+        let parse = |name: &String| match name.parse() {
+            Ok(scheme) => Ok((name.clone(), scheme)),
+            Err(error) => Err(anyhow!("--kv {name}: {error}")),
         };
-        Ok(Settings { types: std::iter::once(&reference).chain(names).map(parse).collect::<Result<_>>()? })
+        Ok(Settings { schemes: std::iter::once(&reference).chain(names).map(parse).collect::<Result<_>>()? })
     }
 
     /// Loads the model.
     pub fn load(&self, source: &ModelSource, options: &EngineOptions) -> Result<Loaded> {
         let mut costs = Vec::new();
         let mut engines = Vec::new();
-        for (name, kv_type) in &self.types {
-            let engine = Engine::load(source, &EngineOptions { kv_type: Some(*kv_type), ..options.clone() })?;
-            let info = source.info();
-            let values = 2 * info.n_layers * info.n_kv_heads * info.head_dim;
+        let spinner = Spinner::start("loading the model");
+        for (name, scheme) in &self.schemes {
+            let options = EngineOptions { kv: Some(scheme.clone()), ..options.clone() };
+            let engine = load_engine(source, &options, &spinner)?;
             costs.push(SettingCost {
                 setting: name.clone(),
-                bits_per_value: 8.0 * engine.kv_bytes_per_token() as f64 / values as f64,
+                bits_per_value: engine.kv_bits_per_value(),
                 bytes_per_token: engine.kv_bytes_per_token(),
             });
             engines.push(engine);

@@ -1,0 +1,34 @@
+//! The KV cache of a prompt in a file.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use lossy_engine::{Engine, Sequence};
+
+use crate::atomic_file::AtomicFile;
+
+/// What the file holds; an empty sequence if there is none yet.
+///
+/// # Errors
+/// The file cannot be read, is damaged, or was made with another model, scheme or calibration.
+pub fn open(engine: &Engine, path: &Path) -> Result<Sequence> {
+    let context = || format!("--prompt-cache {}: delete it, or name another file", path.display());
+    match File::open(path) {
+        Ok(file) => engine.restore(BufReader::with_capacity(1 << 20, file)).with_context(context),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(engine.sequence()),
+        Err(error) => Err(error).with_context(|| format!("--prompt-cache {}", path.display())),
+    }
+}
+
+/// Writes the file anew: its owner's alone, and whole or not at all.
+///
+/// # Errors
+/// The disk fails.
+pub fn keep(engine: &Engine, sequence: &Sequence, path: &Path) -> Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, AtomicFile::create_private(path)?);
+    engine.save(sequence, &mut out).with_context(|| format!("--prompt-cache {}", path.display()))?;
+    out.flush()?;
+    out.into_inner().map_err(|error| error.into_error())?.keep()
+}

@@ -1,0 +1,142 @@
+//! `kXvY`: bits where they matter for this model, found by calibration. See [`lossy_kernels::kv`] for the code.
+
+use std::sync::Arc;
+
+use lossy_kernels::Isa;
+use lossy_kernels::attention::{ExactHead, Partial, TokenQueries};
+use lossy_kernels::kv::{
+    FRAME_TOKENS, FrameTable, HeadCode, KeyCode, KeyStatistics, PackedHead, RangeF32, Sinks, ValueCode,
+};
+
+use super::code::{PageCode, Place};
+use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage};
+use super::{HeadStatistics, PAGE_TOKENS};
+
+/// `k2v2`, `k3v2`, …, `k4v4`.
+pub(super) const FAMILY: Family = Family {
+    names: "k2v2, k3v3, k4v4 and mixtures such as k4v2",
+    parse: |name, _| {
+        let [b'k', k @ b'2'..=b'4', b'v', v @ b'2'..=b'4'] = name.as_bytes() else { return None };
+        Some(Ok(Arc::new(Calibrated { key_bits: k - b'0', value_bits: v - b'0' })))
+    },
+};
+
+/// Bits of keys above the whole number, in quarters of a channel: what 2.3 true bits leave room for.
+const EXTRA_KEY_BITS: f32 = 0.25;
+
+#[derive(Debug)]
+struct Calibrated {
+    key_bits: u8,
+    value_bits: u8,
+}
+
+impl KvStorage for Calibrated {
+    fn name(&self) -> String {
+        format!("k{}v{}", self.key_bits, self.value_bits)
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { sinks: 8, residual: 128 }
+    }
+
+    fn transforms_values(&self) -> bool {
+        true
+    }
+
+    fn needs_calibration(&self) -> bool {
+        true
+    }
+
+    fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
+        let geometry = context.geometry;
+        if !geometry.head_dim.is_multiple_of(32) {
+            return Err(KvSchemeError::Model {
+                name: self.name(),
+                reason: format!(
+                    "its heads have {} channels, which is not a multiple of 32; use f16",
+                    geometry.head_dim
+                ),
+            });
+        }
+        let Some(calibration) = context.calibration else {
+            return Err(KvSchemeError::NotCalibrated { name: self.name() });
+        };
+        let n_frames = context.n_ctx.div_ceil(PAGE_TOKENS) * (PAGE_TOKENS / FRAME_TOKENS);
+        let frames = Arc::new(frames(context, n_frames));
+        let code = |head: &HeadStatistics| {
+            let keys = KeyStatistics {
+                mean: head.key_mean.clone(),
+                variance: head.key_variance.clone(),
+                query_square: head.query_square.clone(),
+            };
+            let key_bits = f32::from(self.key_bits) + EXTRA_KEY_BITS;
+            HeadCode::new(
+                KeyCode::new(&keys, key_bits),
+                ValueCode::new(head.value_mean.clone(), head.value_size.max(1e-6), self.value_bits),
+            )
+        };
+        let layer = |heads: &[HeadStatistics]| -> Arc<dyn PageCode> {
+            let heads: Vec<HeadCode> = heads.iter().map(code).collect();
+            let bytes = heads.iter().map(HeadCode::bytes).max().unwrap_or(64);
+            Arc::new(CalibratedPage { heads, frames: frames.clone(), bytes })
+        };
+        Ok(calibration.layers().map(layer).collect())
+    }
+}
+
+/// The rotation of each frame's first position.
+fn frames(context: &Context<'_>, n_frames: usize) -> FrameTable {
+    let (mut cos, mut sin) = (Vec::new(), Vec::new());
+    for frame in 0..n_frames {
+        context.rope.push_rotation(frame * FRAME_TOKENS, &mut cos, &mut sin);
+    }
+    FrameTable::new(context.geometry.head_dim / 2, cos, sin)
+}
+
+/// One layer.
+#[derive(Debug)]
+struct CalibratedPage {
+    /// of each KV head
+    heads: Vec<HeadCode>,
+    frames: Arc<FrameTable>,
+    /// of the largest head
+    bytes: usize,
+}
+
+impl CalibratedPage {
+    fn head<'a>(&'a self, place: Place, packed: &'a [u8]) -> PackedHead<'a> {
+        let code = &self.heads[place.kv_head];
+        PackedHead::new(code, &packed[..code.bytes()])
+    }
+}
+
+impl PageCode for CalibratedPage {
+    fn bytes_per_head(&self) -> usize {
+        self.bytes
+    }
+
+    fn pack(&self, isa: Isa, place: Place, exact: ExactHead<'_>, packed: &mut [u8]) {
+        let code = &self.heads[place.kv_head];
+        let mut range = RangeF32::default();
+        range.load(exact);
+        code.pack(isa, &self.frames, place.page, &range, &mut packed[..code.bytes()]);
+    }
+
+    fn unpack(&self, isa: Isa, place: Place, packed: &[u8], out: &mut RangeF32) {
+        self.head(place, packed).unpack(isa, &self.frames, place.page, out);
+    }
+
+    fn attend_token(
+        &self,
+        isa: Isa,
+        place: Place,
+        packed: &[u8],
+        sinks: Option<Sinks<'_>>,
+        next: Option<&[u8]>,
+        token: &mut TokenQueries,
+        partial: &mut Partial<'_>,
+    ) -> bool {
+        self.head(place, packed).attend_token(isa, &self.frames, place.page, sinks, token, next, partial);
+        true
+    }
+}

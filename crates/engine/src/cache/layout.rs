@@ -1,0 +1,101 @@
+//! How the pages of one pool are laid out: exact ones, packed ones, and the first packed one, which also holds the sinks.
+
+use std::sync::Arc;
+
+use lossy_kernels::KvType;
+
+use super::code::PageCode;
+use super::{KvGeometry, PAGE_TOKENS};
+
+/// Sinks are stored in blocks of so many tokens, which kernels read as a whole.
+const SINK_TOKENS: usize = 32;
+
+/// What a page is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PageKind {
+    /// recent tokens, as they are
+    Exact,
+    /// older tokens, as codes
+    Packed,
+    /// the first page's codes, and the sinks as they are
+    First,
+}
+
+impl PageKind {
+    pub(super) const ALL: [PageKind; 3] = [PageKind::Exact, PageKind::Packed, PageKind::First];
+}
+
+/// How old tokens are stored.
+#[derive(Clone, Debug)]
+pub struct PackedLayers {
+    /// of each layer
+    pub codes: Vec<Arc<dyn PageCode>>,
+    /// first tokens that stay exact
+    pub sinks: usize,
+    /// pages before a token's own that it sees as they are
+    pub recent_pages: usize,
+}
+
+/// How all tokens are stored.
+#[derive(Clone, Debug)]
+pub struct CacheLayout {
+    /// the scheme, as it is spelled
+    pub name: String,
+    /// type of what is exact
+    pub exact: KvType,
+    /// whether values are stored transformed by [`hadamard`](lossy_kernels::kv::hadamard)
+    pub transforms_values: bool,
+    /// how older tokens are packed; `None`: not at all
+    pub packed: Option<PackedLayers>,
+}
+
+impl CacheLayout {
+    /// Everything as it is.
+    pub fn exact(exact: KvType) -> CacheLayout {
+        CacheLayout { name: exact.name().to_owned(), exact, transforms_values: false, packed: None }
+    }
+}
+
+impl PackedLayers {
+    /// Room for sinks, in tokens.
+    pub(super) fn sink_capacity(&self) -> usize {
+        self.sinks.next_multiple_of(SINK_TOKENS)
+    }
+}
+
+/// Where the heads of one layer lie in a page of one kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerPlace {
+    pub start: usize,
+    pub bytes_per_head: usize,
+}
+
+/// A kind of page in bytes.
+#[derive(Debug, Default)]
+pub(super) struct PageLayout {
+    pub layers: Vec<LayerPlace>,
+    pub bytes: usize,
+}
+
+impl PageLayout {
+    pub(super) fn new(geometry: &KvGeometry, layout: &CacheLayout, kind: PageKind) -> PageLayout {
+        let exact = |tokens: usize| 2 * tokens * geometry.head_dim * layout.exact.bytes();
+        let bytes_per_head = |layer: usize| match (&layout.packed, kind) {
+            (_, PageKind::Exact) | (None, _) => exact(PAGE_TOKENS),
+            (Some(packed), PageKind::Packed) => packed.codes[layer].bytes_per_head(),
+            (Some(packed), PageKind::First) => {
+                packed.codes[layer].bytes_per_head() + exact(packed.sink_capacity())
+            }
+        };
+        let mut bytes = 0;
+        let layers = (0..geometry.n_layers)
+            .map(|layer| {
+                let bytes_per_head = bytes_per_head(layer).next_multiple_of(64);
+                let place = LayerPlace { start: bytes, bytes_per_head };
+                bytes += bytes_per_head * geometry.n_kv_heads;
+                place
+            })
+            .collect();
+        PageLayout { layers, bytes }
+    }
+}

@@ -1,0 +1,104 @@
+//! Makes a loaded model ready for a KV scheme: finds the statistics that the scheme needs, or takes them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use lossy_tokenizer::EncodeOptions;
+use sha2::{Digest, Sha256};
+
+use crate::cache::{Calibration, KvScheme};
+use crate::{Engine, EngineError, ModelSource, Progress};
+
+/// What the statistics are taken from unless the user names a text: public-domain prose, code in four languages, dialogue,
+/// tables, names and numbers. The text that loss is measured on shares nothing with it.
+pub const CALIBRATION_TEXT: &str = include_str!("../text/calibration.txt");
+
+/// Where statistics come from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CalibrationSource<'a> {
+    /// the text; `None`: [`CALIBRATION_TEXT`]
+    pub text: Option<&'a str>,
+    /// where statistics are kept from one run to the next; `None`: nowhere
+    pub directory: Option<&'a Path>,
+}
+
+impl Engine {
+    /// Stores new sequences in `scheme` from now on, after calibration if the scheme needs it and the statistics of this
+    /// model and text are not kept already. `progress` is called while the model is calibrated.
+    ///
+    /// # Errors
+    /// The scheme does not fit the model; or calibration fails, or is stopped by `progress`. That statistics cannot be
+    /// kept is not an error.
+    pub fn prepare_kv(
+        &mut self,
+        source: &ModelSource,
+        scheme: &KvScheme,
+        from: CalibrationSource<'_>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        if scheme.needs_calibration() && self.calibration().is_none() {
+            let text = from.text.unwrap_or(CALIBRATION_TEXT);
+            let path = from.directory.map(|directory| directory.join(file_name(source, text)));
+            let kept = path.as_deref().and_then(read).filter(|kept| kept.fits(&self.kv_geometry()));
+            match kept {
+                Some(kept) => self.set_calibration(Arc::new(kept))?,
+                None => {
+                    let tokens = source.tokenizer()?.encode(text, EncodeOptions::default())?;
+                    let calibration = self.calibrate(&tokens, progress)?;
+                    if let Some(path) = path {
+                        keep(&path, &calibration);
+                    }
+                }
+            }
+        }
+        self.set_kv(scheme)
+    }
+}
+
+/// A name that another model, another text, or another model of the same shape does not have.
+fn file_name(source: &ModelSource, text: &str) -> String {
+    let digest = Sha256::new().chain_update(source.fingerprint()).chain_update(text).finalize();
+    let hex = digest.iter().take(16).fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    format!("{hex}.json")
+}
+
+/// Statistics that were kept; what cannot be read is made anew.
+fn read(path: &Path) -> Option<Calibration> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Keeps statistics for the next run, as a whole or not at all.
+fn keep(path: &Path, calibration: &Calibration) {
+    let write = || -> std::io::Result<()> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        let partial = path.with_extension(format!("{}.part", std::process::id()));
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(&serde_json::to_vec(calibration)?)?;
+        fs::rename(&partial, path)
+    };
+    let _ = write();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_that_are_cut_off_are_not_read() {
+        let directory = std::env::temp_dir().join(format!("lossy-calibration-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a folder for the test");
+        let path = directory.join("kept.json");
+        fs::write(&path, b"{\"version\":1,").expect("a file for the test");
+        assert!(read(&path).is_none());
+        assert!(read(&directory.join("none.json")).is_none());
+        fs::remove_dir_all(&directory).expect("the test's folder");
+    }
+}

@@ -1,0 +1,262 @@
+//! One head: packing, unpacking, and attention over it.
+
+use super::encode::{self, Buffers, Lanes};
+use super::frames::FrameTable;
+use super::keys::KeyCode;
+use super::layout::{self, ROW, value_rows};
+use super::values::ValueCode;
+use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain, scalar};
+use crate::Isa;
+use crate::attention::{ExactHead, GROUP_TOKENS, KvType, Partial, RANGE_TOKENS, TokenQueries};
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+
+/// The code of one KV head.
+#[derive(Clone, Debug)]
+pub struct HeadCode {
+    pub(super) keys: KeyCode,
+    pub(super) values: ValueCode,
+}
+
+/// Keys and values of one range of one KV head as float32, in the layout of [`ExactHead`].
+#[derive(Debug, Default)]
+pub struct RangeF32 {
+    head_dim: usize,
+    values: Vec<f32>,
+}
+
+impl RangeF32 {
+    /// Makes room for heads of `head_dim` channels.
+    pub fn set_shape(&mut self, head_dim: usize) {
+        self.head_dim = head_dim;
+        self.values.resize(2 * RANGE_TOKENS * head_dim, 0.0);
+    }
+
+    /// Takes what an exact head holds.
+    pub fn load(&mut self, head: ExactHead<'_>) {
+        self.set_shape(head.head_dim());
+        head.to_f32(&mut self.values);
+    }
+
+    /// Takes the first `n_tokens` tokens of another range.
+    pub fn copy_from(&mut self, source: ExactHead<'_>, n_tokens: usize) {
+        source.copy_tokens_to_f32(n_tokens, &mut self.values);
+    }
+
+    /// Keys `[RANGE_TOKENS/8][head_dim][8]` and values `[RANGE_TOKENS][head_dim]`.
+    pub fn keys_and_values(&self) -> (&[f32], &[f32]) {
+        self.values.split_at(RANGE_TOKENS * self.head_dim)
+    }
+
+    /// The same, to write.
+    pub fn keys_and_values_mut(&mut self) -> (&mut [f32], &mut [f32]) {
+        self.values.split_at_mut(RANGE_TOKENS * self.head_dim)
+    }
+
+    /// As attention reads it.
+    pub fn head(&self) -> ExactHead<'_> {
+        ExactHead::new(KvType::F32, self.head_dim, bytemuck::cast_slice(&self.values))
+    }
+
+    /// Keys `[RANGE_TOKENS/8][head_dim][8]` and values `[RANGE_TOKENS][head_dim]`.
+    pub(super) fn parts(&self) -> (&[Lanes], &[f32]) {
+        let (keys, values) = self.values.split_at(RANGE_TOKENS * self.head_dim);
+        (keys.as_chunks().0, values)
+    }
+
+    /// Keys and values, to write.
+    pub(super) fn parts_mut(&mut self) -> (&mut [Lanes], &mut [f32]) {
+        let (keys, values) = self.values.split_at_mut(RANGE_TOKENS * self.head_dim);
+        (keys.as_chunks_mut().0, values)
+    }
+}
+
+impl HeadCode {
+    /// Keys and values of one head.
+    ///
+    /// # Panics
+    /// They have different numbers of channels.
+    pub fn new(keys: KeyCode, values: ValueCode) -> HeadCode {
+        assert_eq!(keys.head_dim(), values.mean.len(), "channels of keys and values");
+        HeadCode { keys, values }
+    }
+
+    /// Channels.
+    pub fn head_dim(&self) -> usize {
+        self.keys.head_dim()
+    }
+
+    /// Bytes of a packed range of this head: a multiple of 64.
+    pub fn bytes(&self) -> usize {
+        layout::bytes(self)
+    }
+
+    /// Packs range `range` (of the sequence) of which `exact` holds rotated keys and transformed values.
+    ///
+    /// # Panics
+    /// `packed` does not have [`bytes`](HeadCode::bytes) bytes, or `frames` ends before the range.
+    pub fn pack(&self, isa: Isa, frames: &FrameTable, range: usize, exact: &RangeF32, packed: &mut [u8]) {
+        assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
+        assert_eq!(exact.head_dim, self.head_dim(), "channels of a head");
+        match isa {
+            Isa::Scalar => pack(self, frames, range, exact, packed),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::pack(self, frames, range, exact, packed) },
+        }
+    }
+}
+
+/// A packed head, to read.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedHead<'a> {
+    pub(super) code: &'a HeadCode,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> PackedHead<'a> {
+    /// # Panics
+    /// The number of bytes is not that of the code.
+    pub fn new(code: &'a HeadCode, bytes: &'a [u8]) -> PackedHead<'a> {
+        assert_eq!(bytes.len(), code.bytes(), "bytes of a packed head");
+        PackedHead { code, bytes }
+    }
+
+    /// The range as float32: keys rotated for their positions, values transformed.
+    ///
+    /// # Panics
+    /// `frames` ends before the range.
+    pub fn unpack(&self, isa: Isa, frames: &FrameTable, range: usize, out: &mut RangeF32) {
+        out.set_shape(self.code.head_dim());
+        match isa {
+            Isa::Scalar => unpack(self, frames, range, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::unpack(self, frames, range, out) },
+        }
+    }
+
+    /// Partial softmax of one token's query heads over range `range` of the sequence, from the codes; the first tokens are
+    /// read from `sinks` instead. `next` is the head that will be read after this one, which is fetched meanwhile.
+    ///
+    /// # Panics
+    /// `token` has another `head_dim`, `frames` ends before the range, or there are no fewer sinks than tokens.
+    #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
+    pub fn attend_token(
+        &self,
+        isa: Isa,
+        frames: &FrameTable,
+        range: usize,
+        sinks: Option<Sinks<'_>>,
+        token: &mut TokenQueries,
+        next: Option<&[u8]>,
+        partial: &mut Partial<'_>,
+    ) {
+        assert_eq!(token.head_dim(), self.code.head_dim(), "head_dim of queries and keys");
+        let first_token = sinks.map_or(0, |sinks| sinks.n_tokens);
+        assert!(first_token < RANGE_TOKENS, "{first_token} sinks in a range");
+        match isa {
+            Isa::Scalar => scalar::attend_token(self, frames, range, first_token, token, partial),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe {
+                avx2::attend_token(self, frames, range, first_token, token, next, partial)
+            },
+        }
+        if let Some(sinks) = sinks {
+            partial.merge_with(isa, |partial| {
+                sinks.head.attend_token(isa, sinks.n_tokens, token, None, partial)
+            });
+        }
+    }
+}
+
+/// First tokens of a sequence that are kept as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Sinks<'a> {
+    /// their keys and values, with room for a multiple of 32 tokens
+    pub head: ExactHead<'a>,
+    /// how many there are: at least 1
+    pub n_tokens: usize,
+}
+
+/// Frames of a range.
+pub(super) const FRAMES: usize = RANGE_TOKENS / FRAME_TOKENS;
+
+#[inline(always)]
+pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &RangeF32, packed: &mut [u8]) {
+    let head_dim = code.head_dim();
+    let parts = layout::parts_mut(code, packed);
+    let (keys, values) = exact.parts();
+    let mut buffers = Buffers::default();
+    let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
+    let n_rows = code.keys.planes.rows();
+    for block in 0..BLOCKS {
+        let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
+        for group in 0..BLOCK_TOKENS / GROUP_TOKENS {
+            let at = block * BLOCK_TOKENS / GROUP_TOKENS + group;
+            let group_keys = &keys[at * head_dim..][..head_dim];
+            let gains =
+                encode::encode_keys(&code.keys, frame, group_keys, &mut buffers, |position, eight| {
+                    codes[position][8 * group..][..8].copy_from_slice(&eight);
+                });
+            parts.key_gains[8 * at..][..8].copy_from_slice(&gains);
+        }
+        layout::pack_keys(&code.keys, &codes, &mut parts.keys[block * n_rows..][..n_rows]);
+    }
+    let mut codes = vec![[[0u8; 32]; RANGE_TOKENS]; head_dim / 32];
+    let mut group = vec![[0.0; 8]; head_dim];
+    for at in 0..RANGE_TOKENS / GROUP_TOKENS {
+        for (lane, row) in values[8 * at * head_dim..][..8 * head_dim].chunks_exact(head_dim).enumerate() {
+            for (to, v) in group.iter_mut().zip(row) {
+                to[lane] = *v;
+            }
+        }
+        let gains = encode::encode_values(&code.values, &group, |channel, eight| {
+            for (lane, code) in eight.into_iter().enumerate() {
+                codes[channel / 32][8 * at + lane][channel % 32] = code;
+            }
+        });
+        parts.value_gains[8 * at..][..8].copy_from_slice(&gains);
+    }
+    let n_rows = value_rows(code.values.bits);
+    for (codes, rows) in codes.iter().zip(parts.values.chunks_exact_mut(n_rows)) {
+        layout::pack_values(code.values.bits, codes, rows);
+    }
+}
+
+#[inline(always)]
+pub(super) fn unpack(head: &PackedHead<'_>, frames: &FrameTable, range: usize, out: &mut RangeF32) {
+    let code = head.code;
+    let head_dim = code.head_dim();
+    let parts = layout::parts(code, head.bytes);
+    let (keys, values) = out.parts_mut();
+    let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
+    let blocks = parts.keys.chunks(code.keys.planes.rows().max(1));
+    for block in 0..BLOCKS {
+        let rows: &[[u8; ROW]] = blocks.clone().nth(block).unwrap_or(&[]);
+        layout::unpack_keys(&code.keys, rows, &mut codes);
+        let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
+        for group in 0..BLOCK_TOKENS / GROUP_TOKENS {
+            let at = block * BLOCK_TOKENS / GROUP_TOKENS + group;
+            let gains = parts.key_gains.as_chunks::<8>().0[at];
+            let eight = |position: usize| codes[position].as_chunks::<8>().0[group];
+            encode::decode_keys(&code.keys, frame, &gains, eight, &mut keys[at * head_dim..][..head_dim]);
+        }
+    }
+    let bits = code.values.bits;
+    let (step, middle) = (code.values.step(), code.values.middle());
+    let mut codes = [[0u8; 32]; RANGE_TOKENS];
+    for (part, rows) in parts.values.chunks_exact(value_rows(bits)).enumerate() {
+        layout::unpack_values(bits, rows, &mut codes);
+        let mean: &[f32; 32] = code.values.mean[32 * part..].first_chunk().expect("32 channels");
+        for (token, codes) in codes.iter().enumerate() {
+            let step = step * gain::decode(parts.value_gains[token]);
+            let to = &mut values[token * head_dim + 32 * part..][..32];
+            for ((to, code), mean) in to.iter_mut().zip(codes).zip(mean) {
+                *to = mean + (f32::from(*code) - middle) * step;
+            }
+        }
+    }
+}

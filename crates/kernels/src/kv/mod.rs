@@ -1,0 +1,73 @@
+//! Packed keys and values: a few bits a channel, and attention that reads the codes.
+//!
+//! One *head* is the keys and values of [`RANGE_TOKENS`] tokens of one KV head of one layer. Attention's seam is that of
+//! [`attention`](crate::attention): the partial softmax of one token's query heads ([`PackedHead::attend_token`]), or the
+//! range as float32 ([`PackedHead::unpack`]).
+//!
+//! # Keys
+//! A key comes rotated for its position. It is turned back by the first position of its *frame* ([`FRAME_TOKENS`]
+//! tokens), so what is stored depends on the position inside the frame only, and a frame may stand anywhere. Then, with
+//! the head's calibrated mean `μ` and deviation `σ` per channel:
+//!
+//! ```text
+//! z[c] = (k[c] − μ[c]) / σ[c]
+//! k̂[c] = μ[c] + σ[c] · g · Δ(b) · (code[c] − (2^b − 1)/2)         b = bits of the channel's quad
+//! ```
+//! `Δ(b)` is the step of the uniform quantizer of `b` bits that loses least on a Gaussian; `g` is the token's gain, one
+//! byte. Four channels of about the same importance form a *quad*; bits are given to quads by falling marginal gain.
+//! The gain is refitted by least squares in the space in which queries see keys (weights `E[q²]·σ²`).
+//!
+//! # Values
+//! They come turned by a Hadamard matrix ([`hadamard`]), which spreads outliers over all channels; attention's output is
+//! turned back once. `v̂ = μ + g·Δ(b)·(code − (2^b − 1)/2)`, the same bits in every channel; the gain is the one that makes
+//! `v̂` unbiased, `Σz²/Σz·z̄`.
+//!
+//! # Scores
+//! `q·k̂ = g·Σ_c q[c]σ[c]Δ·(code[c] − m[c]) + q·μ`: per frame and query head one vector of int8, per token one product
+//! with its codes and one multiplication. The source of the scheme is docs/kv-cache.md.
+
+mod encode;
+mod frames;
+mod gain;
+mod head;
+mod keys;
+mod layout;
+mod scalar;
+mod values;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+pub use frames::FrameTable;
+pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
+pub use keys::{KeyCode, KeyStatistics};
+pub use values::{ValueCode, hadamard};
+
+use crate::attention::RANGE_TOKENS;
+
+/// Tokens whose keys are turned back by the same angle.
+pub const FRAME_TOKENS: usize = 64;
+
+/// Tokens of a block of codes.
+const BLOCK_TOKENS: usize = 32;
+
+/// Blocks of a range.
+const BLOCKS: usize = RANGE_TOKENS / BLOCK_TOKENS;
+
+/// Most bits of a channel of keys.
+pub const MAX_KEY_BITS: u8 = 6;
+/// Most bits of a channel of values.
+pub const MAX_VALUE_BITS: u8 = 4;
+
+/// Steps of the uniform quantizers of 0 to 6 bits with the smallest mean square error on a unit Gaussian (J. Max, 1960,
+/// table II), and those errors.
+const STEP: [f32; 7] = [0.0, 1.5958, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041];
+const ERROR: [f32; 7] = [1.0, 0.3634, 0.1188, 0.037_44, 0.011_54, 0.003_495, 0.001_041];
+
+/// The offset that centres codes of `bits` bits.
+fn middle(bits: u8) -> f32 {
+    ((1u32 << bits) - 1) as f32 / 2.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Codes against the formula, attention over codes against attention over what they stand for, and every instruction set
+//! against the scalar twin.
+
+use super::*;
+use crate::Isa;
+use crate::attention::{ExactHead, KvType, Partial, Rows, TokenQueries};
+
+/// Numbers that look normally distributed.
+fn noise(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next() + next() + next()).collect()
+}
+
+struct Case {
+    code: HeadCode,
+    frames: FrameTable,
+    exact: RangeF32,
+    bytes: Vec<u8>,
+}
+
+const RANGE: usize = 3;
+
+fn rotation(head_dim: usize, position: usize) -> impl Iterator<Item = (f32, f32)> {
+    (0..head_dim / 2).map(move |pair| {
+        let angle = position as f64 * 10_000f64.powf(-2.0 * pair as f64 / head_dim as f64);
+        (angle.cos() as f32, angle.sin() as f32)
+    })
+}
+
+/// Keys with a mean and deviations that differ by channel, rotated for their positions; values with outliers.
+fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
+    let deviation: Vec<f32> = (0..head_dim).map(|c| 2.0 * 0.93f32.powi((c * 7 % head_dim) as i32)).collect();
+    let mean: Vec<f32> = noise(1, head_dim).iter().map(|x| 3.0 * x).collect();
+    let raw = noise(2, RANGE_TOKENS * head_dim);
+    let mut values: Vec<f32> = vec![0.0; 2 * RANGE_TOKENS * head_dim];
+    for t in 0..RANGE_TOKENS {
+        let row: Vec<f32> = (0..head_dim).map(|c| mean[c] + deviation[c] * raw[t * head_dim + c]).collect();
+        for (pair, (cos, sin)) in rotation(head_dim, RANGE * RANGE_TOKENS + t).enumerate() {
+            let (a, b) = (row[pair], row[pair + head_dim / 2]);
+            let at = |channel: usize| (t / 8 * head_dim + channel) * 8 + t % 8;
+            values[at(pair)] = a * cos - b * sin;
+            values[at(pair + head_dim / 2)] = b * cos + a * sin;
+        }
+    }
+    for (row, source) in values[RANGE_TOKENS * head_dim..]
+        .chunks_exact_mut(head_dim)
+        .zip(noise(3, RANGE_TOKENS * head_dim).chunks_exact(head_dim))
+    {
+        row.copy_from_slice(source);
+        row[5] *= 9.0;
+        hadamard(row);
+    }
+    let mut exact = RangeF32::default();
+    exact.load(ExactHead::new(KvType::F32, head_dim, bytemuck::cast_slice(&values)));
+    // Statistics as calibration would find them, in the frames' rotation.
+    let rows: Vec<(f32, f32)> = (0..=RANGE * head::FRAMES + head::FRAMES)
+        .flat_map(|frame| rotation(head_dim, frame * FRAME_TOKENS))
+        .collect();
+    let (cos, sin) = rows.into_iter().unzip();
+    let frames = FrameTable::new(head_dim / 2, cos, sin);
+    let mut statistics = KeyStatistics {
+        mean: vec![0.0; head_dim],
+        variance: vec![0.0; head_dim],
+        query_square: vec![1.0; head_dim],
+    };
+    let keys = |t: usize, c: usize| values[(t / 8 * head_dim + c) * 8 + t % 8];
+    let turned = |t: usize, c: usize| {
+        let pair = c % (head_dim / 2);
+        let frame = frames.frame(RANGE * head::FRAMES + t / FRAME_TOKENS);
+        let (a, b) = (keys(t, pair), keys(t, pair + head_dim / 2));
+        let (cos, sin) = (frame.cos[pair], frame.sin[pair]);
+        if c < head_dim / 2 { a * cos + b * sin } else { b * cos - a * sin }
+    };
+    let n = RANGE_TOKENS as f32;
+    for c in 0..head_dim {
+        statistics.mean[c] = (0..RANGE_TOKENS).map(|t| turned(t, c)).sum::<f32>() / n;
+        statistics.variance[c] =
+            (0..RANGE_TOKENS).map(|t| (turned(t, c) - statistics.mean[c]).powi(2)).sum::<f32>() / n;
+    }
+    let code = HeadCode::new(
+        KeyCode::new(&statistics, key_bits),
+        ValueCode::new(vec![0.1; head_dim], 1.7, value_bits),
+    );
+    let mut bytes = vec![0xA5; code.bytes()];
+    code.pack(isa, &frames, RANGE, &exact, &mut bytes);
+    Case { code, frames, exact, bytes }
+}
+
+/// Outputs `[n_heads, head_dim]` after division by the sum.
+fn attend(
+    case: &Case,
+    isa: Isa,
+    n_heads: usize,
+    queries: &[f32],
+    n_sinks: usize,
+    from_codes: bool,
+) -> Vec<f32> {
+    let head_dim = case.code.head_dim();
+    let mut token = TokenQueries::default();
+    token.set(Rows::new(queries, queries.len(), 0), n_heads, head_dim, 1.0);
+    let mut records = vec![0.0; n_heads * (8 + head_dim)];
+    let mut partial = Partial::new(&mut records, head_dim);
+    let head = PackedHead::new(&case.code, &case.bytes);
+    let exact = case.exact.head();
+    let mut first = vec![0u8; 2 * 32 * head_dim * 4];
+    exact.copy_first(32, &mut first);
+    let sinks = (n_sinks > 0).then(|| Sinks {
+        head: ExactHead::with_capacity(KvType::F32, head_dim, 32, &first),
+        n_tokens: n_sinks,
+    });
+    if from_codes {
+        head.attend_token(isa, &case.frames, RANGE, sinks, &mut token, Some(&case.bytes), &mut partial);
+    } else {
+        let mut out = RangeF32::default();
+        head.unpack(isa, &case.frames, RANGE, &mut out);
+        if let Some(sinks) = sinks {
+            out.copy_from(sinks.head, sinks.n_tokens);
+        }
+        out.head().attend_token(isa, RANGE_TOKENS, &mut token, None, &mut partial);
+    }
+    records
+        .chunks_exact(8 + head_dim)
+        .flat_map(|r| r[8..].iter().map(|x| x / r[1]).collect::<Vec<_>>())
+        .collect()
+}
+
+const SHAPES: [(usize, f32, u8); 11] = [
+    (64, 5.0, 4),
+    (128, 6.0, 3),
+    (64, 2.0, 2),
+    (64, 2.25, 2),
+    (64, 3.0, 3),
+    (64, 4.0, 4),
+    (32, 2.0, 2),
+    (96, 2.5, 3),
+    (128, 2.0, 2),
+    (128, 4.0, 4),
+    (64, 1.0, 2),
+];
+
+#[test]
+fn all_instruction_sets_have_the_bits_of_the_scalar_twin() {
+    for (head_dim, key_bits, value_bits) in SHAPES {
+        let wanted = case(head_dim, key_bits, value_bits, Isa::Scalar);
+        for isa in Isa::available() {
+            let got = case(head_dim, key_bits, value_bits, isa);
+            assert_eq!(got.bytes, wanted.bytes, "{isa}: codes of {head_dim} channels, {key_bits} bits");
+            for n_heads in [1, 2, 3, 4, 7] {
+                for size in [0.0, 0.02, 1.0] {
+                    let queries: Vec<f32> = noise(9, n_heads * head_dim).iter().map(|x| x * size).collect();
+                    let n_sinks = n_heads - 1;
+                    let got = attend(&got, isa, n_heads, &queries, n_sinks, true);
+                    let wanted = attend(&wanted, Isa::Scalar, n_heads, &queries, n_sinks, true);
+                    let same = got.iter().zip(&wanted).position(|(a, b)| a.to_bits() != b.to_bits());
+                    assert_eq!(same, None, "{isa}, {head_dim} channels, {n_heads} heads, size {size}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_over_codes_is_attention_over_what_they_stand_for() {
+    let isa = Isa::best();
+    for (head_dim, key_bits, value_bits) in SHAPES {
+        let case = case(head_dim, key_bits, value_bits, isa);
+        let queries: Vec<f32> = noise(4, 3 * head_dim).iter().map(|x| x * 0.3).collect();
+        for n_sinks in [0, 8] {
+            let got = attend(&case, isa, 3, &queries, n_sinks, true);
+            let wanted = attend(&case, isa, 3, &queries, n_sinks, false);
+            let size = (wanted.iter().map(|x| x * x).sum::<f32>() / wanted.len() as f32).sqrt();
+            let error = (got.iter().zip(&wanted).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+                / wanted.len() as f32)
+                .sqrt();
+            // The rounding of queries to int8 and of weights to uint8.
+            assert!(error < 0.05 * size, "{head_dim} channels, {key_bits} bits: {error} of {size}");
+        }
+    }
+}
+
+#[test]
+fn more_bits_lose_less() {
+    let mut last = f32::INFINITY;
+    for bits in [1u8, 2, 3, 4] {
+        let case = case(64, f32::from(bits), bits.max(2), Isa::best());
+        let mut out = RangeF32::default();
+        PackedHead::new(&case.code, &case.bytes).unpack(Isa::best(), &case.frames, RANGE, &mut out);
+        let (keys, exact) = (out.parts().0.as_flattened(), case.exact.parts().0.as_flattened());
+        let error: f32 = keys.iter().zip(exact).map(|(a, b)| (a - b).powi(2)).sum();
+        let size: f32 = exact.iter().map(|x| x * x).sum();
+        let share = error / size;
+        assert!(share < last * 0.5, "{bits} bits: {share} after {last}");
+        last = share;
+    }
+    assert!(last < 3e-3, "{last}");
+}
+
+#[test]
+fn a_head_has_the_bytes_that_its_bits_say() {
+    for (head_dim, key_bits, value_bits) in SHAPES {
+        let case = case(head_dim, key_bits, value_bits, Isa::Scalar);
+        let codes = RANGE_TOKENS * head_dim * usize::from(value_bits) / 8
+            + case.code.keys.quad_bits().iter().map(|b| RANGE_TOKENS * usize::from(*b) / 2).sum::<usize>();
+        let bytes = codes + 2 * RANGE_TOKENS;
+        // At most half a row per block is padding.
+        assert!(
+            (bytes..bytes + BLOCKS * 16 + 64).contains(&case.code.bytes()),
+            "{} {bytes}",
+            case.code.bytes()
+        );
+    }
+}
