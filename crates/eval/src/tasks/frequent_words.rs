@@ -69,7 +69,10 @@ fn frequent(request: &Request, random: &mut Random) -> Sample {
     let total: f64 = weights.iter().sum();
     let mut list: Vec<&str> = Vec::with_capacity(request.size);
     for (kind, weight) in kinds.iter().zip(&weights) {
-        list.extend(std::iter::repeat_n(kind.as_str(), (weight / total * request.size as f64).round() as usize));
+        list.extend(std::iter::repeat_n(
+            kind.as_str(),
+            (weight / total * request.size as f64).round() as usize,
+        ));
     }
     random.shuffle(&mut list);
     let answers = kinds[..N_FREQUENT].to_vec();

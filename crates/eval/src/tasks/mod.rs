@@ -6,6 +6,7 @@
 //!
 //! One more task is one more file, with a line in [`TASKS`], a test, and a row in docs/loss.md.
 
+mod case;
 mod frequent_words;
 mod needle;
 mod passkey;
@@ -16,9 +17,10 @@ mod tool_call;
 mod variables;
 mod words;
 
+pub use case::{Case, TaskOptions, cases};
 pub use random::Random;
-pub use run::{Answer, Case, CaseRun, TaskOptions, TaskRun, cases, run};
-pub use score::{Interval, SettingScore, scores, table, wilson};
+pub use run::{Answer, CaseRun, TaskRun, run};
+pub use score::{CaseScore, Interval, SettingScore, scores, table, wilson};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]

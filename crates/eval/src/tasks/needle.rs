@@ -106,8 +106,7 @@ pub const MULTIKEY_3: Task = task(
     "niah_multikey_3",
     "a UUID among UUIDs",
     |request, random| {
-        let variant =
-            Variant { haystack: Haystack::Needles, key: Form::Uuid, value: Form::Uuid, ..SINGLE };
+        let variant = Variant { haystack: Haystack::Needles, key: Form::Uuid, value: Form::Uuid, ..SINGLE };
         make(&variant, request, random)
     },
     48,
@@ -147,8 +146,11 @@ fn make(variant: &Variant, request: &Request, random: &mut Random) -> Sample {
     let text = bury(variant, needles, &keys, request, random);
     let kind = variant.value.name();
     let asked = keys[..variant.n_queries].join(", ");
-    let (one, are, verb) =
-        if answers.len() == 1 { ("A special magic", "is", "is") } else { ("Some special magic", "are", "are") };
+    let (one, are, verb) = if answers.len() == 1 {
+        ("A special magic", "is", "is")
+    } else {
+        ("Some special magic", "are", "are")
+    };
     let plural = if answers.len() == 1 { "" } else { "s" };
     Sample {
         prompt: format!(
@@ -173,7 +175,12 @@ fn bury(
     request: &Request,
     random: &mut Random,
 ) -> String {
-    let noise = ["The grass is green.", "The sky is blue.", "The sun is yellow.", "Here we go. There and back again."];
+    let noise = [
+        "The grass is green.",
+        "The sky is blue.",
+        "The sun is yellow.",
+        "Here we go. There and back again.",
+    ];
     let mut sentences: Vec<String> = match variant.haystack {
         Haystack::Noise => (0..request.size).map(|i| noise[i % noise.len()].to_string()).collect(),
         Haystack::Prose => prose_sentences().take(request.size).map(str::to_string).collect(),

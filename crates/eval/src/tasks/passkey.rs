@@ -56,7 +56,8 @@ mod tests {
     fn the_text_is_that_of_the_reference() {
         let sample = make(&Request { size: 200, depth: 0.5 }, &mut Random::new(1, 0));
         let key = &sample.answers[0];
-        let garbage = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. ";
+        let garbage =
+            "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. ";
         let wanted = format!(
             "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. I will quiz \
              you about the important information there.\n{garbage}The grass \nThe pass key is {key}. Remember it. \

@@ -4,7 +4,8 @@ use super::words::number;
 use super::{Random, Request, Sample, Task, share_contained};
 
 const N_VARIABLES: usize = 5;
-const NOISE: &str = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
+const NOISE: &str =
+    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
 
 /// `size` is sentences between the assignments; the answer must name all five variables.
 pub const TRACKING: Task = Task {

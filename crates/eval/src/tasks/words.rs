@@ -4,17 +4,17 @@ use super::Random;
 use crate::BUNDLED;
 
 const ADJECTIVES: [&str; 40] = [
-    "amber", "brave", "brisk", "calm", "clear", "copper", "crimson", "daring", "eager", "early", "faint", "frosty",
-    "gentle", "golden", "hollow", "humble", "ivory", "jolly", "keen", "lively", "lucky", "mellow", "misty", "noble",
-    "olive", "patient", "polite", "proud", "quiet", "rapid", "rustic", "silent", "silver", "simple", "steady", "sunny",
-    "tender", "vivid", "warm", "wild",
+    "amber", "brave", "brisk", "calm", "clear", "copper", "crimson", "daring", "eager", "early", "faint",
+    "frosty", "gentle", "golden", "hollow", "humble", "ivory", "jolly", "keen", "lively", "lucky", "mellow",
+    "misty", "noble", "olive", "patient", "polite", "proud", "quiet", "rapid", "rustic", "silent", "silver",
+    "simple", "steady", "sunny", "tender", "vivid", "warm", "wild",
 ];
 const NOUNS: [&str; 50] = [
-    "anchor", "apple", "arrow", "basket", "beacon", "bridge", "candle", "canyon", "castle", "cedar", "cloud", "cotton",
-    "desert", "dragon", "engine", "falcon", "feather", "forest", "garden", "glacier", "hammer", "harbor", "island",
-    "jacket", "kettle", "ladder", "lantern", "lemon", "marble", "meadow", "mirror", "needle", "ocean", "orchard",
-    "pepper", "piano", "planet", "pocket", "rabbit", "ribbon", "river", "saddle", "shadow", "spider", "stable",
-    "thunder", "timber", "valley", "window", "winter",
+    "anchor", "apple", "arrow", "basket", "beacon", "bridge", "candle", "canyon", "castle", "cedar", "cloud",
+    "cotton", "desert", "dragon", "engine", "falcon", "feather", "forest", "garden", "glacier", "hammer",
+    "harbor", "island", "jacket", "kettle", "ladder", "lantern", "lemon", "marble", "meadow", "mirror",
+    "needle", "ocean", "orchard", "pepper", "piano", "planet", "pocket", "rabbit", "ribbon", "river",
+    "saddle", "shadow", "spider", "stable", "thunder", "timber", "valley", "window", "winter",
 ];
 
 /// How many different [`key`]s there are.
