@@ -30,6 +30,17 @@ pub enum EvalError {
         /// predictions at its beginning that do not count
         skip: usize,
     },
+    /// a text that cannot be tokenized
+    #[error(transparent)]
+    Tokenizer(#[from] lossy_tokenizer::TokenizerError),
+    /// a context that does not hold a task at all
+    #[error("the task `{task}` needs more than {n_tokens} tokens")]
+    TaskTooLong {
+        /// the task
+        task: &'static str,
+        /// what was allowed
+        n_tokens: usize,
+    },
     /// logits that are infinite or not a number
     #[error("the logits after token {position} are not numbers")]
     NotFinite {

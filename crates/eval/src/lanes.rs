@@ -2,6 +2,8 @@
 
 use lossy_engine::{BatchItem, Engine, EngineError, Logits, Sequence};
 
+use crate::SettingCost;
+
 /// Several ways to compute the logits of the same text. Lane 0 is the reference.
 pub trait Lanes {
     /// A text so far, with its cache.
@@ -35,31 +37,60 @@ pub trait Lanes {
     ) -> Result<Vec<f32>, EngineError>;
 }
 
-/// A loaded model for each lane: for settings that differ in more than the cache.
-pub struct EngineLanes {
-    engines: Vec<Engine>,
+/// One loaded model whose lanes differ in how keys and values are stored.
+pub struct KvLanes {
+    engine: Engine,
+    /// An empty sequence of each lane: its forks are stored as it is.
+    empty: Vec<Sequence>,
 }
 
-impl EngineLanes {
-    /// The reference, then the settings. They must have the same vocabulary.
-    pub fn new(engines: Vec<Engine>) -> EngineLanes {
-        EngineLanes { engines }
+impl KvLanes {
+    /// Without lanes.
+    pub fn new(engine: Engine) -> KvLanes {
+        KvLanes { engine, empty: Vec::new() }
+    }
+
+    /// Adds a lane that stores keys and values as the engine does after `prepare`: the reference first.
+    ///
+    /// # Errors
+    /// Those of `prepare`.
+    pub fn add(
+        &mut self,
+        prepare: impl FnOnce(&mut Engine) -> Result<(), EngineError>,
+    ) -> Result<SettingCost, EngineError> {
+        prepare(&mut self.engine)?;
+        self.empty.push(self.engine.sequence());
+        Ok(SettingCost {
+            setting: self.engine.kv().to_string(),
+            bits_per_value: self.engine.kv_bits_per_value(),
+            bytes_per_token: self.engine.kv_bytes_per_token(),
+        })
+    }
+
+    /// Keeps the first `n_lanes` only.
+    pub fn truncate(&mut self, n_lanes: usize) {
+        self.empty.truncate(n_lanes);
+    }
+
+    /// The model.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 }
 
-impl Lanes for EngineLanes {
+impl Lanes for KvLanes {
     type Sequence = Sequence;
 
     fn n_lanes(&self) -> usize {
-        self.engines.len()
+        self.empty.len()
     }
 
     fn n_vocab(&self) -> usize {
-        self.engines.first().map_or(0, Engine::n_vocab)
+        self.engine.n_vocab()
     }
 
     fn start(&mut self, lane: usize) -> Result<Sequence, EngineError> {
-        Ok(self.engines[lane].sequence())
+        Ok(self.empty[lane].fork())
     }
 
     fn fork(&self, sequence: &Sequence) -> Sequence {
@@ -68,11 +99,11 @@ impl Lanes for EngineLanes {
 
     fn forward(
         &mut self,
-        lane: usize,
+        _: usize,
         sequence: &mut Sequence,
         tokens: &[u32],
         logits: Logits,
     ) -> Result<Vec<f32>, EngineError> {
-        Ok(self.engines[lane].forward(&mut [BatchItem { sequence, tokens, logits }])?.into_values())
+        Ok(self.engine.forward(&mut [BatchItem { sequence, tokens, logits }])?.into_values())
     }
 }

@@ -1,7 +1,8 @@
 //! What does a lossy setting cost?
 //!
 //! A *setting* is whatever differs from the reference: today a way to store keys and values. [`divergence`] compares the
-//! setting's predictions with the reference's, token by token, on text that both are shown.
+//! setting's predictions with the reference's, token by token, on text that both are shown; [`tasks`] asks both questions
+//! whose answers are known.
 //!
 //! This crate measures and computes figures; it knows no terminal and no scheme by name.
 #![forbid(unsafe_code)]
@@ -12,11 +13,12 @@ mod error;
 mod lanes;
 mod measurement;
 mod row;
+pub mod tasks;
 mod text;
 
 pub use bundled::{BUNDLED, BundledText};
 pub use error::EvalError;
-pub use lanes::{EngineLanes, Lanes};
+pub use lanes::{KvLanes, Lanes};
 pub use measurement::{Measurement, ReferenceFigures, SettingCost, SettingFigures};
 pub use row::{RowSummary, kl_divergence};
 pub use text::{Text, Window, WindowOptions, windows};
