@@ -21,11 +21,11 @@ pub fn open(path: &Path) -> Result<ModelSource> {
 }
 
 /// Names the file in an error, unless it does so itself.
-pub fn in_file(path: &Path) -> impl Fn(EngineError) -> Error {
+pub fn in_file<E: Into<Error>>(path: &Path) -> impl Fn(E) -> Error {
     let name = path.display().to_string();
-    move |error| match error.to_string().starts_with(&name) {
-        true => error.into(),
-        false => Error::new(error).context(name.clone()),
+    move |error| {
+        let error = error.into();
+        if error.to_string().starts_with(&name) { error } else { error.context(name.clone()) }
     }
 }
 

@@ -51,18 +51,24 @@ impl Model {
     pub(crate) fn load(cx: &Compute, source: &ModelSource) -> Result<Model, EngineError> {
         let info = source.info().clone();
         let loader = Loader { cx, source, info: &info };
-        let layers = (0..info.n_layers).map(|layer| loader.layer(layer)).collect::<Result<Vec<_>, _>>()?;
+        // The largest matrix first, and pages that were read given back after each step: at no time are a whole file and
+        // its packed weights both in memory.
         let output_name = if source.tensor("output.weight").is_some() { "output.weight" } else { EMBEDDING };
-        let model = Model {
+        let output = loader.matrix(output_name, info.n_vocab, info.n_embd)?;
+        source.release_pages();
+        let mut layers = Vec::new();
+        for layer in 0..info.n_layers {
+            layers.push(loader.layer(layer)?);
+            source.release_pages();
+        }
+        Ok(Model {
             rope: Rope::new(&info.rope, info.head_dim),
             embedding: Embedding::new(source, &info)?,
             layers,
             output_norm: loader.vector("output_norm.weight", info.n_embd)?,
-            output: loader.matrix(output_name, info.n_vocab, info.n_embd)?,
+            output,
             info: info.clone(),
-        };
-        source.release_pages();
-        Ok(model)
+        })
     }
 
     /// Bytes of the packed matrices.

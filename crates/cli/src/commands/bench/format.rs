@@ -26,6 +26,8 @@ pub struct Printer<W: Write> {
     out: W,
     format: Format,
     n_rows: usize,
+    /// what is said below a table, a line for each setting
+    below: Vec<String>,
 }
 
 const COLUMNS: [&str; 10] = [
@@ -44,7 +46,7 @@ const COLUMNS: [&str; 10] = [
 impl<W: Write> Printer<W> {
     /// Nothing is printed yet.
     pub fn new(out: W, format: Format) -> Printer<W> {
-        Printer { out, format, n_rows: 0 }
+        Printer { out, format, n_rows: 0, below: Vec::new() }
     }
 
     /// Prints one row, after the header if it is the first.
@@ -83,13 +85,34 @@ impl<W: Write> Printer<W> {
         self.out.flush()
     }
 
+    /// After the last row of a setting: what is said about it below the table.
+    pub fn end_setting(&mut self, last: &Row) {
+        self.below.push(load_and_memory(last));
+    }
+
     /// Closes what is open.
     pub fn finish(mut self) -> io::Result<()> {
-        if self.format == Format::Json {
-            writeln!(self.out, "{}", if self.n_rows == 0 { "[]" } else { "\n]" })?;
+        match self.format {
+            Format::Json => writeln!(self.out, "{}", if self.n_rows == 0 { "[]" } else { "\n]" })?,
+            Format::Md => self.below.iter().try_for_each(|line| writeln!(self.out, "\n{line}"))?,
+            Format::Csv | Format::Jsonl => {}
         }
         self.out.flush()
     }
+}
+
+/// `2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.1 MiB, KV cache 14.1 MiB)`
+fn load_and_memory(row: &Row) -> String {
+    let (setting, memory) = (&row.setting, &row.memory);
+    let peak = memory.peak_bytes.map_or("not known here".to_string(), units::bytes);
+    format!(
+        "{} threads, batch {}: loaded in {:.2} s; peak memory {peak} (weights {}, KV cache {})",
+        setting.n_threads,
+        setting.n_batch,
+        setting.load_ns as f64 * 1e-9,
+        units::bytes(setting.weight_bytes as u64),
+        units::bytes(memory.kv_bytes as u64),
+    )
 }
 
 /// Widths at which the rows of a table line up; a longer cell makes its row longer.
@@ -145,7 +168,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::cost::Cost;
-    use super::super::row::{Machine, Setting};
+    use super::super::row::{Machine, Memory, Setting};
     use super::super::workload::Workload;
     use super::*;
 
@@ -161,17 +184,21 @@ mod tests {
             activations: "q8".into(),
             n_batch: 512,
             n_threads: 2,
+            load_ns: 210_000_000,
+            weight_bytes: 92 << 20,
             type_k: "f16".into(),
             type_v: "f16".into(),
         };
         let machine = Machine { read_bytes_per_s: 10e9, matrix_ops_per_s: 100e9, float_ops_per_s: 50e9 };
         let workload = Workload { n_prompt: 512, n_gen: 0, n_depth: 8192 };
+        let memory = Memory { kv_bytes: 14 << 20, peak_bytes: Some(130 << 20) };
         let cost = Cost { bytes: 1e9, matrix_ops: 50e9, attention_ops: 25e9 };
         Row::new(
             &setting,
             machine,
             &workload,
             cost,
+            memory,
             &[Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(2)],
         )
     }
@@ -181,21 +208,24 @@ mod tests {
         let mut printer = Printer::new(&mut out, format);
         printer.row(&row()).unwrap();
         printer.row(&row()).unwrap();
+        printer.end_setting(&row());
         printer.finish().unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn the_table_is_that_of_llama_bench_with_three_more_columns() {
+    fn the_table_is_that_of_llama_bench_with_three_more_columns_and_a_line_below() {
         let text = printed(Format::Md);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 6);
+        let below = "2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.0 MiB, KV cache 14.0 MiB)";
+        assert_eq!(lines[4..], ["", below]);
         assert!(lines[0].starts_with("| model  "), "{text}");
         let cells: Vec<&str> = lines[2].trim_matches('|').split(" | ").map(str::trim).collect();
         let expected = ["llama Q4_1", "93.8 MiB", "134.52 M", "CPU avx2", "2", "pp512 @ d8192"];
         assert_eq!(cells[..6], expected);
         assert_eq!(cells[6..], ["312.89 ± 177.64", "256.00", "5", "50"]);
-        assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
+        assert!(lines[..4].iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
     }
 
     #[test]

@@ -12,13 +12,19 @@ use super::workload::Workload;
 pub struct Bench<'a> {
     engine: &'a mut Engine,
     sequence: Sequence,
+    kv_bytes: usize,
 }
 
 impl<'a> Bench<'a> {
     /// With an empty cache.
     pub fn new(engine: &'a mut Engine) -> Bench<'a> {
         let sequence = engine.sequence();
-        Bench { engine, sequence }
+        Bench { engine, sequence, kv_bytes: 0 }
+    }
+
+    /// Most bytes that the cache had until now.
+    pub fn kv_bytes(&self) -> usize {
+        self.kv_bytes
     }
 
     /// The times of `n_repetitions` runs; `warm_up`: after one that does not count.
@@ -62,6 +68,7 @@ impl<'a> Bench<'a> {
             self.engine.forward(&mut [item])?;
         }
         let time = start.elapsed();
+        self.kv_bytes = self.kv_bytes.max(self.sequence.kv_bytes());
         self.sequence.truncate(workload.n_depth);
         Ok(time)
     }

@@ -4,13 +4,15 @@ mod cost;
 mod format;
 mod machine;
 mod measure;
+mod memory;
 mod row;
 mod statistics;
 mod workload;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use lossy_engine::{Engine, EngineOptions, ModelSource};
 use lossy_kernels::Isa;
@@ -18,21 +20,23 @@ use lossy_kernels::Isa;
 use super::Outcome;
 use crate::args::{Activations, CacheArgs, ModelArgs};
 use crate::hub;
-use crate::loaded::load_engine;
+use crate::loaded::{self, Loaded};
 use crate::output::Output;
 use crate::terminal::Spinner;
 use crate::version;
 use cost::ModelCost;
 use format::{Format, Printer};
 use measure::Bench;
-use row::{Row, Setting};
+use row::{Memory, Row, Setting};
 use workload::{Numbers, Pair, Workload};
 
 /// Measures how fast a model runs, as llama-bench does
 ///
 /// pp512 is a prompt of 512 tokens, of which the last one's logits are computed; tg128 is 128 tokens one by one. With
 /// -d the cache holds that many tokens before, which are read by a real prefill that is not measured. Two more columns
-/// say how much of the machine was used: of the read bandwidth and of the arithmetic peak, both measured first.
+/// say how much of the machine was used: of the read bandwidth and of the arithmetic peak, both measured first. Below
+/// the table: the time to load the model, and the peak of resident memory (Linux) beside what the weights and the cache
+/// need.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   lossy bench smollm2
@@ -103,7 +107,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
     }
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
-    let source = ModelSource::open(&path).with_context(|| path.display().to_string())?;
+    let source = loaded::open(&path)?;
     // Speed does not depend on what the model was trained for: `tg128 @ d8192` of a model trained on 8,192 is measured.
     let longest = workloads.iter().map(|workload| workload.n_tokens()).max().unwrap_or(0);
     let n_ctx = longest.max(source.info().n_ctx_train);
@@ -135,11 +139,16 @@ fn measure(
     workloads: &[Workload],
     printer: &mut Printer<Output>,
 ) -> Result<()> {
-    let spinner = Spinner::start("loading the model");
-    let mut engine = load_engine(source, options, &spinner).with_context(|| path.display().to_string())?;
-    let setting = setting(args, path, source, &engine, options)?;
-    spinner.say("measuring the machine");
+    memory::forget_peak();
+    let start = Instant::now();
+    let Loaded { mut engine, tokenizer, .. } = Loaded::open(path, options)?;
+    let load_time = start.elapsed();
+    let load_peak = memory::peak_bytes();
+    let setting = setting(args, path, source, &engine, options, load_time)?;
+    let spinner = Spinner::start("measuring the machine");
     let machine = machine::measure(engine.n_threads(), options.activations)?;
+    // It reads memory of its own, which is no part of what the model needs.
+    memory::forget_peak();
     let is_tied = is_tied(source);
     let cost = ModelCost::new(
         source.info(),
@@ -149,11 +158,19 @@ fn measure(
         options.chunk,
     );
     let mut bench = Bench::new(&mut engine);
+    let mut last = None;
     for workload in workloads {
         spinner.say(&workload.to_string());
         let times = bench.measure(workload, args.repetitions as usize, !args.no_warmup)?;
-        spinner.hide(|| printer.row(&Row::new(&setting, machine, workload, cost.of(workload), &times)))?;
+        let memory = Memory { kv_bytes: bench.kv_bytes(), peak_bytes: load_peak.max(memory::peak_bytes()) };
+        let row = Row::new(&setting, machine, workload, cost.of(workload), memory, &times);
+        spinner.hide(|| printer.row(&row))?;
+        last = Some(row);
     }
+    // The peak only rises, so the last row has the highest.
+    last.iter().for_each(|row| printer.end_setting(row));
+    // Whoever runs a model also has its tokenizer in memory.
+    drop(tokenizer);
     Ok(())
 }
 
@@ -184,6 +201,7 @@ fn setting(
     source: &ModelSource,
     engine: &Engine,
     options: &EngineOptions,
+    load_time: Duration,
 ) -> Result<Setting> {
     let info = source.info();
     let kv_type = engine.kv().to_string();
@@ -198,6 +216,8 @@ fn setting(
         activations: if args.activations == Activations::F32 { "f32" } else { "q8" }.to_string(),
         n_batch: options.chunk,
         n_threads: engine.n_threads(),
+        load_ns: load_time.as_nanos() as u64,
+        weight_bytes: engine.weight_bytes(),
         type_k: kv_type.clone(),
         type_v: kv_type,
     })

@@ -21,6 +21,10 @@ pub struct Setting {
     pub activations: String,
     pub n_batch: usize,
     pub n_threads: usize,
+    /// from opening the file to being ready, with the tokenizer, and with the calibration if it had not been done before
+    pub load_ns: u64,
+    /// as they lie in memory
+    pub weight_bytes: usize,
     pub type_k: String,
     pub type_v: String,
 }
@@ -34,6 +38,15 @@ pub struct Machine {
     pub matrix_ops_per_s: f64,
     /// float32
     pub float_ops_per_s: f64,
+}
+
+/// What was in memory.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Memory {
+    /// of the cache, when it was largest
+    pub kv_bytes: usize,
+    /// most of the process that was resident since the model began to load; `None` where the system does not say
+    pub peak_bytes: Option<u64>,
 }
 
 /// One row.
@@ -56,6 +69,8 @@ pub struct Row {
     pub arithmetic_share: f64,
     #[serde(flatten)]
     pub machine: Machine,
+    #[serde(flatten)]
+    pub memory: Memory,
     pub samples_ns: Vec<u64>,
     pub samples_ts: Vec<f64>,
 }
@@ -67,6 +82,7 @@ impl Row {
         machine: Machine,
         workload: &Workload,
         cost: Cost,
+        memory: Memory,
         times: &[Duration],
     ) -> Row {
         let seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
@@ -89,6 +105,7 @@ impl Row {
             bandwidth_share: least_reading / time.median,
             arithmetic_share: least_computing / time.median,
             machine,
+            memory,
             samples_ns: times.iter().map(|time| time.as_nanos() as u64).collect(),
             samples_ts: speeds,
         }

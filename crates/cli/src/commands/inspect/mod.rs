@@ -6,7 +6,7 @@ mod value;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use lossy_engine::ModelSource;
 use lossy_formats::gguf::Gguf;
@@ -14,6 +14,7 @@ use lossy_formats::gguf::Gguf;
 use super::Outcome;
 use crate::args::ModelArgs;
 use crate::hub;
+use crate::loaded::in_file;
 use crate::output::Output;
 use crate::terminal::note;
 use report::Report;
@@ -47,7 +48,7 @@ pub struct InspectArgs {
 pub fn run(args: InspectArgs) -> Result<Outcome> {
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
-    let report = report(&path, args.ctx_size as usize).with_context(|| path.display().to_string())?;
+    let report = report(&path, args.ctx_size as usize).map_err(in_file(&path))?;
     let mut out = std::io::BufWriter::new(Output::lock());
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
