@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use lossy_tokenizer::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
+use crate::atomic_file::AtomicFile;
 
 /// What `/save` writes and `/load` reads. The messages have OpenAI's shape.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,10 +27,10 @@ impl Saved {
             bail!("{} exists and is not a saved conversation", path.display());
         }
         let context = || format!("writing {}", path.display());
-        let mut file = atomic_file::create(path)?;
+        let mut file = AtomicFile::create(path)?;
         serde_json::to_writer_pretty(&mut file, self).with_context(context)?;
         file.write_all(b"\n").with_context(context)?;
-        atomic_file::keep(file, path)
+        file.keep()
     }
 
     /// Reads a file.

@@ -11,7 +11,7 @@ use lossy_tokenizer::EncodeOptions;
 
 use super::Outcome;
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, TokenIds};
-use crate::atomic_file;
+use crate::atomic_file::AtomicFile;
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -76,7 +76,7 @@ pub fn run(args: LogitsArgs) -> Result<Outcome> {
     };
     let n_rows = args.last.map_or(ids.len(), |last| last as usize);
     if n_rows > ids.len() {
-        bail!("--last {n_rows}, but there are only {} tokens", ids.len());
+        bail!("--last {n_rows} of a text with {} tokens", ids.len());
     }
     interrupt::listen(interrupt::Second::Ends);
     let Some(n_vocab) = write(&mut loaded, &options, &ids, n_rows, &args.output)? else {
@@ -99,7 +99,7 @@ fn write(
     if ids.len() > n_ctx {
         return Err(EngineError::PromptTooLong { n_prompt: ids.len(), n_ctx }.into());
     }
-    let file = atomic_file::create(path)?;
+    let file = AtomicFile::create(path)?;
     let mut writer = BufWriter::new(file);
     let (before, wanted) = ids.split_at(ids.len() - n_rows);
     let bar = Prefill::start(ids.len());
@@ -126,6 +126,6 @@ fn write(
         bar.set(sequence.len());
     }
     let file = writer.into_inner().map_err(|error| error.into_error()).context("writing the logits")?;
-    atomic_file::keep(file, path)?;
+    file.keep()?;
     Ok(Some(loaded.engine.n_vocab()))
 }

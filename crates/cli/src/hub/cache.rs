@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use super::checksum::Checksum;
 use super::reference::RepoId;
-use crate::atomic_file;
+use crate::atomic_file::AtomicFile;
 
 /// One repository's folder in the cache.
 #[derive(Clone, Debug)]
@@ -99,9 +99,9 @@ impl RepoCache {
         let refs = self.folder.join("refs");
         fs::create_dir_all(&refs).with_context(|| format!("creating {}", refs.display()))?;
         let main = refs.join("main");
-        let mut file = atomic_file::create(&main)?;
+        let mut file = AtomicFile::create(&main)?;
         file.write_all(commit.as_bytes()).context("writing refs/main")?;
-        atomic_file::keep(file, &main)
+        file.keep()
     }
 
     /// The newest commit that was fetched, and its files. `None` if there is none.

