@@ -3,12 +3,31 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use lossy_engine::{CalibrationSource, Engine, EngineOptions, ModelInfo, ModelSource, SamplingOptions};
+use anyhow::{Error, Result, bail};
+use lossy_engine::{
+    CalibrationSource, Engine, EngineError, EngineOptions, ModelInfo, ModelSource, SamplingOptions,
+};
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::terminal::Spinner;
 use crate::{directories, interrupt};
+
+/// Opens a model without its weights.
+///
+/// # Errors
+/// It is no model, or one that cannot be run; the error names the file.
+pub fn open(path: &Path) -> Result<ModelSource> {
+    ModelSource::open(path).map_err(in_file(path))
+}
+
+/// Names the file in an error, unless it does so itself.
+pub fn in_file(path: &Path) -> impl Fn(EngineError) -> Error {
+    let name = path.display().to_string();
+    move |error| match error.to_string().starts_with(&name) {
+        true => error.into(),
+        false => Error::new(error).context(name.clone()),
+    }
+}
 
 /// A model in memory.
 pub struct Loaded {
@@ -23,8 +42,15 @@ pub struct Loaded {
 }
 
 /// Loads the weights of `source`, and calibrates the model if its KV scheme needs that and it was not done before.
-pub fn load_engine(source: &ModelSource, options: &EngineOptions, spinner: &Spinner) -> Result<Engine> {
-    let Some(scheme) = &options.kv else { return Ok(Engine::load(source, options)?) };
+///
+/// # Errors
+/// The weights cannot be read, or the scheme cannot be prepared.
+pub fn load_engine(
+    source: &ModelSource,
+    options: &EngineOptions,
+    spinner: &Spinner,
+) -> Result<Engine, EngineError> {
+    let Some(scheme) = &options.kv else { return Engine::load(source, options) };
     let mut engine = Engine::load(source, &EngineOptions { kv: None, ..options.clone() })?;
     let directory = directories::cache_home().map(|home| home.join("lossy").join("calibration"));
     let from = CalibrationSource { text: None, directory: directory.as_deref() };
@@ -39,13 +65,12 @@ impl Loaded {
     /// Loads the model at `path`.
     pub fn open(path: &Path, options: &EngineOptions) -> Result<Loaded> {
         let spinner = Spinner::start("loading the model");
-        let context = || path.display().to_string();
-        let source = ModelSource::open(path).with_context(context)?;
+        let source = open(path)?;
         Ok(Loaded {
-            tokenizer: source.tokenizer().with_context(context)?,
-            template: source.chat_template().with_context(context)?,
+            tokenizer: source.tokenizer().map_err(in_file(path))?,
+            template: source.chat_template().map_err(in_file(path))?,
             info: source.info().clone(),
-            engine: load_engine(&source, options, &spinner).with_context(context)?,
+            engine: load_engine(&source, options, &spinner).map_err(in_file(path))?,
         })
     }
 

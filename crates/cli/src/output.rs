@@ -38,8 +38,10 @@ impl Write for Output {
 
 fn mark_closed(error: io::Error) -> io::Error {
     match error.kind() {
+        // Asks to be tried again.
+        io::ErrorKind::Interrupted => error,
         io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, OutputClosed),
-        _ => error,
+        kind => io::Error::new(kind, format!("writing to standard output: {error}")),
     }
 }
 

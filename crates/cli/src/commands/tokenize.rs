@@ -4,13 +4,12 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use lossy_engine::ModelSource;
 use lossy_tokenizer::{EncodeOptions, Tokenizer};
 
 use super::Outcome;
 use crate::args::{ModelArgs, PromptArgs};
-use crate::hub;
 use crate::output::Output;
+use crate::{hub, loaded};
 
 /// Prints the tokens of a text
 ///
@@ -48,8 +47,7 @@ pub fn run(args: TokenizeArgs) -> Result<Outcome> {
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let text = args.prompt.read()?.context("give a text with -p, -f or on standard input")?;
     let path = hub::resolve(&model)?;
-    let source = ModelSource::open(&path).with_context(|| path.display().to_string())?;
-    let tokenizer = source.tokenizer().with_context(|| path.display().to_string())?;
+    let tokenizer = loaded::open(&path)?.tokenizer().map_err(loaded::in_file(&path))?;
     let options = EncodeOptions { add_special: !args.no_bos, parse_special: !args.no_special };
     let ids = tokenizer.encode(&text, options)?;
     let mut out = std::io::BufWriter::new(Output::lock());

@@ -10,18 +10,17 @@ mod workload;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use lossy_engine::{Engine, EngineOptions, ModelSource};
 use lossy_kernels::Isa;
 
 use super::Outcome;
 use crate::args::{Activations, CacheArgs, ModelArgs};
-use crate::hub;
-use crate::loaded::load_engine;
+use crate::loaded::{self, load_engine};
 use crate::output::Output;
 use crate::terminal::Spinner;
-use crate::version;
+use crate::{hub, version};
 use cost::ModelCost;
 use format::{Format, Printer};
 use measure::Bench;
@@ -103,7 +102,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
     }
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
-    let source = ModelSource::open(&path).with_context(|| path.display().to_string())?;
+    let source = loaded::open(&path)?;
     // Speed does not depend on what the model was trained for: `tg128 @ d8192` of a model trained on 8,192 is measured.
     let longest = workloads.iter().map(|workload| workload.n_tokens()).max().unwrap_or(0);
     let n_ctx = longest.max(source.info().n_ctx_train);
@@ -136,7 +135,7 @@ fn measure(
     printer: &mut Printer<Output>,
 ) -> Result<()> {
     let spinner = Spinner::start("loading the model");
-    let mut engine = load_engine(source, options, &spinner).with_context(|| path.display().to_string())?;
+    let mut engine = load_engine(source, options, &spinner).map_err(loaded::in_file(path))?;
     let setting = setting(args, path, source, &engine, options)?;
     spinner.say("measuring the machine");
     let machine = machine::measure(engine.n_threads(), options.activations)?;
