@@ -25,9 +25,10 @@ pub struct SamplingArgs {
           value_parser = |text: &str| number_in(text, 0.0..=100.0))]
     pub temp: f32,
 
-    /// Only the N most probable tokens; 0: off
-    #[arg(long, value_name = "N", default_value_t = 40)]
-    pub top_k: u32,
+    /// Only the N most probable tokens; 0 or -1: off
+    #[arg(long, value_name = "N", default_value_t = 40, allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-1..=1 << 31))]
+    pub top_k: i64,
 
     /// Only the most probable tokens that together reach probability X; 1: off
     #[arg(long, value_name = "X", default_value_t = 0.95, allow_negative_numbers = true,
@@ -83,7 +84,7 @@ impl SamplingArgs {
         GenerationOptions {
             sampling: SamplingOptions {
                 temperature: self.temp,
-                top_k: self.top_k as usize,
+                top_k: usize::try_from(self.top_k).unwrap_or(0),
                 top_p: self.top_p,
                 min_p: self.min_p,
                 repeat_penalty: self.repeat_penalty,
