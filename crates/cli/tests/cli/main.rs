@@ -5,6 +5,7 @@ mod hub;
 mod mock_hub;
 mod package;
 mod program;
+mod real_model;
 mod tiny_model;
 mod usage;
 mod without_template;
