@@ -42,6 +42,9 @@ pub struct Loaded {
 }
 
 /// Loads the weights of `source`, and calibrates the model if its KV scheme needs that and it was not done before.
+///
+/// # Errors
+/// The weights cannot be read, or the scheme cannot be prepared.
 pub fn load_engine(
     source: &ModelSource,
     options: &EngineOptions,

@@ -1,9 +1,10 @@
 //! What goes to stderr besides errors: notes, and progress bars on a terminal only.
 
+use std::fmt;
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::units;
 
@@ -51,7 +52,7 @@ impl Transfer {
     }
 }
 
-/// The progress of a prefill, with tokens per second; gone when it is dropped. Drawn only if it takes a moment.
+/// The progress of a prefill, with tokens per second; gone when it is dropped.
 pub struct Prefill {
     bar: Option<ProgressBar>,
 }
@@ -64,7 +65,7 @@ impl Prefill {
         }
         let bar = bar(
             n_tokens as u64,
-            "reading the prompt  {bar:24}  {pos} of {len} tokens  {per_sec}  {eta} left",
+            "reading the prompt  {bar:24}  {pos} of {len} tokens  {tokens_per_s}  {eta} left",
         );
         Prefill { bar: Some(bar) }
     }
@@ -97,6 +98,7 @@ impl Spinner {
             return Spinner { bar: None };
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        bar.set_style(style("{spinner} {msg}"));
         bar.set_message(what.to_string());
         bar.enable_steady_tick(Duration::from_millis(200));
         Spinner { bar: Some(bar) }
@@ -127,8 +129,18 @@ impl Drop for Spinner {
 }
 
 fn bar(length: u64, template: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(template).expect("the template is a constant");
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10));
-    bar.set_style(style.progress_chars("=> "));
+    bar.set_style(style(template));
     bar
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let tokens_per_s = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        // A number that cannot be drawn is left out.
+        let _ = write!(out, "{:.0} t/s", state.per_sec());
+    };
+    ProgressStyle::with_template(template)
+        .expect("the template is a constant")
+        .with_key("tokens_per_s", tokens_per_s)
+        .progress_chars("=> ")
 }

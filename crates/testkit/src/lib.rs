@@ -85,13 +85,21 @@ pub fn model_path(file_name: &str) -> PathBuf {
 }
 
 fn models_dir() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("LOSSY_TEST_MODELS").unwrap_or_else(|| {
-        let cache = variable("XDG_CACHE_HOME")
-            .or_else(|| variable("HOME").map(|home| home.join(".cache")))
-            .expect("HOME or XDG_CACHE_HOME is set");
-        cache.join("lossy/test-models")
-    })
+    variable("LOSSY_TEST_MODELS").unwrap_or_else(|| cache_home().join("lossy/test-models"))
+}
+
+/// The user's cache directory: `XDG_CACHE_HOME`, or else `.cache` in the home directory.
+///
+/// # Panics
+/// If neither variable is set.
+pub fn cache_home() -> PathBuf {
+    variable("XDG_CACHE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".cache")))
+        .expect("HOME or XDG_CACHE_HOME is set")
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn read(path: &Path) -> Vec<u8> {

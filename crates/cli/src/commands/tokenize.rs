@@ -8,9 +8,8 @@ use lossy_tokenizer::{EncodeOptions, Tokenizer};
 
 use super::Outcome;
 use crate::args::{ModelArgs, PromptArgs};
-use crate::hub;
-use crate::loaded;
 use crate::output::Output;
+use crate::{hub, loaded};
 
 /// Prints the tokens of a text
 ///

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod hub;
+mod kv_cache;
 mod mock_hub;
 mod package;
 mod program;

@@ -19,11 +19,10 @@ use lossy_kernels::Isa;
 
 use super::Outcome;
 use crate::args::{Activations, CacheArgs, ModelArgs};
-use crate::hub;
 use crate::loaded::{self, Loaded};
 use crate::output::Output;
 use crate::terminal::Spinner;
-use crate::version;
+use crate::{hub, version};
 use cost::ModelCost;
 use format::{Format, Printer};
 use measure::Bench;
