@@ -10,12 +10,12 @@ impl Random {
     /// Different streams of one seed have nothing in common.
     pub fn new(seed: u64, stream: u64) -> Random {
         let mut random = Random { state: seed ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03) };
-        random.next();
+        random.next_u64();
         random
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,12 +29,12 @@ impl Random {
     /// If `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         assert!(n > 0, "a number below 0");
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
     }
 
     /// 0 ≤ x < 1.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// One of them.
@@ -80,7 +80,7 @@ mod tests {
         let mut other = Random::new(1, 1);
         assert_ne!(found, (0..6).map(|_| other.below(100)).collect::<Vec<_>>());
         // The reference generator's first number for the seed 0 is 0xe220a8397b1dcdaf; `new` skips it.
-        assert_eq!(Random { state: 0 }.next(), 0xE220_A839_7B1D_CDAF);
+        assert_eq!(Random { state: 0 }.next_u64(), 0xE220_A839_7B1D_CDAF);
     }
 
     #[test]

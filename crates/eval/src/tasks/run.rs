@@ -107,6 +107,9 @@ struct Reader<'a, L: Lanes> {
     progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
 }
 
+/// A sequence and the logits after its last token.
+type WithLogits<S> = (S, Vec<f32>);
+
 impl<L: Lanes> Reader<'_, L> {
     /// Reads the prompt and keeps a cache of its first `n_shared` tokens; the logits after its last token. `None` if it
     /// was stopped.
@@ -115,7 +118,7 @@ impl<L: Lanes> Reader<'_, L> {
         case: &Case,
         n_shared: usize,
         kept: &mut Kept<L::Sequence>,
-    ) -> Result<Option<(L::Sequence, Vec<f32>)>, EngineError> {
+    ) -> Result<Option<WithLogits<L::Sequence>>, EngineError> {
         let prompt = &case.prompt;
         // The last token is always read anew: its logits are wanted.
         let n_same = n_common(&kept.tokens, prompt).min(prompt.len().saturating_sub(1));

@@ -41,7 +41,7 @@ pub fn number(random: &mut Random) -> String {
 
 /// Random letters and digits in the form of a UUID.
 pub fn uuid(random: &mut Random) -> String {
-    let (a, b) = (random.next(), random.next());
+    let (a, b) = (random.next_u64(), random.next_u64());
     let hex = format!("{a:016x}{b:016x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
