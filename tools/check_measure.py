@@ -140,7 +140,7 @@ def main() -> int:
     measured = json.loads(
         output([args.lossy, "measure", args.model, "--kv", args.kv, "-f", args.file, "-c", args.ctx_size]
                + ["--tokens", args.tokens, "--skip", args.skip, "--activations", args.activations, "-o", "json"])
-    )[0]  # fmt: skip
+    )["divergence"][0]  # fmt: skip
     setting = measured["settings"][0]
     listed = output([args.lossy, "tokenize", args.model, "-f", args.file, "--ids", "--no-bos", "--no-special"])
     ids = [int(word) for word in listed.replace("[", " ").replace("]", " ").replace(",", " ").split()]

@@ -1,58 +1,76 @@
 //! The settings that are compared, and the model that runs them.
 
+use std::ops::ControlFlow;
+
 use anyhow::{Result, anyhow};
-use lossy_engine::{Engine, EngineOptions, KvScheme, ModelSource};
-use lossy_eval::{EngineLanes, SettingCost};
+use lossy_engine::{CalibrationSource, Engine, EngineError, EngineOptions, KvScheme, ModelSource};
+use lossy_eval::{KvLanes, SettingCost};
 
 use crate::args::Activations;
-use crate::loaded::load_engine;
 use crate::terminal::Spinner;
+use crate::{directories, interrupt};
+
+/// Settings that a budget chooses from unless others are named.
+const CANDIDATES: [&str; 9] =
+    ["k2v2", "k2v2:first=1:f16", "k3v2", "k3v3", "k3v3:first=1:f16", "k4v3", "k4v4", "q8", "f16"];
 
 /// The reference and the settings, as they were typed.
 pub struct Settings {
-    schemes: Vec<(String, KvScheme)>,
+    schemes: Vec<KvScheme>,
 }
 
 /// A model that is ready to run all of them.
 pub struct Loaded {
     /// lane 0 is the reference
-    pub lanes: EngineLanes,
+    pub lanes: KvLanes,
     /// what the reference takes
     pub reference: SettingCost,
     /// what the settings take
     pub settings: Vec<SettingCost>,
-    /// threads in use
-    pub n_threads: usize,
 }
 
 impl Settings {
     /// Fails on a setting that does not exist.
     pub fn parse(names: &[String], activations: Activations) -> Result<Settings> {
-        let reference = if activations == Activations::F32 { "f32" } else { "f16" }.to_string();
-        let parse = |name: &String| match name.parse() {
-            Ok(scheme) => Ok((name.clone(), scheme)),
-            Err(error) => Err(anyhow!("--kv {name}: {error}")),
-        };
-        Ok(Settings { schemes: std::iter::once(&reference).chain(names).map(parse).collect::<Result<_>>()? })
+        let reference = if activations == Activations::F32 { "f32" } else { "f16" };
+        let parse = |name: &str| name.parse().map_err(|error| anyhow!("--kv {name}: {error}"));
+        let names = std::iter::once(reference).chain(names.iter().map(String::as_str));
+        Ok(Settings { schemes: names.map(parse).collect::<Result<_>>()? })
     }
 
-    /// Loads the model.
-    pub fn load(&self, source: &ModelSource, options: &EngineOptions) -> Result<Loaded> {
-        let mut costs = Vec::new();
-        let mut engines = Vec::new();
+    /// What a budget chooses from.
+    pub fn candidates(activations: Activations) -> Result<Settings> {
+        Settings::parse(&CANDIDATES.map(str::to_string), activations)
+    }
+
+    /// Loads the model, once.
+    pub fn load(&self, source: &ModelSource, options: &EngineOptions) -> Result<Loaded, EngineError> {
         let spinner = Spinner::start("loading the model");
-        for (name, scheme) in &self.schemes {
-            let options = EngineOptions { kv: Some(scheme.clone()), ..options.clone() };
-            let engine = load_engine(source, &options, &spinner)?;
-            costs.push(SettingCost {
-                setting: name.clone(),
-                bits_per_value: engine.kv_bits_per_value(),
-                bytes_per_token: engine.kv_bytes_per_token(),
-            });
-            engines.push(engine);
+        let mut lanes = KvLanes::new(Engine::load(source, options)?);
+        let directory = directories::cache_home().map(|home| home.join("lossy").join("calibration"));
+        let from = CalibrationSource { text: None, directory: directory.as_deref() };
+        let mut costs = Vec::new();
+        for scheme in &self.schemes {
+            costs.push(lanes.add(|engine| {
+                engine.prepare_kv(source, scheme, from, &mut |progress| {
+                    spinner.say(&format!("calibrating: {} of {} tokens", progress.n_done, progress.n_total));
+                    if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+            })?);
         }
-        let n_threads = engines.first().map_or(1, Engine::n_threads);
         let reference = costs.remove(0);
-        Ok(Loaded { lanes: EngineLanes::new(engines), reference, settings: costs, n_threads })
+        Ok(Loaded { lanes, reference, settings: costs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_candidates_are_settings() {
+        let settings = Settings::candidates(Activations::Q8).unwrap();
+        assert_eq!(settings.schemes.len(), CANDIDATES.len() + 1);
+        assert!(Settings::parse(&["x9".to_string()], Activations::Q8).is_err());
     }
 }

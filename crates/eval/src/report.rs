@@ -1,0 +1,102 @@
+//! All that one run has measured.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::budget::Choice;
+use crate::tasks::{self, SettingScore};
+use crate::{Measurement, html};
+
+/// The result of one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// name and version of the program
+    pub version: String,
+    /// the command line that made it
+    pub command: String,
+    /// when, UTC: `2026-11-24`
+    pub date: String,
+    /// the model's file
+    pub model: String,
+    /// what tells the model from others, in hexadecimal digits
+    pub model_hash: String,
+    /// one for each context length
+    pub divergence: Vec<Measurement>,
+    /// one for each task, length and setting
+    pub tasks: Vec<SettingScore>,
+    /// the setting that a budget allows, if one was given
+    pub choice: Option<Choice>,
+    /// whether everything was measured
+    pub is_complete: bool,
+}
+
+impl Report {
+    /// Markdown tables; `with_blocks`: after the blocks of llama-perplexity.
+    pub fn text(&self, with_blocks: bool) -> String {
+        let mut parts: Vec<String> = self
+            .divergence
+            .iter()
+            .map(|measurement| if with_blocks { measurement.text() } else { measurement.markdown() })
+            .collect();
+        if !self.tasks.is_empty() {
+            parts.push(format!("{}: tasks\n\n{}", self.model, tasks::table(&self.tasks)));
+        }
+        if let Some(choice) = &self.choice {
+            parts.push(choice.text());
+        }
+        parts.join("\n")
+    }
+
+    /// One page that needs nothing else.
+    pub fn html(&self) -> String {
+        html::page(self)
+    }
+}
+
+/// Today, UTC.
+pub fn today() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    date(since.as_secs() / 86_400)
+}
+
+/// The date so many days after 1970-01-01, by the Gregorian calendar.
+fn date(n_days: u64) -> String {
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let (mut year, mut day) = (1970, n_days);
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02}", day + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_become_dates() {
+        let dates = [0, 58, 59, 364, 365, 11_016, 20_781].map(date);
+        let wanted = [
+            "1970-01-01",
+            "1970-02-28",
+            "1970-03-01",
+            "1970-12-31",
+            "1971-01-01",
+            "2000-02-29",
+            "2026-11-24",
+        ];
+        assert_eq!(dates, wanted);
+    }
+}
