@@ -122,10 +122,3 @@ pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile, first: usize) {
         }
     }
 }
-
-/// `state = state · keep + partial · take`
-pub(super) fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
-    for (o, x) in state.iter_mut().zip(partial) {
-        *o = o.mul_add(keep, x * take);
-    }
-}

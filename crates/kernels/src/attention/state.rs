@@ -1,7 +1,7 @@
 //! Softmax states of query rows, their merge, and the queries of one token.
 
 use super::exp2::exp2;
-use super::{RANGE_TOKENS, Rows, scalar};
+use super::{RANGE_TOKENS, Rows};
 use crate::Isa;
 
 #[cfg(target_arch = "x86_64")]
@@ -87,29 +87,25 @@ pub(super) fn merge_sums(state: (f32, f32), partial: (f32, f32)) -> (f32, f32, f
 
 /// Merges the records of a later range into the states.
 pub(super) fn merge(isa: Isa, states: &mut [f32], partials: &[f32], head_dim: usize) {
-    assert_eq!(states.len(), partials.len());
-    match isa {
-        Isa::Scalar => merge_records(states, partials, head_dim, scalar::merge_outputs),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-        Isa::Avx2(_) => unsafe { avx2::merge(states, partials, head_dim) },
-    }
-}
-
-/// The records' share of [`merge`]: inlined into each instruction set's form, so that `mul_add` is its instruction.
-#[inline(always)]
-pub(super) fn merge_records(
-    states: &mut [f32],
-    partials: &[f32],
-    head_dim: usize,
-    merge_outputs: impl Fn(&mut [f32], f32, &[f32], f32),
-) {
     let len = record_len(head_dim);
+    assert_eq!(states.len(), partials.len());
     for (state, partial) in states.chunks_exact_mut(len).zip(partials.chunks_exact(len)) {
         let (keep, take, max, sum) = merge_sums((state[0], state[1]), (partial[0], partial[1]));
         state[0] = max;
         state[1] = sum;
-        merge_outputs(&mut state[HEADER..], keep, &partial[HEADER..], take);
+        let (state, partial) = (&mut state[HEADER..], &partial[HEADER..]);
+        match isa {
+            Isa::Scalar => merge_outputs(state, keep, partial, take),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::merge_outputs(state, keep, partial, take) },
+        }
+    }
+}
+
+fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
+    for (o, x) in state.iter_mut().zip(partial) {
+        *o = o.mul_add(keep, x * take);
     }
 }
 

@@ -78,6 +78,7 @@ impl<F: Kernels> Strips for Quantized<F> {
 
     fn dot(&self, isa: Isa, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
         check(strips, self.strip_bytes(x.n_cols), x, sums);
+        sums.fill(0.0);
         match (isa, x.kind) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
@@ -94,7 +95,6 @@ impl<F: Kernels> Strips for Quantized<F> {
 }
 
 fn dot_q8<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
-    sums.fill(0.0);
     let mut tile = Tile::new();
     for (index, strip) in strips.iter().enumerate() {
         for (block, (header, bytes)) in tiles::<F>(strip).enumerate() {
@@ -128,7 +128,6 @@ fn dot_q8<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
 }
 
 fn dot_f32<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
-    sums.fill(0.0);
     let mut tile = Tile::new();
     for (index, strip) in strips.iter().enumerate() {
         for (block, (header, bytes)) in tiles::<F>(strip).enumerate() {

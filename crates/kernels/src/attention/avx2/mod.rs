@@ -8,7 +8,6 @@ use std::arch::x86_64::*;
 
 use super::element::Element;
 use super::exp2::exp2_avx2;
-use super::state::merge_records;
 use super::{GROUP_TOKENS, RANGE_TOKENS};
 
 pub(super) use append::append_f16;
@@ -99,14 +98,12 @@ pub(crate) fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32
     (max, sum_across(sum))
 }
 
-/// See [`merge`](super::state::merge).
+/// `state = state · keep + partial · take`; lengths are equal and a multiple of 8.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn merge(states: &mut [f32], partials: &[f32], head_dim: usize) {
-    merge_records(states, partials, head_dim, |state, keep, partial, take| {
-        let (keep, take) = (splat(keep), splat(take));
-        let (state, partial) = (state.as_chunks_mut().0, partial.as_chunks().0);
-        for (o, x) in state.iter_mut().zip(partial) {
-            store(o, _mm256_fmadd_ps(load(o), keep, _mm256_mul_ps(load(x), take)));
-        }
-    });
+pub(super) fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
+    let (keep, take) = (splat(keep), splat(take));
+    let (state, partial) = (state.as_chunks_mut().0, partial.as_chunks().0);
+    for (o, x) in state.iter_mut().zip(partial) {
+        store(o, _mm256_fmadd_ps(load(o), keep, _mm256_mul_ps(load(x), take)));
+    }
 }

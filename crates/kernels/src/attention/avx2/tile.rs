@@ -10,7 +10,7 @@
 use std::arch::x86_64::*;
 
 use super::super::element::{Element, TypedHead};
-use super::super::exp2::exp2_avx2;
+use super::super::state::merge_sums;
 use super::super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
 use super::super::{GROUP_TOKENS, RANGE_TOKENS, Tile};
 use super::{load, load_elements, softmax, splat, store};
@@ -59,19 +59,25 @@ pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile, first: us
     }
 
     for (panel, weights) in panels.iter_mut().enumerate() {
-        let (first_row, end) = (panel * PANEL_ROWS, limit(panel));
-        let rows = first_row..first_row + PANEL_ROWS;
-        let (mut max, mut sum) = ([f32::NEG_INFINITY; 8], [0.0; 8]);
+        let end = limit(panel);
         for (index, weights) in weights.iter_mut().enumerate() {
-            let n_tokens = visible(first_row + index);
+            let row = panel * PANEL_ROWS + index;
+            let n_tokens = visible(row);
+            let partial = if n_tokens == 0 {
+                weights[..end].fill(0.0);
+                (f32::NEG_INFINITY, 0.0)
+            } else {
+                let partial = softmax(weights, n_tokens);
+                weights[n_tokens..end.max(n_tokens)].fill(0.0);
+                partial
+            };
+            (parts.keep[row], parts.take[row]) = (1.0, 0.0);
             if n_tokens > 0 {
-                (max[index], sum[index]) = softmax(weights, n_tokens);
+                let state = (parts.max[row], parts.sum[row]);
+                (parts.keep[row], parts.take[row], parts.max[row], parts.sum[row]) =
+                    merge_sums(state, partial);
             }
-            weights[n_tokens..end.max(n_tokens)].fill(0.0);
         }
-        let (keep, take) = merge_sums(&mut parts.max[rows.clone()], &mut parts.sum[rows.clone()], max, sum);
-        parts.keep[rows.clone()].copy_from_slice(&keep[..PANEL_ROWS]);
-        parts.take[rows].copy_from_slice(&take[..PANEL_ROWS]);
     }
 
     let n_columns = head_dim.div_ceil(TILE_COLUMNS);
@@ -133,37 +139,6 @@ fn weigh(
         }
     }
     sums
-}
-
-/// [`merge_sums`](super::super::state::merge_sums) of six rows at once; returns their factors. A row that sees nothing of
-/// the range, whose partial is −∞ and 0, stays as it is.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn merge_sums(
-    state_max: &mut [f32],
-    state_sum: &mut [f32],
-    max: [f32; 8],
-    sum: [f32; 8],
-) -> ([f32; 8], [f32; 8]) {
-    let (mut old_max, mut old_sum) = ([0.0; 8], [0.0; 8]);
-    old_max[..PANEL_ROWS].copy_from_slice(state_max);
-    old_sum[..PANEL_ROWS].copy_from_slice(state_sum);
-    let (mut keep, mut take) = ([0.0; 8], [0.0; 8]);
-    let (old_max, max) = (load(&old_max), load(&max));
-    // −∞ − −∞ is not 0: of a row that has seen nothing and sees nothing, the maximum is taken for 0.
-    let new_max = _mm256_max_ps(old_max, max);
-    let nothing = _mm256_cmp_ps::<_CMP_EQ_OQ>(new_max, splat(f32::NEG_INFINITY));
-    let shift = _mm256_andnot_ps(nothing, new_max);
-    let (k, t) = (exp2_avx2(_mm256_sub_ps(old_max, shift)), exp2_avx2(_mm256_sub_ps(max, shift)));
-    let new_sum = _mm256_fmadd_ps(load(&old_sum), k, _mm256_mul_ps(load(&sum), t));
-    store(&mut keep, k);
-    store(&mut take, t);
-    let (mut max, mut sum) = ([0.0; 8], [0.0; 8]);
-    store(&mut max, new_max);
-    store(&mut sum, new_sum);
-    state_max.copy_from_slice(&max[..PANEL_ROWS]);
-    state_sum.copy_from_slice(&sum[..PANEL_ROWS]);
-    (keep, take)
 }
 
 /// Merges the sums into the outputs of a panel, `[PANEL_ROWS][n_columns]` of 16 channels.

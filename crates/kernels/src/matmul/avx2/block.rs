@@ -44,7 +44,6 @@ pub(super) struct Tokens<const T: usize> {
 
 impl<const T: usize> Tokens<T> {
     /// Tokens from `first` on, at their first block.
-    #[inline(always)]
     pub fn new(x: &crate::activations::Operand, first: usize) -> Self {
         let n_blocks = x.n_blocks();
         assert!((first + T) * n_blocks <= x.infos.len() && x.codes.len() == x.infos.len() * 32);

@@ -155,10 +155,9 @@ thread_local! {
     static PANEL: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// Writes the products of quantized strips and f32 activations to `sums`, `[n_tokens, strips, 8]`.
+/// Adds the products of quantized strips and f32 activations to `sums`, `[n_tokens, strips, 8]`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot_dequantized<F: Unpack>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
-    sums.fill(0.0);
     let n_groups = x.n_cols / COLS / F::TILES;
     let step = PANEL_BLOCKS / F::TILES;
     PANEL.with_borrow_mut(|[a, b]| {

@@ -152,7 +152,7 @@ unsafe fn fill<F: Unpack, const R: usize>(
     }
 }
 
-/// Adds what the blocks of a panel contribute to the sums of `T` tokens; the first blocks set them.
+/// Adds what the blocks of a panel contribute to the sums of `T` tokens.
 ///
 /// # Safety
 /// The panel holds the blocks, and the operand has the tokens.
@@ -169,12 +169,10 @@ unsafe fn tile<F: Unpack, const R: usize, const T: usize>(
     x.advance(blocks.start);
     let mut acc = [[_mm256_setzero_ps(); T]; R];
     let at = |r: usize, t: usize| ((first + t) * place.n_strips + place.first + r) * ROWS;
-    if blocks.start > 0 {
-        for r in 0..R {
-            for t in 0..T {
-                // SAFETY: eight values.
-                acc[r][t] = unsafe { _mm256_loadu_ps(sums[at(r, t)..][..ROWS].as_ptr()) };
-            }
+    for r in 0..R {
+        for t in 0..T {
+            // SAFETY: eight values.
+            acc[r][t] = unsafe { _mm256_loadu_ps(sums[at(r, t)..][..ROWS].as_ptr()) };
         }
     }
     let mut block = panel.as_ptr();

@@ -27,7 +27,7 @@ use crate::activations::Operand;
 /// Tokens that a register tile of either kernel holds.
 const TILE_TOKENS: usize = 4;
 
-/// Writes the products of quantized strips and int8 activations to `sums`, `[n_tokens, strips, 8]`.
+/// Adds the products of quantized strips and int8 activations to `sums`, `[n_tokens, strips, 8]`.
 ///
 /// Lengths are those that [`check`](super::strips::check) asserts.
 #[target_feature(enable = "avx2,fma,f16c")]
