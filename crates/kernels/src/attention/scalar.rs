@@ -5,12 +5,7 @@ use super::exp2::exp2;
 use super::state::merge_sums;
 use super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
 use super::{GROUP_TOKENS, Partial, RANGE_TOKENS, Tile, TokenQueries};
-
-/// Reduces eight lanes in the order that vectors do it in halves: 4 apart, 2 apart, neighbours.
-fn across(x: [f32; 8], op: fn(f32, f32) -> f32) -> f32 {
-    let four: [f32; 4] = std::array::from_fn(|i| op(x[i], x[i + 4]));
-    op(op(four[0], four[2]), op(four[1], four[3]))
-}
+use crate::math::across;
 
 /// The larger, the second if one is NaN.
 fn larger(a: f32, b: f32) -> f32 {

@@ -1,22 +1,9 @@
 //! The kernels of this folder with 256-bit vectors, with the bits of the scalar forms. Tails of fewer than eight values are
 //! padded.
 
+use crate::math::avx2::{load, store};
 use crate::math::silu_avx2;
 use std::arch::x86_64::*;
-
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-fn load(values: &[f32; 8]) -> __m256 {
-    // SAFETY: eight values.
-    unsafe { _mm256_loadu_ps(values.as_ptr()) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-fn store(values: &mut [f32; 8], v: __m256) {
-    // SAFETY: eight values.
-    unsafe { _mm256_storeu_ps(values.as_mut_ptr(), v) }
-}
 
 /// Up to eight values, padded with zeros.
 fn padded(values: &[f32]) -> [f32; 8] {

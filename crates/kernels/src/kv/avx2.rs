@@ -19,6 +19,7 @@ use super::layout::{self, ROW, TOKEN_QUADS, value_rows};
 use super::scalar::{QUERY_TOP, WEIGHT_TOKENS, WEIGHT_TOP};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, TokenQueries, avx2_softmax};
+use crate::math::avx2::{load, max_across, prefetch, store, sum_across};
 
 /// Most heads whose sums are in registers at once.
 const MAX_HEADS: usize = 4;
@@ -37,47 +38,17 @@ pub(super) fn unpack(head: &PackedHead<'_>, frames: &FrameTable, range: usize, o
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn load(x: &[f32; 8]) -> __m256 {
-    // SAFETY: `x` has eight values.
-    unsafe { _mm256_loadu_ps(x.as_ptr()) }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn store(x: &mut [f32; 8], v: __m256) {
-    // SAFETY: `x` has eight values.
-    unsafe { _mm256_storeu_ps(x.as_mut_ptr(), v) }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
 fn load_row(row: &[u8; ROW]) -> __m256i {
     // SAFETY: `row` has 32 bytes.
     unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
 }
 
+/// The sum of four integers.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-#[allow(unused_unsafe, reason = "the intrinsic is unsafe in older versions of Rust")]
-fn prefetch(at: *const u8) {
-    // SAFETY: a prefetch does not access memory as far as the program can see, and never faults.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn sum_across(x: __m256) -> f32 {
-    let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-    _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn max_across(x: __m256) -> f32 {
-    let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
-    _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
+fn sum_of_four(x: __m128i) -> i32 {
+    let x = _mm_add_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
+    _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x)))
 }
 
 /// Gains of eight codes.
@@ -153,10 +124,8 @@ impl<const QUADS: usize> FrameQuery<QUADS> {
             let words = _mm_maddubs_epi16(top, out);
             twice = _mm_add_epi32(twice, _mm_madd_epi16(words, _mm_set1_epi16(1)));
         }
-        let twice = _mm_add_epi32(twice, _mm_shuffle_epi32::<0b01_00_11_10>(twice));
-        let twice = _mm_add_epi32(twice, _mm_shuffle_epi32::<0b10_11_00_01>(twice));
         self.unit = largest / QUERY_TOP;
-        self.middle = _mm_cvtsi128_si32(twice) as f32 * 0.5;
+        self.middle = sum_of_four(twice) as f32 * 0.5;
         self.mean = sum_across(mean);
     }
 }
@@ -482,9 +451,7 @@ fn weigh_gains(
             unsafe { _mm256_storeu_si256(integers.as_mut_ptr().cast(), bytes) };
         }
         let four = _mm_add_epi32(_mm256_castsi256_si128(total), _mm256_extracti128_si256::<1>(total));
-        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
-        let total = _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)));
-        *unit = Unit { unit: largest / WEIGHT_TOP, total: total as f32 };
+        *unit = Unit { unit: largest / WEIGHT_TOP, total: sum_of_four(four) as f32 };
     }
 }
 

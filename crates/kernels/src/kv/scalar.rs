@@ -6,6 +6,7 @@ use super::keys::KeyCode;
 use super::layout::{self, value_rows};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, TokenQueries, scalar_softmax};
+use crate::math::across;
 
 /// Tokens whose weights share a scale.
 pub(super) const WEIGHT_TOKENS: usize = 64;
@@ -24,12 +25,6 @@ pub(super) struct FrameQuery {
     pub middle: f32,
     /// product with the mean key
     pub mean: f32,
-}
-
-/// Adds eight partial sums pairwise: 4 apart, 2 apart, neighbours.
-fn across(x: [f32; 8]) -> f32 {
-    let four: [f32; 4] = std::array::from_fn(|i| x[i] + x[i + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 impl FrameQuery {
@@ -52,7 +47,12 @@ impl FrameQuery {
         for (q, m) in turned.as_chunks::<8>().0.iter().zip(code.mean.as_chunks::<8>().0) {
             mean = std::array::from_fn(|l| q[l].mul_add(m[l], mean[l]));
         }
-        FrameQuery { integers, unit: largest / QUERY_TOP, middle: twice as f32 * 0.5, mean: across(mean) }
+        FrameQuery {
+            integers,
+            unit: largest / QUERY_TOP,
+            middle: twice as f32 * 0.5,
+            mean: across(mean, |a, b| a + b),
+        }
     }
 }
 

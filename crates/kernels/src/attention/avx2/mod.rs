@@ -9,24 +9,11 @@ use std::arch::x86_64::*;
 use super::element::Element;
 use super::exp2::exp2_avx2;
 use super::{GROUP_TOKENS, RANGE_TOKENS};
+use crate::math::avx2::{load, max_across, store, sum_across};
 
 pub(super) use append::append_f16;
 pub(super) use tile::{attend_tile, load_tile};
 pub(super) use token::attend_token;
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn load(x: &[f32; 8]) -> __m256 {
-    // SAFETY: `x` has eight values.
-    unsafe { _mm256_loadu_ps(x.as_ptr()) }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn store(x: &mut [f32; 8], v: __m256) {
-    // SAFETY: `x` has eight values.
-    unsafe { _mm256_storeu_ps(x.as_mut_ptr(), v) }
-}
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
@@ -46,33 +33,6 @@ fn load_elements<E: Element>(x: &[E; 8]) -> __m256 {
         // SAFETY: an element that is not f16 is f32, so these are 32 bytes.
         unsafe { _mm256_loadu_ps(x.as_ptr().cast()) }
     }
-}
-
-/// Asks for the cache line at `at`, wherever that is.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-#[allow(unused_unsafe, reason = "the intrinsic is unsafe in older versions of Rust")]
-fn prefetch(at: *const u8) {
-    // SAFETY: a prefetch does not access memory as far as the program can see, and never faults.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-}
-
-/// The largest of eight, reduced in halves.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn max_across(x: __m256) -> f32 {
-    let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
-    _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
-}
-
-/// The sum of eight, in halves.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn sum_across(x: __m256) -> f32 {
-    let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-    _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
 }
 
 /// Turns the first `n_tokens` (at least 1) scores into weights, and those up to a whole group into 0; returns the

@@ -13,7 +13,8 @@ use super::super::element::{Element, TypedHead};
 use super::super::state::merge_sums;
 use super::super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
 use super::super::{GROUP_TOKENS, RANGE_TOKENS, Tile};
-use super::{load, load_elements, softmax, splat, store};
+use super::{load_elements, softmax, splat};
+use crate::math::avx2::{load, store};
 
 /// Tokens whose scores are computed together.
 const SCORE_TOKENS: usize = 2 * GROUP_TOKENS;

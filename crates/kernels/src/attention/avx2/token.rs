@@ -12,7 +12,8 @@ use std::arch::x86_64::*;
 
 use super::super::element::{Element, TypedHead};
 use super::super::{GROUP_TOKENS, Partial, RANGE_TOKENS, TokenQueries};
-use super::{load_elements, prefetch, softmax, splat, store};
+use super::{load_elements, softmax, splat};
+use crate::math::avx2::{prefetch, store};
 
 /// Groups of tokens whose keys are read for all heads before the next ones.
 const BLOCK_GROUPS: usize = 4;
