@@ -133,7 +133,7 @@ pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: Row
         .iter()
         .map(|span| {
             span.cache.assert_reserved(span.rows.len());
-            LayerOfSequence { pool: &pool, sequence: &*span.cache, layer }
+            LayerOfSequence { sequence: &*span.cache, layer }
         })
         .collect();
     let requests: Vec<Request<'_>> = spans
@@ -176,32 +176,36 @@ impl KvPool {
         let (codes, sinks) = packed.split_at_mut(self.code_bytes(layer));
         let exact = self.exact_head(exact);
         layers.codes[layer].pack(isa, place, exact, codes);
-        if place.page == 0 && layers.sinks > 0 {
-            let n = self.sink_bytes();
-            exact.copy_first(layers.sink_capacity(), &mut sinks[..n]);
+        if layers.has_sinks(place.page) {
+            exact.copy_first(layers.sink_capacity(), &mut sinks[..self.sink_bytes()]);
         }
     }
 
     fn sink_bytes(&self) -> usize {
         let capacity = self.packed().map_or(0, |packed| packed.sink_capacity());
-        2 * capacity * self.geometry().head_dim * self.layout().exact.bytes()
+        self.layout().exact.bytes_of_tokens(capacity, self.geometry().head_dim)
+    }
+
+    /// A packed head's codes, and its sinks if it has any.
+    fn parts<'a>(&self, layer: usize, page: usize, packed: &'a [u8]) -> (&'a [u8], Option<Sinks<'a>>) {
+        let (codes, rest) = packed.split_at(self.code_bytes(layer));
+        let sinks = self.packed().filter(|layers| layers.has_sinks(page)).map(|layers| {
+            let (kv_type, head_dim) = (self.layout().exact, self.geometry().head_dim);
+            let bytes = &rest[..self.sink_bytes()];
+            let head = ExactHead::with_capacity(kv_type, head_dim, layers.sink_capacity(), bytes);
+            Sinks { head, n_tokens: layers.sinks }
+        });
+        (codes, sinks)
     }
 
     /// What a packed head stands for, sinks as they are.
     fn unpack(&self, isa: Isa, layer: usize, place: Place, packed: &[u8], out: &mut RangeF32) {
         let Some(layers) = self.packed() else { return };
-        let (codes, sinks) = packed.split_at(self.code_bytes(layer));
+        let (codes, sinks) = self.parts(layer, place.page, packed);
         layers.codes[layer].unpack(isa, place, codes, out);
-        if place.page == 0 && layers.sinks > 0 {
-            out.copy_from(self.sinks(sinks), layers.sinks);
+        if let Some(sinks) = sinks {
+            out.copy_from(sinks.head, sinks.n_tokens);
         }
-    }
-
-    /// What lies behind the codes of a head of the first page.
-    fn sinks<'a>(&self, bytes: &'a [u8]) -> ExactHead<'a> {
-        let capacity = self.packed().map_or(0, |packed| packed.sink_capacity());
-        let bytes = &bytes[..self.sink_bytes()];
-        ExactHead::with_capacity(self.layout().exact, self.geometry().head_dim, capacity, bytes)
     }
 
     /// What a packed head stands for, as an exact head.
@@ -216,12 +220,15 @@ impl KvPool {
 
 /// One layer of a sequence, as attention asks for it: a range is a page.
 struct LayerOfSequence<'a> {
-    pool: &'a KvPool,
     sequence: &'a KvSequence,
     layer: usize,
 }
 
 impl LayerOfSequence<'_> {
+    fn pool(&self) -> &KvPool {
+        self.sequence.pool()
+    }
+
     fn seen(&self, asked: &Asked) -> Seen<'_> {
         self.sequence
             .seen(asked.range, asked.asking_range)
@@ -237,31 +244,30 @@ impl LayerOfSequence<'_> {
     }
 
     fn codes<'a>(&self, page: &'a Page, kv_head: usize) -> &'a [u8] {
-        &page.head(self.layer, kv_head)[..self.pool.code_bytes(self.layer)]
+        &page.head(self.layer, kv_head)[..self.pool().code_bytes(self.layer)]
     }
 }
 
 impl RangeSource for LayerOfSequence<'_> {
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
+        let pool = self.pool();
         match self.seen(&asked) {
             Seen::Exact(page) => {
-                let next = self.next(&asked, false).map(|bytes| self.pool.exact_head(bytes));
-                let head = self.pool.exact_head(page.head(self.layer, asked.kv_head));
+                let next = self.next(&asked, false).map(|bytes| pool.exact_head(bytes));
+                let head = pool.exact_head(page.head(self.layer, asked.kv_head));
                 head.attend_token(isa, asked.n_tokens, token, next, partial);
             }
             Seen::Packed(page) => {
                 assert_eq!(asked.n_tokens, PAGE_TOKENS, "a packed page is full");
-                let Some(layers) = self.pool.packed() else { return };
+                let Some(layers) = pool.packed() else { return };
                 let place = Place { kv_head: asked.kv_head, page: asked.range };
                 let head = page.head(self.layer, asked.kv_head);
-                let (codes, sinks) = head.split_at(self.pool.code_bytes(self.layer));
-                let sinks = (place.page == 0 && layers.sinks > 0)
-                    .then(|| Sinks { head: self.pool.sinks(sinks), n_tokens: layers.sinks });
+                let (codes, sinks) = pool.parts(self.layer, place.page, head);
                 let next = self.next(&asked, true);
                 let code = &layers.codes[self.layer];
                 if !code.attend_token(isa, place, codes, sinks, next, token, partial) {
                     UNPACKED.with_borrow_mut(|unpacked| {
-                        self.pool.unpack(isa, self.layer, place, head, unpacked);
+                        pool.unpack(isa, self.layer, place, head, unpacked);
                         unpacked.head().attend_token(isa, PAGE_TOKENS, token, None, partial);
                     });
                 }
@@ -270,14 +276,15 @@ impl RangeSource for LayerOfSequence<'_> {
     }
 
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
+        let pool = self.pool();
         match self.seen(&asked) {
             Seen::Exact(page) => {
-                let head = self.pool.exact_head(page.head(self.layer, asked.kv_head));
+                let head = pool.exact_head(page.head(self.layer, asked.kv_head));
                 head.load_tile(isa, asked.n_tokens, tile);
             }
             Seen::Packed(page) => UNPACKED.with_borrow_mut(|unpacked| {
                 let place = Place { kv_head: asked.kv_head, page: asked.range };
-                self.pool.unpack(isa, self.layer, place, page.head(self.layer, asked.kv_head), unpacked);
+                pool.unpack(isa, self.layer, place, page.head(self.layer, asked.kv_head), unpacked);
                 unpacked.head().load_tile(isa, asked.n_tokens, tile);
             }),
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use half::f16;
 use lossy_kernels::Isa;
-use lossy_kernels::attention::{ExactHead, GROUP_TOKENS};
+use lossy_kernels::attention::{ExactHead, key_index};
 use lossy_kernels::kv::RangeF32;
 
 use super::PAGE_TOKENS;
@@ -142,11 +142,6 @@ fn split<const N: usize>(mut bytes: &[u8], sizes: [usize; N]) -> [&[u8]; N] {
         bytes = rest;
         part
     })
-}
-
-/// Where a key's channel lies in a range: the layout of [`ExactHead`].
-fn key_index(head_dim: usize, token: usize, channel: usize) -> usize {
-    (token / GROUP_TOKENS * head_dim + channel) * GROUP_TOKENS + token % GROUP_TOKENS
 }
 
 impl PageCode for KiviPage {

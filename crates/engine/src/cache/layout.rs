@@ -57,6 +57,11 @@ impl CacheLayout {
 }
 
 impl PackedLayers {
+    /// Whether page `page` of a sequence has sinks beside its codes.
+    pub(super) fn has_sinks(&self, page: usize) -> bool {
+        page == 0 && self.sinks > 0
+    }
+
     /// Room for sinks, in tokens.
     pub(super) fn sink_capacity(&self) -> usize {
         self.sinks.next_multiple_of(SINK_TOKENS)
@@ -79,7 +84,7 @@ pub(super) struct PageLayout {
 
 impl PageLayout {
     pub(super) fn new(geometry: &KvGeometry, layout: &CacheLayout, kind: PageKind) -> PageLayout {
-        let exact = |tokens: usize| 2 * tokens * geometry.head_dim * layout.exact.bytes();
+        let exact = |n_tokens: usize| layout.exact.bytes_of_tokens(n_tokens, geometry.head_dim);
         let bytes_per_head = |layer: usize| match (&layout.packed, kind) {
             (_, PageKind::Exact) | (None, _) => exact(PAGE_TOKENS),
             (Some(packed), PageKind::Packed) => packed.codes[layer].bytes_per_head(),

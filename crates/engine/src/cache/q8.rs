@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use half::f16;
 use lossy_kernels::Isa;
-use lossy_kernels::attention::{ExactHead, GROUP_TOKENS};
+use lossy_kernels::attention::{ExactHead, key_index};
 use lossy_kernels::kv::RangeF32;
 
 use super::PAGE_TOKENS;
@@ -90,9 +90,7 @@ impl PageCode for Q8Page {
         let mut rows = vec![0.0; 2 * n];
         for token in 0..PAGE_TOKENS {
             for channel in 0..self.head_dim {
-                let lane =
-                    (token / GROUP_TOKENS * self.head_dim + channel) * GROUP_TOKENS + token % GROUP_TOKENS;
-                rows[token * self.head_dim + channel] = keys[lane];
+                rows[token * self.head_dim + channel] = keys[key_index(self.head_dim, token, channel)];
             }
         }
         rows[n..].copy_from_slice(values);
@@ -112,9 +110,8 @@ impl PageCode for Q8Page {
         for (index, codes) in codes[..n].chunks_exact(BLOCK).enumerate() {
             let (scale, first) = (scale(index), index * BLOCK);
             let (token, channel) = (first / self.head_dim, first % self.head_dim);
-            let lane = (token / GROUP_TOKENS * self.head_dim + channel) * GROUP_TOKENS + token % GROUP_TOKENS;
             for (offset, code) in codes.iter().enumerate() {
-                keys[lane + offset * GROUP_TOKENS] = scale * f32::from(*code as i8);
+                keys[key_index(self.head_dim, token, channel + offset)] = scale * f32::from(*code as i8);
             }
         }
         let blocks = values.chunks_exact_mut(BLOCK).zip(codes[n..].chunks_exact(BLOCK));

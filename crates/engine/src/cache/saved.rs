@@ -110,10 +110,8 @@ impl KvSequence {
         let name = &self.pool().layout().name;
         out.put(&(name.len() as u64).to_le_bytes())?;
         out.put(name.as_bytes())?;
-        // Pages that are only reserved hold nothing.
-        let mut whole = self.fork();
-        whole.truncate(self.len());
-        for slot in whole.slots() {
+        // A fork does not have pages that are only reserved, which hold nothing.
+        for slot in self.fork().slots() {
             let flags = EXACT * u8::from(slot.exact.is_some()) + PACKED * u8::from(slot.packed.is_some());
             out.put(&[flags])?;
             for page in [&slot.exact, &slot.packed].into_iter().flatten() {

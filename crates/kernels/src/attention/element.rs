@@ -44,8 +44,18 @@ impl KvType {
 
     /// Bytes of the keys and values of one range of one KV head.
     pub fn bytes_per_range(self, head_dim: usize) -> usize {
-        2 * RANGE_TOKENS * head_dim * self.bytes()
+        self.bytes_of_tokens(RANGE_TOKENS, head_dim)
     }
+
+    /// Bytes of the keys and values of `n_tokens` tokens of one KV head.
+    pub fn bytes_of_tokens(self, n_tokens: usize, head_dim: usize) -> usize {
+        2 * n_tokens * head_dim * self.bytes()
+    }
+}
+
+/// Where channel `channel` of the key of token `token` lies among the keys of a head.
+pub fn key_index(head_dim: usize, token: usize, channel: usize) -> usize {
+    (token / GROUP_TOKENS * head_dim + channel) * GROUP_TOKENS + token % GROUP_TOKENS
 }
 
 /// A storage type of [`KvType`].
@@ -129,7 +139,7 @@ impl<'a> ExactHead<'a> {
         bytes: &'a [u8],
     ) -> ExactHead<'a> {
         assert!(capacity.is_multiple_of(GROUP_TOKENS), "room for {capacity} tokens");
-        assert_eq!(bytes.len(), 2 * capacity * head_dim * kv_type.bytes(), "bytes of {capacity} tokens");
+        assert_eq!(bytes.len(), kv_type.bytes_of_tokens(capacity, head_dim), "bytes of {capacity} tokens");
         ExactHead { kv_type, head_dim, bytes }
     }
 
@@ -144,7 +154,7 @@ impl<'a> ExactHead<'a> {
     /// # Panics
     /// There are fewer tokens, or `out` has another length than they take.
     pub fn copy_first(&self, capacity: usize, out: &mut [u8]) {
-        let half = capacity * self.head_dim * self.kv_type.bytes();
+        let half = self.kv_type.bytes_of_tokens(capacity, self.head_dim) / 2;
         let (keys, values) = out.split_at_mut(half);
         keys.copy_from_slice(&self.bytes[..half]);
         values.copy_from_slice(&self.bytes[self.bytes.len() / 2..][..half]);
@@ -172,7 +182,7 @@ impl<'a> ExactHead<'a> {
         let (to_keys, to_values) = out.split_at_mut(RANGE_TOKENS * self.head_dim);
         for token in 0..n_tokens {
             for d in 0..self.head_dim {
-                let at = (token / GROUP_TOKENS * self.head_dim + d) * GROUP_TOKENS + token % GROUP_TOKENS;
+                let at = key_index(self.head_dim, token, d);
                 to_keys[at] = keys[at];
             }
         }

@@ -47,7 +47,7 @@ mod avx2;
 
 pub use append::{AppendError, Part};
 pub use attend::{Asked, RangeSource, Request, attend};
-pub use element::{ExactHead, ExactHeadMut, KvType};
+pub use element::{ExactHead, ExactHeadMut, KvType, key_index};
 pub use rows::Rows;
 pub use state::{Partial, TokenQueries};
 pub use tile::Tile;

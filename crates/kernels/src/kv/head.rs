@@ -59,15 +59,15 @@ impl RangeF32 {
         ExactHead::new(KvType::F32, self.head_dim, bytemuck::cast_slice(&self.values))
     }
 
-    /// Keys `[RANGE_TOKENS/8][head_dim][8]` and values `[RANGE_TOKENS][head_dim]`.
+    /// Keys by groups of tokens, and values.
     pub(super) fn parts(&self) -> (&[Lanes], &[f32]) {
-        let (keys, values) = self.values.split_at(RANGE_TOKENS * self.head_dim);
+        let (keys, values) = self.keys_and_values();
         (keys.as_chunks().0, values)
     }
 
     /// Keys and values, to write.
     pub(super) fn parts_mut(&mut self) -> (&mut [Lanes], &mut [f32]) {
-        let (keys, values) = self.values.split_at_mut(RANGE_TOKENS * self.head_dim);
+        let (keys, values) = self.keys_and_values_mut();
         (keys.as_chunks_mut().0, values)
     }
 }
