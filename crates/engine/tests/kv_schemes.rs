@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use lossy_engine::{BatchItem, CALIBRATION_TEXT, Engine, EngineOptions, Logits, ModelSource};
-use lossy_testkit::{kl_divergence, model_path};
+use lossy_testkit::{TestModel, kl_divergence};
 use lossy_tokenizer::EncodeOptions;
 
 /// Logits after tokens `skip..` of a text that is read in chunks.
@@ -27,7 +27,7 @@ fn mean_kl(wanted: &[Vec<f32>], got: &[Vec<f32>]) -> f64 {
 
 #[test]
 fn packed_caches_lose_little_and_the_less_the_more_bits_they_have() {
-    let source = ModelSource::open(&model_path("SmolLM2-135M-Instruct.Q4_1.gguf")).expect("the test model");
+    let source = ModelSource::open(&TestModel::SmolLm2.path()).expect("the test model");
     let tokenizer = source.tokenizer().expect("its tokenizer");
     let mut engine = Engine::load(&source, &EngineOptions::default()).expect("its weights");
     let calibration = tokenizer.encode(CALIBRATION_TEXT, EncodeOptions::default()).expect("ids");
