@@ -162,8 +162,8 @@ pub struct Engine {
     n_ctx: usize,
     chunk: usize,
     exact_prefill: bool,
-    /// of the model's file
-    fingerprint: [u8; 32],
+    /// the model's file, by which saved caches are told apart
+    source: ModelSource,
 }
 
 impl Engine {
@@ -199,7 +199,7 @@ impl Engine {
             forward: Forward::new(options.activations),
             chunk: options.chunk.max(1),
             exact_prefill: options.exact_prefill,
-            fingerprint: source.fingerprint(),
+            source: source.clone(),
             cx,
             model,
             n_ctx,
@@ -267,7 +267,7 @@ impl Engine {
             if progress(Progress { n_done, n_total }).is_break() {
                 return Err(EngineError::Stopped { n_done, n_total });
             }
-            self.check(window.len().min(self.n_ctx), window)?;
+            self.check_ids(window)?;
             let mut cache = pool.sequence();
             let mut items = [ForwardItem { cache: &mut cache, tokens: window, logits: Logits::None }];
             self.forward.run(&self.cx, &self.model, &mut items, Some(&mut calibrator))?;
@@ -352,13 +352,13 @@ impl Engine {
     /// It was saved with others, is longer than the context, or is damaged.
     pub fn restore(&self, input: impl Read) -> Result<Sequence, EngineError> {
         let (cache, tokens) = self.pool.restore(&self.cache_fingerprint(), self.n_ctx, input)?;
-        self.check(0, &tokens)?;
+        self.check_ids(&tokens)?;
         Ok(Sequence { tokens, cache })
     }
 
     /// What the bytes of a cache depend on besides the scheme.
     fn cache_fingerprint(&self) -> [u8; 32] {
-        let mut hash = Sha256::new().chain_update(self.fingerprint);
+        let mut hash = Sha256::new().chain_update(self.source.fingerprint());
         if self.scheme.needs_calibration()
             && let Some(calibration) = &self.calibration
         {
@@ -430,6 +430,10 @@ impl Engine {
         if n_prompt > self.n_ctx {
             return Err(EngineError::PromptTooLong { n_prompt, n_ctx: self.n_ctx });
         }
+        self.check_ids(tokens)
+    }
+
+    fn check_ids(&self, tokens: &[u32]) -> Result<(), EngineError> {
         let n_vocab = self.n_vocab();
         match tokens.iter().find(|&&id| id as usize >= n_vocab) {
             Some(&id) => Err(EngineError::NoSuchToken { id, n_vocab }),

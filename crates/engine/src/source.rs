@@ -118,7 +118,6 @@ impl ModelSource {
         Ok(tensor)
     }
 
-    /// Tells the system that the mapped bytes are not needed soon.
     /// Tells models apart without reading them whole: a hash of the tensors' names, types, shapes and first 4096 bytes.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -135,6 +134,7 @@ impl ModelSource {
         hash.finalize().into()
     }
 
+    /// Tells the system that the mapped bytes are not needed soon.
     pub(crate) fn release_pages(&self) {
         match &self.files {
             Files::Gguf(gguf) => gguf.release_pages(),
