@@ -1,7 +1,6 @@
 //! One answer: reads the prompt, generates, prints each piece of text when it is certain, and counts.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -147,7 +146,7 @@ impl Speaker<'_> {
         let bar = Prefill::start(tokens.len());
         let mut progress = |progress: lossy_engine::Progress| {
             bar.set(progress.n_done);
-            if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::go_on()
         };
         match self.loaded.engine.prefill(sequence, tokens, &mut progress) {
             Ok(logits) => Ok(Read::All(logits)),

@@ -1,5 +1,6 @@
 //! Ctrl-C asks the work under way to stop.
 
+use std::ops::ControlFlow;
 use std::process;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,11 @@ pub fn listen(second: Second) {
 /// Whether Ctrl-C was pressed since [`reset`].
 pub fn is_asked() -> bool {
     ASKED.load(Ordering::Relaxed)
+}
+
+/// What a callback of progress returns: breaks after Ctrl-C.
+pub fn go_on() -> ControlFlow<()> {
+    if is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Starts a new piece of work.

@@ -1,11 +1,10 @@
 //! A model that is ready to run, with its tokenizer and chat template.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Error, Result, bail};
 use lossy_engine::{
-    CalibrationSource, Engine, EngineError, EngineOptions, ModelInfo, ModelSource, SamplingOptions,
+    CalibrationSource, Engine, EngineError, EngineOptions, KvScheme, ModelInfo, ModelSource, SamplingOptions,
 };
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
 
@@ -52,13 +51,26 @@ pub fn load_engine(
 ) -> Result<Engine, EngineError> {
     let Some(scheme) = &options.kv else { return Engine::load(source, options) };
     let mut engine = Engine::load(source, &EngineOptions { kv: None, ..options.clone() })?;
+    prepare_kv(&mut engine, source, scheme, spinner)?;
+    Ok(engine)
+}
+
+/// Stores new sequences in `scheme`, after calibration if the scheme needs it and it was not done before.
+///
+/// # Errors
+/// The scheme does not fit the model, or calibration fails or is stopped by Ctrl-C.
+pub fn prepare_kv(
+    engine: &mut Engine,
+    source: &ModelSource,
+    scheme: &KvScheme,
+    spinner: &Spinner,
+) -> Result<(), EngineError> {
     let directory = directories::cache_home().map(|home| home.join("lossy").join("calibration"));
     let from = CalibrationSource { text: None, directory: directory.as_deref() };
     engine.prepare_kv(source, scheme, from, &mut |progress| {
         spinner.say(&format!("calibrating {scheme}: {} of {} tokens", progress.n_done, progress.n_total));
-        if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
-    Ok(engine)
+        interrupt::go_on()
+    })
 }
 
 impl Loaded {

@@ -1,7 +1,7 @@
 //! The KV cache of a prompt in a file.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind, Write};
+use std::io::{BufReader, BufWriter, ErrorKind};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -29,6 +29,5 @@ pub fn open(engine: &Engine, path: &Path) -> Result<Sequence> {
 pub fn keep(engine: &Engine, sequence: &Sequence, path: &Path) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, AtomicFile::create_private(path)?);
     engine.save(sequence, &mut out).with_context(|| format!("--prompt-cache {}", path.display()))?;
-    out.flush()?;
     out.into_inner().map_err(|error| error.into_error())?.keep()
 }

@@ -1,7 +1,6 @@
 //! `lossy logits`
 
 use std::io::{BufWriter, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -107,7 +106,7 @@ fn write(
     if !before.is_empty() {
         let mut progress = |progress: lossy_engine::Progress| {
             bar.set(progress.n_done);
-            if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::go_on()
         };
         match loaded.engine.prefill(&mut sequence, before, &mut progress) {
             Err(EngineError::Stopped { .. }) => return Ok(None),

@@ -212,7 +212,7 @@ fn setting(
         model_n_params: info.n_params,
         backends: "CPU",
         cpu_isa: Isa::detect()?.name(),
-        activations: if args.activations == Activations::F32 { "f32" } else { "q8" }.to_string(),
+        activations: args.activations.name().to_string(),
         n_batch: options.chunk,
         n_threads: engine.n_threads(),
         load_ns: load_time.as_nanos() as u64,

@@ -1,6 +1,5 @@
 //! `-o`: how the result is written, and where.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use lossy_eval::Report;
 
+use crate::atomic_file::AtomicFile;
 use crate::output::Output;
 use crate::terminal::note;
 
@@ -42,7 +42,10 @@ impl Format {
     /// Writes it.
     pub fn write(&self, report: &Report) -> Result<()> {
         if let Format::Html(path) = self {
-            fs::write(path, report.html()).with_context(|| format!("writing {}", path.display()))?;
+            let mut file = AtomicFile::create(path)?;
+            file.write_all(report.html().as_bytes())
+                .with_context(|| format!("writing {}", path.display()))?;
+            file.keep()?;
             note(&format!("{}: the report", path.display()));
         }
         let text = match self {

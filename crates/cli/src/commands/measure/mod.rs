@@ -223,7 +223,7 @@ impl Meter<'_> {
             n_windows: windows.len(),
             n_scored_per_window: windows.first().map_or(0, |window| window.n_scored()),
             chunk: args.batch_size as usize,
-            activations: if args.activations == Activations::F32 { "f32" } else { "q8" }.to_string(),
+            activations: args.activations.name().to_string(),
             n_threads,
             is_complete: divergence.is_complete,
             reference: ReferenceFigures::new(&self.loaded.reference, &divergence),

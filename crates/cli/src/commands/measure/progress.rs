@@ -30,7 +30,7 @@ impl Bar {
     pub fn set(&self, n_done: usize, n_total: usize) -> ControlFlow<()> {
         self.bar.set_length(n_total as u64);
         self.bar.set_position(n_done as u64);
-        if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        interrupt::go_on()
     }
 }
 

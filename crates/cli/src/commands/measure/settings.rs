@@ -1,14 +1,12 @@
 //! The settings that are compared, and the model that runs them.
 
-use std::ops::ControlFlow;
-
 use anyhow::{Result, anyhow};
-use lossy_engine::{CalibrationSource, Engine, EngineError, EngineOptions, KvScheme, ModelSource};
+use lossy_engine::{Engine, EngineError, EngineOptions, KvScheme, ModelSource};
 use lossy_eval::{KvLanes, SettingCost};
 
 use crate::args::Activations;
+use crate::loaded::prepare_kv;
 use crate::terminal::Spinner;
-use crate::{directories, interrupt};
 
 /// Settings that a budget chooses from unless others are named.
 const CANDIDATES: [&str; 9] =
@@ -47,16 +45,9 @@ impl Settings {
     pub fn load(&self, source: &ModelSource, options: &EngineOptions) -> Result<Loaded, EngineError> {
         let spinner = Spinner::start("loading the model");
         let mut lanes = KvLanes::new(Engine::load(source, options)?);
-        let directory = directories::cache_home().map(|home| home.join("lossy").join("calibration"));
-        let from = CalibrationSource { text: None, directory: directory.as_deref() };
         let mut costs = Vec::new();
         for scheme in &self.schemes {
-            costs.push(lanes.add(|engine| {
-                engine.prepare_kv(source, scheme, from, &mut |progress| {
-                    spinner.say(&format!("calibrating: {} of {} tokens", progress.n_done, progress.n_total));
-                    if interrupt::is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                })
-            })?);
+            costs.push(lanes.add(|engine| prepare_kv(engine, source, scheme, &spinner))?);
         }
         let reference = costs.remove(0);
         Ok(Loaded { lanes, reference, settings: costs })
