@@ -13,6 +13,7 @@ use lossy_engine::cache::{
     Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvSequence, Rows, Span, append_layer,
     attend_layer,
 };
+use lossy_engine::positions::{PositionMap, Positions};
 use lossy_engine::{KvScheme, Rope, RopeConfig, RopeScaling};
 use lossy_kernels::{Compute, Isa, KvType};
 
@@ -103,7 +104,7 @@ impl Chunk {
 
     fn attend(&self, cx: &Compute, layer: usize, cache: &mut KvSequence, n: usize, out: &mut [f32]) {
         let spans = [Span { cache, rows: 0..n }];
-        attend_layer(cx, layer, &spans, Rows::new(&self.queries, self.query_width, 0), out);
+        attend_layer(cx, layer, &spans, &[Rows::new(&self.queries, self.query_width, 0)], out);
     }
 }
 
@@ -130,10 +131,19 @@ fn pool(scheme: &str, geometry: KvGeometry, n_ctx: usize) -> Arc<KvPool> {
         value_size: 1.0,
     };
     let calibration = Calibration::new(vec![vec![head; geometry.n_kv_heads]; geometry.n_layers], 1);
-    let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, d);
-    let context = Context { geometry: &geometry, rope: &rope, n_ctx, calibration: Some(&calibration) };
+    let context = Context { geometry: &geometry, calibration: Some(&calibration) };
     let scheme: KvScheme = scheme.parse().expect("a scheme that exists");
-    KvPool::with_layout(geometry, scheme.layout(&context).expect("a scheme that fits"), None)
+    KvPool::with_layout(
+        geometry,
+        scheme.layout(&context).expect("a scheme that fits"),
+        positions(geometry, n_ctx),
+        None,
+    )
+}
+
+fn positions(geometry: KvGeometry, n_ctx: usize) -> Arc<Positions> {
+    let config = RopeConfig { base: 10_000.0, scaling: RopeScaling::None };
+    Arc::new(Positions::new(PositionMap::Linear, Rope::new(&config, geometry.head_dim), n_ctx))
 }
 
 fn decode(cx: &Compute, name: &str, scheme: &str, geometry: KvGeometry, depth: usize, bandwidth: f64) {
@@ -161,7 +171,7 @@ fn decode(cx: &Compute, name: &str, scheme: &str, geometry: KvGeometry, depth: u
 
 fn prefill(cx: &Compute, name: &str, geometry: KvGeometry, n_tokens: usize) {
     let geometry = KvGeometry { n_layers: 1, ..geometry };
-    let pool = KvPool::new(geometry, KvType::F16, None);
+    let pool = KvPool::new(geometry, KvType::F16, positions(geometry, n_tokens), None);
     let chunk = Chunk::new(geometry);
     let mut out = vec![0.0; CHUNK * chunk.query_width];
     let mut cache = filled(cx, &pool, &chunk, n_tokens - CHUNK);

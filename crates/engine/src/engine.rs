@@ -8,8 +8,11 @@ use lossy_kernels::{ActivationKind, Compute, KvType};
 
 use sha2::{Digest, Sha256};
 
-use crate::cache::{Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence, SavedError};
+use crate::cache::{
+    CacheLayout, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence, SavedError,
+};
 use crate::model::{Forward, ForwardItem, Model};
+use crate::positions::{PositionScheme, Positions, linear};
 use crate::{EngineError, ModelInfo, ModelSource};
 
 /// How to load and run.
@@ -27,9 +30,11 @@ pub struct EngineOptions {
     pub calibration: Option<Arc<Calibration>>,
     /// context in tokens; `None` or `Some(0)`: the model's
     pub n_ctx: Option<usize>,
+    /// how positions are told to the model; beyond its trained context this decides what it makes of the text
+    pub positions: PositionScheme,
     /// most bytes that all caches together may use; `None`: no limit
     pub kv_budget: Option<usize>,
-    /// allow a context beyond the trained one, where the model's text is worthless: for measuring speed
+    /// allow positions beyond those that they are good for, where the model's text is worthless: for measuring
     pub beyond_trained: bool,
     /// tokens of a prefill chunk
     pub chunk: usize,
@@ -44,6 +49,7 @@ impl Default for EngineOptions {
             exact_prefill: false,
             calibration: None,
             n_ctx: None,
+            positions: PositionScheme::Auto,
             kv_budget: None,
             beyond_trained: false,
             chunk: 512,
@@ -160,6 +166,7 @@ pub struct Engine {
     calibration: Option<Arc<Calibration>>,
     forward: Forward,
     n_ctx: usize,
+    beyond_trained: bool,
     chunk: usize,
     exact_prefill: bool,
     /// the model's file, by which saved caches are told apart
@@ -171,14 +178,14 @@ impl Engine {
     ///
     /// # Errors
     /// A tensor is missing, has another shape than the file's configuration says, or a type that cannot be computed;
-    /// `n_ctx` is beyond what the model was trained for.
+    /// `n_ctx` is beyond what the positions are good for.
     pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Engine, EngineError> {
         let info = source.info();
         let n_ctx = match options.n_ctx.unwrap_or(0) {
             0 => info.n_ctx_train,
-            n_ctx if n_ctx <= info.n_ctx_train || options.beyond_trained => n_ctx,
-            n_ctx => return Err(EngineError::ContextTooLong { n_ctx, n_ctx_train: info.n_ctx_train }),
+            n_ctx => n_ctx,
         };
+        let positions = options.positions.resolve(info, n_ctx, options.beyond_trained)?;
         let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let cx = Compute::new(options.n_threads.unwrap_or(n_cores).max(1))?;
         let model = Model::load(&cx, source)?;
@@ -193,7 +200,7 @@ impl Engine {
             ActivationKind::Q8 => KvType::F16,
         };
         let mut engine = Engine {
-            pool: KvPool::new(geometry, exact, options.kv_budget),
+            pool: KvPool::new(geometry, exact, Arc::new(positions), options.kv_budget),
             scheme: KvScheme::exact(exact),
             calibration: options.calibration.clone(),
             forward: Forward::new(options.activations),
@@ -203,6 +210,7 @@ impl Engine {
             cx,
             model,
             n_ctx,
+            beyond_trained: options.beyond_trained,
         };
         if let Some(scheme) = &options.kv {
             engine.set_kv(scheme)?;
@@ -216,15 +224,29 @@ impl Engine {
     /// The scheme does not fit the model, or needs a calibration that is not there.
     pub fn set_kv(&mut self, scheme: &KvScheme) -> Result<(), EngineError> {
         let geometry = *self.pool.geometry();
-        let context = Context {
-            geometry: &geometry,
-            rope: &self.model.rope,
-            n_ctx: self.n_ctx,
-            calibration: self.calibration.as_deref(),
-        };
-        self.pool = KvPool::with_layout(geometry, scheme.layout(&context)?, self.pool.budget());
+        let context = Context { geometry: &geometry, calibration: self.calibration.as_deref() };
+        self.replace_pool(scheme.layout(&context)?, self.pool.positions().clone());
         self.scheme = scheme.clone();
         Ok(())
+    }
+
+    /// From now on new sequences have other positions. Sequences made before cannot be in a batch with them.
+    ///
+    /// # Errors
+    /// The positions do not reach the engine's context, or do not fit the model.
+    pub fn set_positions(&mut self, scheme: &PositionScheme) -> Result<(), EngineError> {
+        let positions = scheme.resolve(&self.model.info, self.n_ctx, self.beyond_trained)?;
+        self.replace_pool(self.pool.layout().clone(), Arc::new(positions));
+        Ok(())
+    }
+
+    fn replace_pool(&mut self, layout: CacheLayout, positions: Arc<Positions>) {
+        self.pool = KvPool::with_layout(*self.pool.geometry(), layout, positions, self.pool.budget());
+    }
+
+    /// The positions of new sequences.
+    pub fn positions(&self) -> &Positions {
+        self.pool.positions()
     }
 
     /// The statistics in use.
@@ -260,7 +282,7 @@ impl Engine {
         let n_window = 1024.min(self.model.info.n_ctx_train).min(n_total);
         let geometry = *self.pool.geometry();
         let mut calibrator = Calibrator::new(geometry, &self.model.rope, n_window);
-        let pool = KvPool::new(geometry, KvType::F32, None);
+        let pool = KvPool::new(geometry, KvType::F32, linear(&self.model.rope, n_window), None);
         let mut n_done = 0;
         // What is left at the end is too short to be worth a window.
         for window in tokens.chunks_exact(n_window) {
@@ -359,6 +381,12 @@ impl Engine {
     /// What the bytes of a cache depend on besides the scheme.
     fn cache_fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new().chain_update(self.source.fingerprint());
+        match self.positions().scheme() {
+            // The same as long as both are possible, so a cache can grow from one into the other.
+            PositionScheme::Linear | PositionScheme::Adaptive { .. } => {}
+            // They decide the keys (YaRN), or at least what the model made of the text that it read.
+            other => hash.update(other.to_string()),
+        }
         if self.scheme.needs_calibration()
             && let Some(calibration) = &self.calibration
         {

@@ -1,6 +1,7 @@
 //! The engine's one error.
 
 use crate::cache::{CacheError, KvSchemeError, SavedError};
+use crate::positions::PositionError;
 
 /// What can go wrong between a model file and text.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum EngineError {
     /// a KV scheme that cannot be used with this model
     #[error(transparent)]
     KvScheme(#[from] KvSchemeError),
+    /// positions that cannot be
+    #[error(transparent)]
+    Positions(#[from] PositionError),
     /// a saved cache that cannot be used
     #[error(transparent)]
     Saved(#[from] SavedError),
@@ -97,14 +101,6 @@ pub enum EngineError {
         n_prompt: usize,
         /// tokens that the context holds
         n_ctx: usize,
-    },
-    /// a context beyond the model's
-    #[error("a context of {n_ctx} tokens is beyond the {n_ctx_train} that the model was trained for")]
-    ContextTooLong {
-        /// asked for
-        n_ctx: usize,
-        /// trained
-        n_ctx_train: usize,
     },
     /// The caller asked to stop (Ctrl-C) during prefill.
     #[error("stopped after {n_done} of {n_total} prompt tokens")]

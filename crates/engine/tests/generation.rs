@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use lossy_engine::{
-    Engine, EngineOptions, Finish, Generation, GenerationOptions, ModelSource, SamplingOptions, Sequence,
-    Step,
+    Engine, EngineOptions, Finish, Generation, GenerationOptions, ModelSource, PositionScheme,
+    SamplingOptions, Sequence, Step,
 };
 use lossy_testkit::testdata;
 use lossy_tokenizer::{SpecialIds, Tokenizer, TokenizerKeys};
@@ -36,7 +36,12 @@ struct Run {
 impl Run {
     fn new() -> Run {
         let source = ModelSource::open(&testdata().join("tiny/llama/model.gguf")).unwrap();
-        let options = EngineOptions { n_ctx: Some(2000), beyond_trained: true, ..EngineOptions::default() };
+        let options = EngineOptions {
+            n_ctx: Some(2000),
+            positions: PositionScheme::Linear,
+            beyond_trained: true,
+            ..EngineOptions::default()
+        };
         let mut engine = Engine::load(&source, &options).unwrap();
         let mut sequence = engine.sequence();
         let logits = engine.prefill(&mut sequence, &PROMPT, &mut |_| ControlFlow::Continue(())).unwrap();

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use lossy_engine::{ActivationKind, BatchItem, Engine, EngineError, EngineOptions, Logits, ModelSource};
+use lossy_engine::{
+    ActivationKind, BatchItem, Engine, EngineError, EngineOptions, Logits, ModelSource, PositionScheme,
+};
 use lossy_testkit::testdata;
 
 const NAMES: [&str; 7] = ["llama", "llama3", "llama-linear", "mistral", "qwen2", "qwen2-yarn", "qwen3"];
@@ -60,10 +62,14 @@ fn gguf_files_give_the_logits_of_transformers() {
 fn what_does_not_fit_is_an_error_and_changes_nothing() {
     let source = ModelSource::open(&testdata().join("tiny/llama")).unwrap();
     let too_long = EngineOptions { n_ctx: Some(65), ..EngineOptions::default() };
-    let Err(EngineError::ContextTooLong { n_ctx: 65, n_ctx_train: 64 }) = Engine::load(&source, &too_long)
-    else {
-        panic!("a context beyond the trained one must be refused");
+    let Err(error) = Engine::load(&source, &too_long) else {
+        panic!("a context beyond the trained one must be refused where positions cannot be stretched");
     };
+    assert!(error.to_string().contains("trained for 64 tokens"), "{error}");
+    let linear = EngineOptions { positions: PositionScheme::Linear, ..too_long };
+    let Err(error) = Engine::load(&source, &linear) else { panic!("linear positions end at 64") };
+    assert!(error.to_string().contains("reach 64 tokens"), "{error}");
+    assert!(error.to_string().contains("the context is 65"), "{error}");
     let mut engine = Engine::load(&source, &EngineOptions::default()).unwrap();
     let mut sequence = engine.sequence();
     let mut go_on = |_| std::ops::ControlFlow::Continue(());

@@ -1,7 +1,7 @@
 //! How the model is run.
 
 use clap::{Args, ValueEnum};
-use lossy_engine::{ActivationKind, EngineOptions, KvScheme, KvSchemeError};
+use lossy_engine::{ActivationKind, EngineOptions, KvScheme, KvSchemeError, PositionError, PositionScheme};
 
 use crate::units::parse_bytes;
 
@@ -9,7 +9,7 @@ use crate::units::parse_bytes;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Running")]
 pub struct EngineArgs {
-    /// Context in tokens; 0: what the model was trained with
+    /// Context in tokens; 0: what the model was trained with. Beyond that --positions says how
     #[arg(short = 'c', long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1 << 27))]
     pub ctx_size: u32,
 
@@ -27,6 +27,9 @@ pub struct EngineArgs {
 
     #[command(flatten)]
     pub cache: CacheArgs,
+
+    #[command(flatten)]
+    pub positions: PositionArgs,
 
     /// Keeps the prompt's keys and values exact until the prompt has been read: less loss, more memory meanwhile
     #[arg(long)]
@@ -52,6 +55,59 @@ pub struct CacheArgs {
     /// [-ctv] Type of the cached values; the same as that of the keys
     #[arg(long, value_name = "TYPE", conflicts_with = "kv", value_parser = parse_scheme)]
     pub cache_type_v: Option<KvScheme>,
+}
+
+/// How far apart tokens are for the model.
+#[derive(Args, Clone, Debug)]
+pub struct PositionArgs {
+    /// How a context beyond the trained one is told to the model: adaptive, self-extend, dca, yarn, ntk, with parameters as
+    /// in self-extend:group=8,window=1024 [default: auto: the model's own as far as it was trained, adaptive beyond]
+    #[arg(long, value_name = "MAP", env = "LOSSY_POSITIONS", value_parser = parse_positions)]
+    pub positions: Option<PositionScheme>,
+
+    /// [-gan] Self-Extend: tokens that share a position; 1: none
+    #[arg(long, value_name = "N", conflicts_with_all = ["positions", "rope_scaling"])]
+    pub grp_attn_n: Option<usize>,
+
+    /// [-gaw] Self-Extend: neighbours that keep their distances, tokens
+    #[arg(long, value_name = "N", requires = "grp_attn_n")]
+    pub grp_attn_w: Option<usize>,
+
+    /// Scales the model's rotation for the whole context
+    #[arg(long, value_enum, value_name = "METHOD", conflicts_with = "positions")]
+    pub rope_scaling: Option<RopeScalingArg>,
+}
+
+/// `--rope-scaling`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RopeScalingArg {
+    /// the model's own
+    None,
+    /// YaRN, as much as the context needs
+    Yarn,
+}
+
+fn parse_positions(text: &str) -> Result<PositionScheme, String> {
+    text.parse().map_err(|error: PositionError| error.to_string())
+}
+
+impl PositionArgs {
+    /// The positions that are named, or those that suit the context.
+    pub fn resolve(&self) -> Result<PositionScheme, clap::Error> {
+        let usage = |error: PositionError| crate::usage_error(error.to_string());
+        match (self.positions, self.grp_attn_n, self.rope_scaling) {
+            (Some(positions), ..) => Ok(positions),
+            (_, Some(0), _) => Err(crate::usage_error("--grp-attn-n is at least 1")),
+            (_, Some(1), _) => Ok(PositionScheme::Linear),
+            (_, Some(group), _) => {
+                let scheme = PositionScheme::SelfExtend { group: Some(group), window: self.grp_attn_w };
+                scheme.to_string().parse().map_err(usage)
+            }
+            (_, _, Some(RopeScalingArg::Yarn)) => Ok(PositionScheme::Yarn { factor: None }),
+            (_, _, Some(RopeScalingArg::None)) => Ok(PositionScheme::Linear),
+            (None, None, None) => Ok(PositionScheme::Auto),
+        }
+    }
 }
 
 fn parse_scheme(text: &str) -> Result<KvScheme, String> {
@@ -108,6 +164,7 @@ impl EngineArgs {
             exact_prefill: self.exact_prefill,
             calibration: None,
             n_ctx: Some(self.ctx_size as usize),
+            positions: self.positions.resolve()?,
             kv_budget: self.kv_budget,
             beyond_trained: false,
             chunk: self.batch_size as usize,

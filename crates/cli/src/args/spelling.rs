@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 
 /// One dash, and the option that is meant.
-const SPELLINGS: [(&str, &str); 8] = [
+const SPELLINGS: [(&str, &str); 10] = [
     ("-hf", "--hf-repo"),
     ("-hfr", "--hf-repo"),
     ("-hff", "--hf-file"),
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
+    ("-gan", "--grp-attn-n"),
+    ("-gaw", "--grp-attn-w"),
     ("-sys", "--system"),
     ("-no-cnv", "--no-chat-template"),
     ("-pg", "--pg"),

@@ -5,11 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lossy_kernels::attention::{
-    self, AppendError, Asked, ExactHead, ExactHeadMut, Partial, RangeSource, Request, Rows, Tile,
-    TokenQueries,
+    self, AppendError, Asked, ExactHead, ExactHeadMut, Meeting, Partial, RangeSource, RangeTurns, Request,
+    Rows, Tile, TokenQueries,
 };
 use lossy_kernels::kv::{RangeF32, Sinks, hadamard};
 use lossy_kernels::{Compute, Isa};
+
+use crate::positions::Positions;
 
 use super::code::Place;
 use super::page::Page;
@@ -37,7 +39,7 @@ struct Piece<'a> {
     exact: &'a mut [u8],
     /// where the page's codes go, if these tokens fill it
     packed: Option<&'a mut [u8]>,
-    place: Place,
+    place: Place<'a>,
     /// position of the first token
     position: usize,
     /// rows of the tokens
@@ -65,8 +67,9 @@ pub fn append_layer(
     let width = pool.geometry().n_kv_heads * pool.geometry().head_dim;
     let transformed = pool.layout().transforms_values.then(|| transformed(&pool, values, width));
     let values = transformed.as_ref().map_or(values, |values| Rows::new(values, width, 0));
+    let positions: Vec<Arc<Positions>> = spans.iter().map(|span| span.cache.positions().clone()).collect();
     let mut pieces = Vec::new();
-    for span in spans.iter_mut() {
+    for (span, positions) in spans.iter_mut().zip(&positions) {
         let (start, end) = (span.cache.len(), span.cache.len() + span.rows.len());
         for PageToWrite { index, exact, packed } in span.cache.pages_mut(span.rows.len()) {
             let first = index * PAGE_TOKENS;
@@ -77,7 +80,7 @@ pub fn append_layer(
             pieces.extend(exact.heads_mut(layer).enumerate().map(|(kv_head, exact)| Piece {
                 exact,
                 packed: packed.as_mut().and_then(Iterator::next),
-                place: Place { kv_head, page: index },
+                place: Place::itself(positions, kv_head, index),
                 position,
                 rows: rows.clone(),
                 outcome: Ok(()),
@@ -122,12 +125,13 @@ fn transformed(pool: &KvPool, values: Rows<'_>, width: usize) -> Vec<f32> {
     out
 }
 
-/// Causal attention of the rotated queries `[n_rows, n_heads * head_dim]` of one layer over the sequences and their new
-/// tokens, scaled by 1/√head_dim: `out` is `[n_rows, n_heads * head_dim]`.
+/// Causal attention of the queries `[n_rows, n_heads * head_dim]` of one layer over the sequences and their new tokens,
+/// scaled by 1/√head_dim: `out` is `[n_rows, n_heads * head_dim]`. `queries` are rotated, once for each rotation that the
+/// positions of a sequence ask for; rows of sequences that ask for fewer are not read in the others.
 ///
 /// # Panics
-/// The tokens were not reserved, the sequences are of different pools, or rows are missing.
-pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: Rows<'_>, out: &mut [f32]) {
+/// The tokens were not reserved, the sequences are of different pools, or rows or rotations are missing.
+pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: &[Rows<'_>], out: &mut [f32]) {
     let Some(pool) = common_pool(spans) else { return };
     let sources: Vec<LayerOfSequence<'_>> = spans
         .iter()
@@ -171,7 +175,7 @@ impl KvPool {
     }
 
     /// Packs a head of a full page, and keeps the sinks if it is the first.
-    fn pack(&self, isa: Isa, layer: usize, place: Place, exact: &[u8], packed: &mut [u8]) {
+    fn pack(&self, isa: Isa, layer: usize, place: Place<'_>, exact: &[u8], packed: &mut [u8]) {
         let Some(layers) = self.packed() else { return };
         let (codes, sinks) = packed.split_at_mut(self.code_bytes(layer));
         let exact = self.exact_head(exact);
@@ -199,7 +203,7 @@ impl KvPool {
     }
 
     /// What a packed head stands for, sinks as they are.
-    fn unpack(&self, isa: Isa, layer: usize, place: Place, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, isa: Isa, layer: usize, place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
         let Some(layers) = self.packed() else { return };
         let (codes, sinks) = self.parts(layer, place.page, packed);
         layers.codes[layer].unpack(isa, place, codes, out);
@@ -209,7 +213,7 @@ impl KvPool {
     }
 
     /// What a packed head stands for, as an exact head.
-    pub(super) fn unpack_exact(&self, layer: usize, place: Place, packed: &[u8], exact: &mut [u8]) {
+    pub(super) fn unpack_exact(&self, layer: usize, place: Place<'_>, packed: &[u8], exact: &mut [u8]) {
         UNPACKED.with_borrow_mut(|unpacked| {
             self.unpack(Isa::best(), layer, place, packed, unpacked);
             let head_dim = self.geometry().head_dim;
@@ -235,6 +239,30 @@ impl LayerOfSequence<'_> {
             .expect("attention asks for tokens of the sequence")
     }
 
+    /// Where the page that is asked for is seen.
+    fn place(&self, asked: &Asked) -> Place<'_> {
+        self.sequence.place(asked.kv_head, asked.range, asked.asking_range)
+    }
+
+    /// By how much its tokens are turned one by one.
+    fn turns(&self, asked: &Asked) -> Option<RangeTurns<'_>> {
+        let positions = self.sequence.positions();
+        let is_turned = asked.rotation > 0 && positions.map().token_position(0).is_some();
+        is_turned.then(|| positions.turns().range(asked.range))
+    }
+
+    /// The page as float32, seen where it is.
+    fn load(&self, isa: Isa, asked: &Asked, out: &mut RangeF32) {
+        let pool = self.pool();
+        match self.seen(asked) {
+            Seen::Exact(page) => out.load(pool.exact_head(page.head(self.layer, asked.kv_head))),
+            Seen::Packed(page) => {
+                let place = Place::itself(self.sequence.positions(), asked.kv_head, asked.range);
+                pool.unpack(isa, self.layer, place, page.head(self.layer, asked.kv_head), out);
+            }
+        }
+    }
+
     /// The bytes that will be read next, if they are of the same kind.
     fn next(&self, asked: &Asked, is_packed: bool) -> Option<&[u8]> {
         match self.sequence.seen(asked.range + 1, asked.asking_range)? {
@@ -249,44 +277,73 @@ impl LayerOfSequence<'_> {
 }
 
 impl RangeSource for LayerOfSequence<'_> {
+    fn meeting(&self, range: usize, asking_range: usize) -> Meeting {
+        self.sequence.positions().map().meeting(range, asking_range)
+    }
+
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
-        let pool = self.pool();
-        match self.seen(&asked) {
-            Seen::Exact(page) => {
-                let next = self.next(&asked, false).map(|bytes| pool.exact_head(bytes));
-                let head = pool.exact_head(page.head(self.layer, asked.kv_head));
-                head.attend_token(isa, asked.n_tokens, token, next, partial);
-            }
-            Seen::Packed(page) => {
-                assert_eq!(asked.n_tokens, PAGE_TOKENS, "a packed page is full");
-                let Some(layers) = pool.packed() else { return };
-                let place = Place { kv_head: asked.kv_head, page: asked.range };
-                let head = page.head(self.layer, asked.kv_head);
-                let (codes, sinks) = pool.parts(self.layer, place.page, head);
-                let next = self.next(&asked, true);
-                let code = &layers.codes[self.layer];
-                if !code.attend_token(isa, place, codes, sinks, next, token, partial) {
-                    UNPACKED.with_borrow_mut(|unpacked| {
-                        pool.unpack(isa, self.layer, place, head, unpacked);
-                        unpacked.head().attend_token(isa, PAGE_TOKENS, token, None, partial);
-                    });
-                }
-            }
+        let turns = self.turns(&asked);
+        let place = self.place(&asked);
+        token.set_moved(place.moved);
+        if turns.is_none() && self.attend_stored(isa, &asked, place, token, partial) {
+            return;
         }
+        UNPACKED.with_borrow_mut(|unpacked| {
+            self.load(isa, &asked, unpacked);
+            if let Some(turns) = turns {
+                unpacked.turn(isa, turns);
+            }
+            unpacked.head().attend_token(isa, asked.tokens, token, None, partial);
+        });
     }
 
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
-        let pool = self.pool();
+        let n_tokens = asked.tokens.end;
         match self.seen(&asked) {
             Seen::Exact(page) => {
-                let head = pool.exact_head(page.head(self.layer, asked.kv_head));
-                head.load_tile(isa, asked.n_tokens, tile);
+                let head = self.pool().exact_head(page.head(self.layer, asked.kv_head));
+                head.load_tile(isa, n_tokens, tile);
             }
-            Seen::Packed(page) => UNPACKED.with_borrow_mut(|unpacked| {
-                let place = Place { kv_head: asked.kv_head, page: asked.range };
-                pool.unpack(isa, self.layer, place, page.head(self.layer, asked.kv_head), unpacked);
-                unpacked.head().load_tile(isa, asked.n_tokens, tile);
+            Seen::Packed(_) => UNPACKED.with_borrow_mut(|unpacked| {
+                self.load(isa, &asked, unpacked);
+                unpacked.head().load_tile(isa, n_tokens, tile);
             }),
+        }
+        if let Some(frames) = self.place(&asked).moved {
+            tile.move_frames(isa, frames, n_tokens);
+        }
+        if let Some(turns) = self.turns(&asked) {
+            tile.turn(isa, turns);
+        }
+    }
+}
+
+impl LayerOfSequence<'_> {
+    /// Attends to a page as it is stored. Returns `false`, having done nothing, if there is no kernel for that.
+    fn attend_stored(
+        &self,
+        isa: Isa,
+        asked: &Asked,
+        place: Place<'_>,
+        token: &mut TokenQueries,
+        partial: &mut Partial<'_>,
+    ) -> bool {
+        let pool = self.pool();
+        match self.seen(asked) {
+            Seen::Exact(page) => {
+                let next = self.next(asked, false).map(|bytes| pool.exact_head(bytes));
+                let head = pool.exact_head(page.head(self.layer, asked.kv_head));
+                head.attend_token(isa, asked.tokens.clone(), token, next, partial);
+                true
+            }
+            Seen::Packed(_) if asked.tokens != (0..PAGE_TOKENS) => false,
+            Seen::Packed(page) => {
+                let Some(layers) = pool.packed() else { return false };
+                let (codes, sinks) =
+                    pool.parts(self.layer, asked.range, page.head(self.layer, asked.kv_head));
+                let next = self.next(asked, true);
+                layers.codes[self.layer].attend_token(isa, place, codes, sinks, next, token, partial)
+            }
         }
     }
 }

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use lossy_kernels::Isa;
 use lossy_kernels::attention::{ExactHead, Partial, TokenQueries};
-use lossy_kernels::kv::{
-    FRAME_TOKENS, FrameTable, HeadCode, KeyCode, KeyStatistics, PackedHead, RangeF32, Sinks, ValueCode,
-};
+use lossy_kernels::kv::{HeadCode, KeyCode, KeyStatistics, PackedHead, RangeF32, Sinks, ValueCode};
 
+use super::HeadStatistics;
 use super::code::{PageCode, Place};
 use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage};
-use super::{HeadStatistics, PAGE_TOKENS};
 
 /// `k2v2`, `k3v2`, …, `k4v4`.
 pub(super) const FAMILY: Family = Family {
@@ -61,8 +59,6 @@ impl KvStorage for Calibrated {
         let Some(calibration) = context.calibration else {
             return Err(KvSchemeError::NotCalibrated { name: self.name() });
         };
-        let n_frames = context.n_ctx.div_ceil(PAGE_TOKENS) * (PAGE_TOKENS / FRAME_TOKENS);
-        let frames = Arc::new(frames(context, n_frames));
         let code = |head: &HeadStatistics| {
             let keys = KeyStatistics {
                 mean: head.key_mean.clone(),
@@ -78,19 +74,10 @@ impl KvStorage for Calibrated {
         let layer = |heads: &[HeadStatistics]| -> Arc<dyn PageCode> {
             let heads: Vec<HeadCode> = heads.iter().map(code).collect();
             let bytes = heads.iter().map(HeadCode::bytes).max().unwrap_or(64);
-            Arc::new(CalibratedPage { heads, frames: frames.clone(), bytes })
+            Arc::new(CalibratedPage { heads, bytes })
         };
         Ok(calibration.layers().map(layer).collect())
     }
-}
-
-/// The rotation of each frame's first position.
-fn frames(context: &Context<'_>, n_frames: usize) -> FrameTable {
-    let (mut cos, mut sin) = (Vec::new(), Vec::new());
-    for frame in 0..n_frames {
-        context.rope.push_rotation(frame * FRAME_TOKENS, &mut cos, &mut sin);
-    }
-    FrameTable::new(context.geometry.head_dim / 2, cos, sin)
 }
 
 /// One layer.
@@ -98,14 +85,13 @@ fn frames(context: &Context<'_>, n_frames: usize) -> FrameTable {
 struct CalibratedPage {
     /// of each KV head
     heads: Vec<HeadCode>,
-    frames: Arc<FrameTable>,
     /// of the largest head
     bytes: usize,
 }
 
 impl CalibratedPage {
-    fn head<'a>(&'a self, place: Place, packed: &'a [u8]) -> PackedHead<'a> {
-        let code = &self.heads[place.kv_head];
+    fn head<'a>(&'a self, kv_head: usize, packed: &'a [u8]) -> PackedHead<'a> {
+        let code = &self.heads[kv_head];
         PackedHead::new(code, &packed[..code.bytes()])
     }
 }
@@ -115,28 +101,28 @@ impl PageCode for CalibratedPage {
         self.bytes
     }
 
-    fn pack(&self, isa: Isa, place: Place, exact: ExactHead<'_>, packed: &mut [u8]) {
+    fn pack(&self, isa: Isa, place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
         let code = &self.heads[place.kv_head];
         let mut range = RangeF32::default();
         range.load(exact);
-        code.pack(isa, &self.frames, place.page, &range, &mut packed[..code.bytes()]);
+        code.pack(isa, place.frames, &range, &mut packed[..code.bytes()]);
     }
 
-    fn unpack(&self, isa: Isa, place: Place, packed: &[u8], out: &mut RangeF32) {
-        self.head(place, packed).unpack(isa, &self.frames, place.page, out);
+    fn unpack(&self, isa: Isa, place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
+        self.head(place.kv_head, packed).unpack(isa, place.frames, out);
     }
 
     fn attend_token(
         &self,
         isa: Isa,
-        place: Place,
+        place: Place<'_>,
         packed: &[u8],
         sinks: Option<Sinks<'_>>,
         next: Option<&[u8]>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) -> bool {
-        self.head(place, packed).attend_token(isa, &self.frames, place.page, sinks, token, next, partial);
+        self.head(place.kv_head, packed).attend_token(isa, place.frames, sinks, token, next, partial);
         true
     }
 }

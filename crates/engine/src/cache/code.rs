@@ -3,16 +3,29 @@
 use std::fmt::Debug;
 
 use lossy_kernels::Isa;
-use lossy_kernels::attention::{ExactHead, Partial, RANGE_TOKENS, TokenQueries};
+use lossy_kernels::attention::{ExactHead, Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
 use lossy_kernels::kv::{RangeF32, Sinks};
 
-/// Which head, of which page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+use crate::positions::Positions;
+
+/// Which head of which page, and where its frames are seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
     /// KV head
     pub kv_head: usize,
     /// page of the sequence
     pub page: usize,
+    /// rotations of the first positions of the page's frames, as they are seen
+    pub frames: RangeFrames<'a>,
+    /// from where the frames are to where they are seen; `None`: they are seen where they are
+    pub moved: Option<RangeFrames<'a>>,
+}
+
+impl<'a> Place<'a> {
+    /// A page whose frames are seen where they are.
+    pub(super) fn itself(positions: &'a Positions, kv_head: usize, page: usize) -> Place<'a> {
+        Place { kv_head, page, frames: positions.own().range(page), moved: None }
+    }
 }
 
 /// How one layer's packed pages store keys and values. A packed page is always full.
@@ -30,21 +43,22 @@ pub trait PageCode: Debug + Send + Sync {
         8.0 * self.bytes_per_head() as f64 / (2 * RANGE_TOKENS * head_dim) as f64
     }
 
-    /// Packs a full page's head.
-    fn pack(&self, isa: Isa, place: Place, exact: ExactHead<'_>, packed: &mut [u8]);
+    /// Packs a full page's head, whose frames are seen where they are.
+    fn pack(&self, isa: Isa, place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]);
 
-    /// What the codes stand for.
-    fn unpack(&self, isa: Isa, place: Place, packed: &[u8], out: &mut RangeF32);
+    /// What the codes stand for, its frames seen where they are.
+    fn unpack(&self, isa: Isa, place: Place<'_>, packed: &[u8], out: &mut RangeF32);
 
-    /// The partial softmax of one token's query heads over the whole page, from the codes, but for sinks. `next` is the packed head that
-    /// will be asked next, if any.
+    /// The partial softmax of one token's query heads over the whole page, from the codes, but for sinks. `next` is the
+    /// packed head that will be asked next, if any. Where frames are seen elsewhere than they are, `token` has been told
+    /// so for exact keys ([`TokenQueries::set_moved`]); codes follow `place`.
     ///
     /// Returns `false`, having done nothing, if this code has no such kernel; the page is unpacked then.
     #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
     fn attend_token(
         &self,
         _isa: Isa,
-        _place: Place,
+        _place: Place<'_>,
         _packed: &[u8],
         _sinks: Option<Sinks<'_>>,
         _next: Option<&[u8]>,

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use lossy_kernels::attention::Part;
 use lossy_kernels::{Compute, Isa};
 
+use crate::model::{Rope, RopeConfig, RopeScaling};
+use crate::positions::{PositionMap, Positions};
+
 use super::{
     CacheError, CacheLayout, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,
     attend_layer,
@@ -264,7 +267,9 @@ impl Suite<'_> {
     }
 
     fn pool(&self, budget: Option<usize>) -> Arc<KvPool> {
-        KvPool::with_layout(GEOMETRY, (self.scheme)(&GEOMETRY), budget)
+        let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, GEOMETRY.head_dim);
+        let positions = Arc::new(Positions::new(PositionMap::Linear, rope, 110 * PAGE_TOKENS));
+        KvPool::with_layout(GEOMETRY, (self.scheme)(&GEOMETRY), positions, budget)
     }
 
     /// One forward pass: appends `new[i]` to `held[i]`; returns attention's output `[n_layers][n_rows][query_width]`.
@@ -293,7 +298,7 @@ impl Suite<'_> {
                 .collect();
             append_layer(cx, layer, &mut spans, rows(query_width()), rows(query_width() + kv_width()))?;
             let mut out = vec![f32::NAN; n_rows * query_width()];
-            attend_layer(cx, layer, &spans, rows(0), &mut out);
+            attend_layer(cx, layer, &spans, &[rows(0)], &mut out);
             outputs.push(out);
         }
         for (held, new) in held.iter_mut().zip(new) {

@@ -67,18 +67,18 @@ impl PageCode for ExactPage {
         self.kv_type.bytes_per_range(self.head_dim)
     }
 
-    fn pack(&self, _isa: Isa, _place: Place, exact: ExactHead<'_>, packed: &mut [u8]) {
+    fn pack(&self, _isa: Isa, _place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
         attention::ExactHeadMut::new(self.kv_type, self.head_dim, packed).copy_from(exact, RANGE_TOKENS);
     }
 
-    fn unpack(&self, _isa: Isa, _place: Place, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
         out.load(self.head(packed));
     }
 
     fn attend_token(
         &self,
         isa: Isa,
-        _place: Place,
+        _place: Place<'_>,
         packed: &[u8],
         _sinks: Option<Sinks<'_>>,
         next: Option<&[u8]>,
@@ -86,7 +86,7 @@ impl PageCode for ExactPage {
         partial: &mut Partial<'_>,
     ) -> bool {
         let next = next.map(|bytes| self.head(bytes));
-        self.head(packed).attend_token(isa, RANGE_TOKENS, token, next, partial);
+        self.head(packed).attend_token(isa, 0..RANGE_TOKENS, token, next, partial);
         true
     }
 }

@@ -149,7 +149,7 @@ impl PageCode for KiviPage {
         self.sizes().iter().sum::<usize>().next_multiple_of(64)
     }
 
-    fn pack(&self, _isa: Isa, _place: Place, exact: ExactHead<'_>, packed: &mut [u8]) {
+    fn pack(&self, _isa: Isa, _place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
         let mut range = RangeF32::default();
         range.load(exact);
         let (keys, values) = range.keys_and_values();
@@ -173,7 +173,7 @@ impl PageCode for KiviPage {
         }
     }
 
-    fn unpack(&self, _isa: Isa, _place: Place, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
         out.set_shape(self.head_dim);
         let (keys, values) = out.keys_and_values_mut();
         let [key_codes, key_metadata, value_codes, value_metadata] = split(packed, self.sizes());
@@ -195,9 +195,15 @@ impl PageCode for KiviPage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Rope, RopeConfig, RopeScaling};
+    use crate::positions::{PositionMap, Positions};
     use lossy_kernels::KvType;
 
-    const PLACE: Place = Place { kv_head: 0, page: 0 };
+    /// Positions as they are: codes are of keys as they come.
+    fn positions() -> Positions {
+        let config = RopeConfig { base: 10_000.0, scaling: RopeScaling::None };
+        Positions::new(PositionMap::Linear, Rope::new(&config, 64), PAGE_TOKENS)
+    }
 
     fn page(bits: usize, group_size: usize) -> KiviPage {
         KiviPage { bits, group_size, head_dim: 64 }
@@ -213,9 +219,11 @@ mod tests {
         exact[n + 5 * page.head_dim..n + 6 * page.head_dim].iter_mut().for_each(|v| *v *= 100.0);
         let head = ExactHead::new(KvType::F32, page.head_dim, bytemuck::cast_slice(&exact));
         let mut packed = vec![0xFF; page.bytes_per_head()];
-        page.pack(Isa::best(), PLACE, head, &mut packed);
+        let positions = positions();
+        let place = Place::itself(&positions, 0, 0);
+        page.pack(Isa::best(), place, head, &mut packed);
         let mut out = RangeF32::default();
-        page.unpack(Isa::best(), PLACE, &packed, &mut out);
+        page.unpack(Isa::best(), place, &packed, &mut out);
         let (keys, values) = out.keys_and_values();
         (exact, [keys, values].concat())
     }

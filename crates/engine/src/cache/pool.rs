@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lossy_kernels::KvType;
 use lossy_kernels::attention::HeadShape;
 
+use crate::positions::Positions;
+
 use super::layout::{CacheLayout, PageKind, PageLayout};
 use super::page::{Page, PageMemory};
 use super::{CacheError, KvSequence, PAGE_TOKENS, PackedLayers};
@@ -39,6 +41,7 @@ impl KvGeometry {
 pub struct KvPool {
     geometry: KvGeometry,
     layout: CacheLayout,
+    positions: Arc<Positions>,
     /// by [`PageKind`]
     kinds: [PageLayout; 3],
     budget: Option<usize>,
@@ -57,26 +60,46 @@ impl KvPool {
     ///
     /// # Panics
     /// The kernels do not support `geometry`, see [`HeadShape::is_supported`].
-    pub fn new(geometry: KvGeometry, kv_type: KvType, budget: Option<usize>) -> Arc<KvPool> {
-        KvPool::with_layout(geometry, CacheLayout::exact(kv_type), budget)
+    pub fn new(
+        geometry: KvGeometry,
+        kv_type: KvType,
+        positions: Arc<Positions>,
+        budget: Option<usize>,
+    ) -> Arc<KvPool> {
+        KvPool::with_layout(geometry, CacheLayout::exact(kv_type), positions, budget)
     }
 
-    /// A pool of pages of any layout.
+    /// A pool of pages of any layout, whose sequences have the given positions unless they are made with others.
     ///
     /// # Panics
     /// As [`new`](KvPool::new); or the layout packs another number of layers.
-    pub fn with_layout(geometry: KvGeometry, layout: CacheLayout, budget: Option<usize>) -> Arc<KvPool> {
+    pub fn with_layout(
+        geometry: KvGeometry,
+        layout: CacheLayout,
+        positions: Arc<Positions>,
+        budget: Option<usize>,
+    ) -> Arc<KvPool> {
         assert!(geometry.heads().is_supported(), "attention heads {:?}", geometry.heads());
         if let Some(packed) = &layout.packed {
             assert_eq!(packed.codes.len(), geometry.n_layers, "codes of layers");
         }
         let kinds = PageKind::ALL.map(|kind| PageLayout::new(&geometry, &layout, kind));
-        Arc::new(KvPool { geometry, layout, kinds, budget, pages: Mutex::default() })
+        Arc::new(KvPool { geometry, layout, positions, kinds, budget, pages: Mutex::default() })
     }
 
     /// An empty sequence.
     pub fn sequence(self: &Arc<Self>) -> KvSequence {
-        KvSequence::new(self.clone())
+        self.sequence_at(self.positions.clone())
+    }
+
+    /// An empty sequence with other positions.
+    pub fn sequence_at(self: &Arc<Self>, positions: Arc<Positions>) -> KvSequence {
+        KvSequence::new(self.clone(), positions)
+    }
+
+    /// The positions of sequences unless they are made with others.
+    pub fn positions(&self) -> &Arc<Positions> {
+        &self.positions
     }
 
     /// The model's shape.

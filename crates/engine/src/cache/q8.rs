@@ -82,7 +82,7 @@ impl PageCode for Q8Page {
         (2 * self.n_codes() + 2 * self.n_codes() / BLOCK * 2).next_multiple_of(64)
     }
 
-    fn pack(&self, _isa: Isa, _place: Place, exact: ExactHead<'_>, packed: &mut [u8]) {
+    fn pack(&self, _isa: Isa, _place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
         let mut range = RangeF32::default();
         range.load(exact);
         let (keys, values) = range.keys_and_values();
@@ -101,7 +101,7 @@ impl PageCode for Q8Page {
         }
     }
 
-    fn unpack(&self, _isa: Isa, _place: Place, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
         out.set_shape(self.head_dim);
         let (keys, values) = out.keys_and_values_mut();
         let n = self.n_codes();

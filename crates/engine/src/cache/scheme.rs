@@ -19,7 +19,6 @@ use lossy_kernels::KvType;
 use super::code::PageCode;
 use super::layout::{CacheLayout, PackedLayers};
 use super::{Calibration, KvGeometry, PAGE_TOKENS, calibrated, exact, kivi, q8};
-use crate::model::Rope;
 
 /// The families of schemes.
 const FAMILIES: [&Family; 4] = [&exact::FAMILY, &q8::FAMILY, &kivi::FAMILY, &calibrated::FAMILY];
@@ -39,10 +38,6 @@ pub(super) struct Family {
 pub struct Context<'a> {
     /// heads and layers
     pub geometry: &'a KvGeometry,
-    /// the rotation of its keys
-    pub rope: &'a Rope,
-    /// longest sequence in tokens
-    pub n_ctx: usize,
     /// statistics of its keys and values, if there are any
     pub calibration: Option<&'a Calibration>,
 }

@@ -1,6 +1,11 @@
 //! One sequence: its length and its pages.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use lossy_kernels::attention::Meeting;
+
+use crate::positions::{Moved, Positions};
 
 use super::code::Place;
 use super::layout::PageKind;
@@ -25,6 +30,9 @@ pub struct KvSequence {
     len: usize,
     /// whether everything stays exact, and is seen so, for the time being
     keeps_exact: bool,
+    positions: Arc<Positions>,
+    /// what tokens that are reserved see elsewhere than it is, by the page that they are in; `None`: nothing
+    moved: Vec<(usize, Option<Arc<Moved>>)>,
 }
 
 /// A page to be written.
@@ -43,13 +51,13 @@ pub(super) enum Seen<'a> {
 }
 
 impl KvSequence {
-    pub(super) fn new(pool: Arc<KvPool>) -> KvSequence {
-        KvSequence { pool, slots: Vec::new(), len: 0, keeps_exact: false }
+    pub(super) fn new(pool: Arc<KvPool>, positions: Arc<Positions>) -> KvSequence {
+        KvSequence { pool, slots: Vec::new(), len: 0, keeps_exact: false, positions, moved: Vec::new() }
     }
 
     /// A sequence of `len` tokens that lie in `slots`.
     pub(super) fn of_slots(pool: Arc<KvPool>, slots: Vec<Slot>, len: usize) -> KvSequence {
-        KvSequence { pool, slots, len, keeps_exact: false }
+        KvSequence { slots, len, ..pool.sequence() }
     }
 
     pub(super) fn slots(&self) -> &[Slot] {
@@ -86,6 +94,19 @@ impl KvSequence {
         &self.pool
     }
 
+    /// Its positions.
+    pub fn positions(&self) -> &Arc<Positions> {
+        &self.positions
+    }
+
+    /// Rotations that queries of the next `n_new` tokens need: those of the map, or one if they see every range with that.
+    pub(crate) fn n_rotations(&self, n_new: usize) -> usize {
+        let map = self.positions.map();
+        let last = (self.len + n_new).saturating_sub(1) / PAGE_TOKENS;
+        let is_one = map.n_rotations() == 1 || map.meeting(0, last) == Meeting::Whole(0);
+        if is_one { 1 } else { map.n_rotations() }
+    }
+
     /// From now on all tokens stay exact and are seen so, whatever the scheme, until [`pack`](KvSequence::pack).
     pub fn keep_exact(&mut self) {
         self.keeps_exact = true;
@@ -119,6 +140,8 @@ impl KvSequence {
             slots: self.slots[..self.len.div_ceil(PAGE_TOKENS)].to_vec(),
             len: self.len,
             keeps_exact: self.keeps_exact,
+            positions: self.positions.clone(),
+            moved: Vec::new(),
         };
         fork.truncate(self.len);
         fork
@@ -135,6 +158,7 @@ impl KvSequence {
         }
         let end = self.len + n_new;
         let first = self.len / PAGE_TOKENS;
+        self.look(first..end.div_ceil(PAGE_TOKENS));
         // Of one slot the exact page first.
         let mut wanted = Vec::new();
         let is_packed = self.pool.packed().is_some();
@@ -173,6 +197,30 @@ impl KvSequence {
         Ok(())
     }
 
+    /// Finds what the tokens of the given pages see elsewhere than it is.
+    fn look(&mut self, pages: Range<usize>) {
+        self.moved.retain(|(page, _)| pages.contains(page));
+        for page in pages {
+            if self.moved.iter().all(|(known, _)| *known != page) {
+                self.moved.push((page, self.positions.moved(page).map(Arc::new)));
+            }
+        }
+    }
+
+    /// Where the tokens of page `asking`, which are reserved, see page `index`.
+    pub(super) fn place(&self, kv_head: usize, index: usize, asking: usize) -> Place<'_> {
+        let moved = self.moved.iter().find(|(page, _)| *page == asking).and_then(|(_, moved)| moved.as_ref());
+        match moved.filter(|moved| index < moved.n_ranges) {
+            Some(moved) => Place {
+                kv_head,
+                page: index,
+                frames: moved.starts.range(index),
+                moved: Some(moved.shifts.range(index)),
+            },
+            None => Place::itself(&self.positions, kv_head, index),
+        }
+    }
+
     /// Fills an exact page with what the pages of a slot hold.
     fn restore(&self, index: usize, old: &Slot, page: &mut Page) {
         match (&old.exact, &old.packed) {
@@ -180,7 +228,7 @@ impl KvSequence {
             (None, Some(packed)) => {
                 for layer in 0..self.pool.geometry().n_layers {
                     for (kv_head, head) in page.heads_mut(layer).enumerate() {
-                        let place = Place { kv_head, page: index };
+                        let place = Place::itself(&self.positions, kv_head, index);
                         self.pool.unpack_exact(layer, place, packed.head(layer, kv_head), head);
                     }
                 }

@@ -6,7 +6,6 @@ use lossy_kernels::KvType;
 use super::conformance::GEOMETRY;
 use super::conformance::{Loss, check};
 use super::{CacheLayout, Calibration, Context, HeadStatistics, KvScheme};
-use crate::model::{Rope, RopeConfig, RopeScaling};
 
 #[test]
 fn f16_conforms() {
@@ -33,9 +32,8 @@ fn calibration() -> Calibration {
 }
 
 fn layout(scheme: &str) -> CacheLayout {
-    let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, GEOMETRY.head_dim);
     let calibration = calibration();
-    let context = Context { geometry: &GEOMETRY, rope: &rope, n_ctx: 2048, calibration: Some(&calibration) };
+    let context = Context { geometry: &GEOMETRY, calibration: Some(&calibration) };
     let scheme: KvScheme = scheme.parse().unwrap_or_else(|error| panic!("{scheme}: {error}"));
     scheme.layout(&context).unwrap_or_else(|error| panic!("{scheme}: {error}"))
 }
@@ -62,9 +60,8 @@ fn q8_conforms() {
 
 #[test]
 fn a_scheme_that_does_not_fit_the_model_says_what_would() {
-    let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, 48);
     let geometry = super::KvGeometry { head_dim: 48, ..GEOMETRY };
-    let context = Context { geometry: &geometry, rope: &rope, n_ctx: 128, calibration: None };
+    let context = Context { geometry: &geometry, calibration: None };
     let error = |scheme: &str| {
         let scheme: KvScheme = scheme.parse().unwrap_or_else(|error| panic!("{scheme}: {error}"));
         scheme.layout(&context).expect_err("48 channels").to_string()
@@ -72,7 +69,7 @@ fn a_scheme_that_does_not_fit_the_model_says_what_would() {
     assert!(error("k2v2").contains("48 channels"));
     assert!(error("kivi2").contains("smaller group_size") || error("kivi2").contains("48 channels"));
     assert!(error("q8").contains("use f16"));
-    let context = Context { geometry: &GEOMETRY, rope: &rope, n_ctx: 128, calibration: None };
+    let context = Context { geometry: &GEOMETRY, calibration: None };
     let scheme: KvScheme = "k2v2".parse().unwrap_or_else(|error| panic!("{error}"));
     assert!(scheme.layout(&context).expect_err("not calibrated").to_string().contains("calibrated"));
     let scheme: KvScheme = "k2v2:first=2:f16,last=1:f16".parse().unwrap_or_else(|error| panic!("{error}"));

@@ -41,8 +41,17 @@ pub(crate) struct Forward {
     qkv: Vec<f32>,
     attn: Vec<f32>,
     h: Vec<f32>,
+    /// of each rotation of the queries, the first of which the keys share
+    rotations: Vec<Rotation>,
+}
+
+/// Cosines and sines `[n_tokens, head_dim / 2]` of a batch's positions.
+#[derive(Default)]
+struct Rotation {
     cos: Vec<f32>,
     sin: Vec<f32>,
+    /// queries `[n_tokens, n_heads * head_dim]`; the first rotation's stay in `qkv`
+    queries: Vec<f32>,
 }
 
 impl Forward {
@@ -53,8 +62,7 @@ impl Forward {
             qkv: Vec::new(),
             attn: Vec::new(),
             h: Vec::new(),
-            cos: Vec::new(),
-            sin: Vec::new(),
+            rotations: Vec::new(),
         }
     }
 
@@ -103,12 +111,16 @@ impl Forward {
     fn start(&mut self, model: &Model, tokens: &[u32], items: &[ForwardItem<'_>]) -> Result<(), EngineError> {
         resize(&mut self.x, tokens.len() * model.info.n_embd);
         model.embedding.rows(tokens, &mut self.x)?;
-        self.cos.clear();
-        self.sin.clear();
-        for item in items {
-            let first = item.cache.len();
-            for position in first..first + item.tokens.len() {
-                model.rope.push(position, &mut self.cos, &mut self.sin);
+        let n_rotations = items.iter().map(|item| item.cache.n_rotations(item.tokens.len())).max();
+        self.rotations.resize_with(n_rotations.unwrap_or(1), Rotation::default);
+        for (index, Rotation { cos, sin, .. }) in self.rotations.iter_mut().enumerate() {
+            cos.clear();
+            sin.clear();
+            for item in items {
+                let (first, positions) = (item.cache.len(), item.cache.positions());
+                for position in first..first + item.tokens.len() {
+                    positions.rope().push(positions.map().query_position(index, position), cos, sin);
+                }
             }
         }
         Ok(())
@@ -137,7 +149,14 @@ impl Forward {
             rms_norm_heads(cx, &mut self.qkv, heads(0, info.n_heads), &norm.q, info.rms_eps);
             rms_norm_heads(cx, &mut self.qkv, heads(n_q, info.n_kv_heads), &norm.k, info.rms_eps);
         }
-        rope(cx, &mut self.qkv, heads(0, info.n_heads + info.n_kv_heads), &self.cos, &self.sin);
+        let Some((own, others)) = self.rotations.split_first_mut() else { return };
+        for Rotation { cos, sin, queries } in others {
+            queries.clear();
+            self.qkv.chunks_exact(row_len).for_each(|row| queries.extend_from_slice(&row[..n_q]));
+            let heads = HeadRows { stride: n_q, offset: 0, n_heads: info.n_heads, head_dim: info.head_dim };
+            rope(cx, queries, heads, cos, sin);
+        }
+        rope(cx, &mut self.qkv, heads(0, info.n_heads + info.n_kv_heads), &own.cos, &own.sin);
     }
 
     fn attend(
@@ -152,7 +171,9 @@ impl Forward {
         append_layer(cx, layer, spans, k, v)?;
         resize(&mut self.attn, n_rows * n_q);
         let mut attn = std::mem::take(&mut self.attn);
-        attend_layer(cx, layer, spans, self.qkv_rows(model).0, &mut attn);
+        let others = self.rotations.iter().skip(1).map(|rotation| Rows::new(&rotation.queries, n_q, 0));
+        let queries: Vec<Rows<'_>> = std::iter::once(self.qkv_rows(model).0).chain(others).collect();
+        attend_layer(cx, layer, spans, &queries, &mut attn);
         self.attn = attn;
         Ok(())
     }

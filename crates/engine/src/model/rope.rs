@@ -101,13 +101,25 @@ impl Rope {
         Rope { frequencies, magnitude }
     }
 
-    /// Appends cosines and sines `[head_dim / 2]` of one position to each of the two tables, without the factor that some
-    /// scalings put on the length: a pure rotation.
+    /// Channel pairs of a head.
+    pub fn n_pairs(&self) -> usize {
+        self.frequencies.len()
+    }
+
+    /// Cosine and sine of the rotation of a channel pair by `distance` positions, without the factor that some scalings
+    /// put on the length.
+    pub fn rotation(&self, pair: usize, distance: f64) -> (f32, f32) {
+        let (s, c) = (distance * self.frequencies[pair]).sin_cos();
+        (c as f32, s as f32)
+    }
+
+    /// Appends cosines and sines `[head_dim / 2]` of one position to each of the two tables, without that factor: a pure
+    /// rotation.
     pub fn push_rotation(&self, position: usize, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
-        for frequency in &self.frequencies {
-            let (s, c) = (position as f64 * frequency).sin_cos();
-            cos.push(c as f32);
-            sin.push(s as f32);
+        for pair in 0..self.n_pairs() {
+            let (c, s) = self.rotation(pair, position as f64);
+            cos.push(c);
+            sin.push(s);
         }
     }
 

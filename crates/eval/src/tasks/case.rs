@@ -79,7 +79,7 @@ impl Maker<'_> {
         let depth = (index as f64 + 0.5) / self.options.n_samples.max(1) as f64;
         let stream = self.task.name.bytes().fold(index as u64, |hash, byte| hash * 257 + u64::from(byte));
         let mut random = Random::new(self.options.seed, stream);
-        let sample = (self.task.make)(&Request { size, depth }, &mut random);
+        let sample = (self.task.make)(&Request { size, depth, seed: self.options.seed }, &mut random);
         let encode = |text: &str, add_special| {
             self.tokenizer.encode(text, EncodeOptions { add_special, parse_special: false })
         };

@@ -10,6 +10,7 @@ mod case;
 mod frequent_words;
 mod needle;
 mod passkey;
+mod passkeys;
 mod random;
 mod run;
 mod score;
@@ -29,6 +30,8 @@ pub struct Request {
     pub size: usize,
     /// where in the text the answer lies: 0 beginning, 1 end
     pub depth: f64,
+    /// the same for all samples, so that they can share a text
+    pub seed: u64,
 }
 
 /// A question with its answer.
@@ -61,6 +64,7 @@ pub struct Task {
 /// All of them.
 pub const TASKS: &[Task] = &[
     passkey::PASSKEY,
+    passkeys::PASSKEYS,
     needle::SINGLE_1,
     needle::SINGLE_2,
     needle::SINGLE_3,

@@ -2,12 +2,12 @@
 
 use super::{Random, Request, Sample, Task};
 
-const INTRODUCTION: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. \
+pub(super) const INTRODUCTION: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. \
                             I will quiz you about the important information there.";
 const GARBAGE: &str =
     "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
 const QUESTION: &str = "What is the pass key? The pass key is";
-const MAX_KEY: usize = 50_000;
+pub(super) const MAX_KEY: usize = 50_000;
 
 /// `size` is characters of garbage; the first number of the answer must be the key.
 pub const PASSKEY: Task = Task {
@@ -32,7 +32,7 @@ fn make(request: &Request, random: &mut Random) -> Sample {
     }
 }
 
-fn garbage(n_chars: usize) -> String {
+pub(super) fn garbage(n_chars: usize) -> String {
     let mut text = String::with_capacity(n_chars + GARBAGE.len() + 1);
     while text.len() < n_chars {
         text.push_str(GARBAGE);
@@ -42,7 +42,7 @@ fn garbage(n_chars: usize) -> String {
     text
 }
 
-fn first_number(text: &str) -> &str {
+pub(super) fn first_number(text: &str) -> &str {
     let Some(start) = text.find(|c: char| c.is_ascii_digit()) else { return "" };
     let number = &text[start..];
     &number[..number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len())]
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_text_is_that_of_the_reference() {
-        let sample = make(&Request { size: 200, depth: 0.5 }, &mut Random::new(1, 0));
+        let sample = make(&Request { size: 200, depth: 0.5, seed: 1 }, &mut Random::new(1, 0));
         let key = &sample.answers[0];
         let garbage =
             "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. ";
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn depth_moves_the_key_and_nothing_else() {
-        let at = |depth| make(&Request { size: 1000, depth }, &mut Random::new(3, 5)).prompt;
+        let at = |depth| make(&Request { size: 1000, depth, seed: 1 }, &mut Random::new(3, 5)).prompt;
         let place = |prompt: &str| prompt.find("The pass key is").unwrap();
         assert!(place(&at(0.0)) < place(&at(0.5)) && place(&at(0.5)) < place(&at(1.0)));
         assert_eq!(at(0.0).len(), at(1.0).len());

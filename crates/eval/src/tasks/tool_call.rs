@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_right_answer_is_valid() {
-        let sample = make(&Request { size: 3, depth: 0.0 }, &mut Random::new(1, 2));
+        let sample = make(&Request { size: 3, depth: 0.0, seed: 1 }, &mut Random::new(1, 2));
         assert_eq!((TOOL_CALL.score)(&sample, &sample.continuation), 1.0);
     }
 }

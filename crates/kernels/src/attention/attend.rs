@@ -5,26 +5,48 @@ use std::ops::Range;
 
 use super::plan::{Group, Load, Plan};
 use super::state::{clear, finish, merge, record_len};
-use super::tile::RowBlock;
+use super::tile::{RangePart, RowBlock};
 use super::{HeadShape, Partial, RANGE_TOKENS, Rows, Tile, TokenQueries};
 use crate::{Compute, Isa};
 
 /// A range of one KV head, and who asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// KV head
     pub kv_head: usize,
     /// range of the sequence
     pub range: usize,
-    /// its first tokens, of which there is at least one
-    pub n_tokens: usize,
+    /// which of its tokens, of which there is at least one
+    pub tokens: Range<usize>,
+    /// the rotation of the queries that ask
+    pub rotation: usize,
     /// Range of the tokens that ask: the same for all tokens of a tile, so that a cache may show them a range in one way
     /// when it is near, and in another when it is far.
     pub asking_range: usize,
 }
 
+/// Which queries meet a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meeting {
+    /// those of one rotation
+    Whole(usize),
+    /// A window ends in the range. Token `i` of its own range sees tokens `0..=i` of this one with the rotation `far`, and
+    /// the others with the rotation `near`.
+    Split {
+        /// rotation that meets the far tokens
+        far: usize,
+        /// rotation that meets the near ones
+        near: usize,
+    },
+}
+
 /// What attention asks of a sequence's cache, one layer of it.
 pub trait RangeSource: Sync {
+    /// How queries of the tokens of one range meet another, `range`, which may be theirs.
+    fn meeting(&self, _range: usize, _asking_range: usize) -> Meeting {
+        Meeting::Whole(0)
+    }
+
     /// The partial softmax of one token's query heads: a row of `partial` for each head of `token`.
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>);
 
@@ -96,16 +118,16 @@ impl<'a> Shared<'a> {
 }
 
 /// Causal attention: token `i` of a request sees the tokens before it and itself, `n_past + i + 1` in all.
-/// `queries` are rotated rows `[n_rows, n_heads * head_dim]`, `scale` is 1/√head_dim as a rule, `out` is
-/// `[n_rows, n_heads * head_dim]`; rows that belong to no request are left alone.
+/// `queries` are rotated rows `[n_rows, n_heads * head_dim]` in each rotation that a source names, `scale` is
+/// 1/√head_dim as a rule, `out` is `[n_rows, n_heads * head_dim]`; rows that belong to no request are left alone.
 ///
 /// # Panics
-/// The shape is not supported, or rows are missing, or belong to two requests.
+/// The shape is not supported, or rows or rotations are missing, or rows belong to two requests.
 pub fn attend(
     cx: &Compute,
     shape: &HeadShape,
     scale: f32,
-    queries: Rows<'_>,
+    queries: &[Rows<'_>],
     requests: &[Request<'_>],
     out: &mut [f32],
 ) {
@@ -119,7 +141,13 @@ pub fn attend(
         call.loads.clear();
         let loads = requests.iter().map(|r| Load { n_new: r.rows.len(), n_past: r.n_past });
         call.loads.extend(loads);
-        call.plan.set(shape, &call.loads, cx.pool.n_threads());
+        let n_steps = |request: usize, n_ranges: usize, asking_range: usize| {
+            let source = requests[request].source;
+            let n =
+                |range| if let Meeting::Split { .. } = source.meeting(range, asking_range) { 2 } else { 1 };
+            (0..n_ranges).map(n).sum()
+        };
+        call.plan.set(shape, &call.loads, cx.pool.n_threads(), n_steps);
         call.partials.resize(call.plan.n_partials * record_len(shape.head_dim), 0.0);
         let batch = Batch {
             isa: cx.isa,
@@ -151,41 +179,79 @@ struct Batch<'a> {
     shape: HeadShape,
     /// `scale` · log₂e
     factor: f32,
-    queries: Rows<'a>,
+    /// of each rotation
+    queries: &'a [Rows<'a>],
     requests: &'a [Request<'a>],
     /// `[n_rows, n_heads * head_dim]`
     out: Shared<'a>,
-    /// of each split group `[n_ranges][n_tokens][heads_per_kv][record]`
+    /// of each split group `[n_steps][n_tokens][heads_per_kv][record]`
     partials: Shared<'a>,
 }
 
+/// A range, or the part of it that meets one rotation.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    range: usize,
+    rotation: usize,
+    part: RangePart,
+}
+
 impl Batch<'_> {
-    /// Computes one span of a group.
+    /// Computes one span of a group's steps.
     fn compute(&self, group: &Group, span: usize, scratch: &mut Scratch) {
-        let ranges = span * group.span..((span + 1) * group.span).min(group.n_ranges);
+        let first = span * group.span;
+        let steps = self.steps(group).enumerate().skip(first).take(group.span);
         if group.tokens.len() == 1 {
-            self.compute_token(group, ranges, scratch);
+            self.compute_token(group, steps, scratch);
         } else {
-            self.compute_block(group, ranges, scratch);
+            self.compute_block(group, steps, scratch);
         }
     }
 
+    /// The group's steps in the order in which they are merged.
+    fn steps(&self, group: &Group) -> impl Iterator<Item = Step> {
+        let request = &self.requests[group.request];
+        let asking_range = (request.n_past + group.tokens.start) / RANGE_TOKENS;
+        (0..group.n_ranges).flat_map(move |range| {
+            let step = move |rotation, part| Some(Step { range, rotation, part });
+            let steps = match request.source.meeting(range, asking_range) {
+                Meeting::Whole(rotation) => [step(rotation, RangePart::Seen), None],
+                Meeting::Split { far, near } => [step(far, RangePart::Far), step(near, RangePart::Near)],
+            };
+            steps.into_iter().flatten()
+        })
+    }
+
     /// One token: its heads ask the cache directly.
-    fn compute_token(&self, group: &Group, ranges: Range<usize>, scratch: &mut Scratch) {
+    fn compute_token(
+        &self,
+        group: &Group,
+        steps: impl Iterator<Item = (usize, Step)>,
+        scratch: &mut Scratch,
+    ) {
         let HeadShape { heads_per_kv, head_dim, .. } = self.shape;
         let request = &self.requests[group.request];
-        scratch.token.set(self.group_queries(group), heads_per_kv, head_dim, self.factor);
+        let n_visible = request.n_past + group.tokens.end;
         let n_records = heads_per_kv * record_len(head_dim);
         scratch.partials.resize(n_records, 0.0);
         scratch.states.resize(n_records, 0.0);
         clear(&mut scratch.states, head_dim);
-        for range in ranges {
-            let asked = self.asked(group, range);
+        let mut rotation = None;
+        for (index, step) in steps {
+            if rotation.replace(step.rotation) != Some(step.rotation) {
+                let rows = self.group_queries(group, step.rotation);
+                scratch.token.set(rows, heads_per_kv, head_dim, self.factor);
+            }
             let records =
-                if group.is_split() { self.partials_of(group, range) } else { &mut scratch.partials };
-            let mut partial = Partial::new(records, head_dim);
-            let token = &mut scratch.token;
-            request.source.attend_token(self.isa, asked, token, &mut partial);
+                if group.is_split() { self.partials_of(group, index) } else { &mut scratch.partials };
+            let tokens = step.part.tokens(step.range * RANGE_TOKENS, n_visible);
+            if tokens.is_empty() {
+                clear(records, head_dim);
+            } else {
+                let asked = self.asked(group, step, tokens);
+                let mut partial = Partial::new(records, head_dim);
+                request.source.attend_token(self.isa, asked, &mut scratch.token, &mut partial);
+            }
             if !group.is_split() {
                 merge(self.isa, &mut scratch.states, &scratch.partials, head_dim);
             }
@@ -196,19 +262,31 @@ impl Batch<'_> {
     }
 
     /// Several tokens: ranges become tiles.
-    fn compute_block(&self, group: &Group, ranges: Range<usize>, scratch: &mut Scratch) {
+    fn compute_block(
+        &self,
+        group: &Group,
+        steps: impl Iterator<Item = (usize, Step)>,
+        scratch: &mut Scratch,
+    ) {
         let request = &self.requests[group.request];
         let (block, tile) = (&mut scratch.block, &mut scratch.tile);
-        let n_visible_first = request.n_past + group.tokens.start + 1;
-        block.set(self.group_queries(group), &self.shape, self.factor, n_visible_first);
-        for range in ranges {
-            request.source.load_tile(self.isa, self.asked(group, range), tile);
+        let n_visible = request.n_past + group.tokens.end;
+        block.set_shape(&self.shape, group.tokens.len(), request.n_past + group.tokens.start + 1);
+        let mut rotation = None;
+        for (index, step) in steps {
+            if rotation.replace(step.rotation) != Some(step.rotation) {
+                block.set_queries(self.group_queries(group, step.rotation), &self.shape, self.factor);
+            }
+            let first = step.range * RANGE_TOKENS;
+            // Of a range in which a window ends, tokens of the block see different ones.
+            let end = (n_visible - first).min(RANGE_TOKENS);
+            request.source.load_tile(self.isa, self.asked(group, step, 0..end), tile);
             if group.is_split() {
                 block.clear();
             }
-            block.attend(self.isa, tile, range * RANGE_TOKENS);
+            block.attend(self.isa, tile, first, step.part);
             if group.is_split() {
-                block.store(self.partials_of(group, range));
+                block.store(self.partials_of(group, index));
             }
         }
         if !group.is_split() {
@@ -221,43 +299,41 @@ impl Batch<'_> {
         }
     }
 
-    /// Merges the partials of a split group, range by range.
+    /// Merges the partials of a split group, step by step.
     fn merge(&self, group: &Group, scratch: &mut Scratch) {
         if !group.is_split() {
             return;
         }
         let HeadShape { heads_per_kv, head_dim, .. } = self.shape;
         let n_records = heads_per_kv * record_len(head_dim);
-        let request = &self.requests[group.request];
         scratch.states.resize(n_records, 0.0);
-        for (index, token) in group.tokens.clone().enumerate() {
+        for index in 0..group.tokens.len() {
             clear(&mut scratch.states, head_dim);
-            // A later token of the block may see more ranges than this one.
-            for range in 0..(request.n_past + token + 1).div_ceil(RANGE_TOKENS) {
-                let partials = &self.partials_of(group, range)[index * n_records..][..n_records];
+            for step in 0..group.n_steps {
+                let partials = &self.partials_of(group, step)[index * n_records..][..n_records];
                 merge(self.isa, &mut scratch.states, partials, head_dim);
             }
             finish(&scratch.states, head_dim, self.out_of(group, index));
         }
     }
 
-    /// What a group asks of range `range`.
-    fn asked(&self, group: &Group, range: usize) -> Asked {
+    /// What a group asks in a step.
+    fn asked(&self, group: &Group, step: Step, tokens: Range<usize>) -> Asked {
         let n_past = self.requests[group.request].n_past;
-        let n_visible = n_past + group.tokens.end;
         Asked {
             kv_head: group.kv_head,
-            range,
-            n_tokens: (n_visible - range * RANGE_TOKENS).min(RANGE_TOKENS),
+            range: step.range,
+            tokens,
+            rotation: step.rotation,
             asking_range: (n_past + group.tokens.start) / RANGE_TOKENS,
         }
     }
 
-    /// Queries of the group's KV head, a row per token.
-    fn group_queries(&self, group: &Group) -> Rows<'_> {
+    /// Queries of the group's KV head in a rotation, a row per token.
+    fn group_queries(&self, group: &Group, rotation: usize) -> Rows<'_> {
         let first = self.requests[group.request].rows.start;
         let rows = first + group.tokens.start..first + group.tokens.end;
-        self.queries.skip(group.kv_head * self.shape.query_width()).select(rows)
+        self.queries[rotation].skip(group.kv_head * self.shape.query_width()).select(rows)
     }
 
     /// Where the output of the group's `index`-th token goes: `[heads_per_kv, head_dim]`.
@@ -270,13 +346,13 @@ impl Batch<'_> {
         unsafe { self.out.part(start, width) }
     }
 
-    /// The partials of one range of a split group: `[n_tokens][heads_per_kv][record]`.
+    /// The partials of one step of a split group: `[n_tokens][heads_per_kv][record]`.
     #[allow(clippy::mut_from_ref, reason = "see `Shared`")]
-    fn partials_of(&self, group: &Group, range: usize) -> &mut [f32] {
+    fn partials_of(&self, group: &Group, step: usize) -> &mut [f32] {
         let n_rows = group.tokens.len() * self.shape.heads_per_kv;
         let record = record_len(self.shape.head_dim);
-        let start = (group.first_partial + range * n_rows) * record;
-        // SAFETY: groups have partials of their own, a range belongs to one unit, and the merge runs after all units.
+        let start = (group.first_partial + step * n_rows) * record;
+        // SAFETY: groups have partials of their own, a step belongs to one unit, and the merge runs after all units.
         unsafe { self.partials.part(start, n_rows * record) }
     }
 }

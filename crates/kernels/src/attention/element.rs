@@ -6,6 +6,8 @@
 //! ```
 //! Keys of eight tokens stand side by side, so that a vector lane is a token and a score needs no sum across lanes.
 
+use std::ops::Range;
+
 use bytemuck::Pod;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -190,25 +192,25 @@ impl<'a> ExactHead<'a> {
         to_values[..n].copy_from_slice(&values[..n]);
     }
 
-    /// Partial softmax of one token's query heads over the first `n_tokens` of the range. The beginning of `next`, the
-    /// range that will be read after this one, is fetched into the cache meanwhile.
+    /// Partial softmax of one token's query heads over some tokens of the range. The beginning of `next`, the range that
+    /// will be read after this one, is fetched into the cache meanwhile.
     ///
     /// # Panics
-    /// `n_tokens` is 0 or more than a range, or `token` has another `head_dim`.
+    /// There are no tokens, or they are not in the range, or `token` has another `head_dim`.
     pub fn attend_token(
         &self,
         isa: Isa,
-        n_tokens: usize,
+        tokens: Range<usize>,
         token: &mut TokenQueries,
         next: Option<ExactHead<'_>>,
         partial: &mut Partial<'_>,
     ) {
-        assert!((1..=RANGE_TOKENS).contains(&n_tokens), "{n_tokens} tokens of a range");
+        assert!(!tokens.is_empty() && tokens.end <= RANGE_TOKENS, "tokens {tokens:?} of a range");
         assert_eq!(token.head_dim(), self.head_dim, "head_dim of queries and keys");
         let next = next.map(|head| head.bytes);
         match self.kv_type {
-            KvType::F16 => attend_token::<f16>(isa, self.typed(), n_tokens, token, next, partial),
-            KvType::F32 => attend_token::<f32>(isa, self.typed(), n_tokens, token, next, partial),
+            KvType::F16 => attend_token::<f16>(isa, self.typed(), tokens, token, next, partial),
+            KvType::F32 => attend_token::<f32>(isa, self.typed(), tokens, token, next, partial),
         }
     }
 
@@ -228,16 +230,16 @@ impl<'a> ExactHead<'a> {
 fn attend_token<E: Element>(
     isa: Isa,
     head: TypedHead<'_, E>,
-    n_tokens: usize,
+    tokens: Range<usize>,
     token: &mut TokenQueries,
     next: Option<&[u8]>,
     partial: &mut Partial<'_>,
 ) {
     match isa {
-        Isa::Scalar => scalar::attend_token(&head, n_tokens, token, partial),
+        Isa::Scalar => scalar::attend_token(&head, tokens, token, partial),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-        Isa::Avx2(_) => unsafe { avx2::attend_token(&head, n_tokens, token, next, partial) },
+        Isa::Avx2(_) => unsafe { avx2::attend_token(&head, tokens, token, next, partial) },
     }
 }
 

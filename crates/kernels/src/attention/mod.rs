@@ -28,14 +28,16 @@
 //! masked tokens of weight 0, can change no more than the sign of a zero.
 //!
 //! # Positions
-//! None here: keys come rotated, and a query meets every range with the rotation it came with. A position map under which
-//! far ranges meet a differently rotated query (Self-Extend) needs one more set of query rows in [`attend`], and a
-//! method of [`RangeSource`] that says which set a range meets; ranges, kernels and the merge stay as they are.
+//! None here: keys and queries come rotated. Queries may come in several *rotations*, and a source says which of them
+//! meets a range ([`RangeSource::meeting`]): all of the range one rotation, or, where the window of a position map ends,
+//! the tokens at the window's far side one and those at its near side another. A range is then merged in two parts, the
+//! far one first. What a source does to keys to move them is its own affair ([`FrameTable`], [`TokenTable`]).
 
 mod append;
 mod attend;
 mod element;
 mod exp2;
+mod frames;
 mod plan;
 mod rows;
 mod scalar;
@@ -46,8 +48,11 @@ mod tile;
 mod avx2;
 
 pub use append::{AppendError, Part};
-pub use attend::{Asked, RangeSource, Request, attend};
+pub use attend::{Asked, Meeting, RangeSource, Request, attend};
 pub use element::{ExactHead, ExactHeadMut, KvType, key_index};
+pub(crate) use frames::Frame;
+use frames::turn_keys;
+pub use frames::{FRAME_TOKENS, FRAMES, FrameTable, RangeFrames, RangeTurns, TokenTable};
 pub use rows::Rows;
 pub use state::{Partial, TokenQueries};
 pub use tile::Tile;

@@ -22,7 +22,9 @@ pub(super) struct Group {
     pub tokens: Range<usize>,
     /// ranges that the last of them sees
     pub n_ranges: usize,
-    /// Ranges of one unit. Less than `n_ranges`: each range's partial is stored, and merged when all are there.
+    /// Steps in which they are read: one for each range, or two where a window ends.
+    pub n_steps: usize,
+    /// Steps of one unit. Less than `n_steps`: each step's partial is stored, and merged when all are there.
     pub span: usize,
     /// where the partials begin, in rows; unused if there is one unit
     pub first_partial: usize,
@@ -31,7 +33,7 @@ pub(super) struct Group {
 impl Group {
     /// Whether several units compute it.
     pub fn is_split(&self) -> bool {
-        self.span < self.n_ranges
+        self.span < self.n_steps
     }
 }
 
@@ -54,7 +56,14 @@ pub(super) struct Load {
 
 impl Plan {
     /// Makes the plan anew; its buffers are used again.
-    pub fn set(&mut self, shape: &HeadShape, loads: &[Load], n_threads: usize) {
+    /// `n_steps` gives the steps of a request's block by its ranges and the range that its tokens are in.
+    pub fn set(
+        &mut self,
+        shape: &HeadShape,
+        loads: &[Load],
+        n_threads: usize,
+        n_steps: impl Fn(usize, usize, usize) -> usize,
+    ) {
         let n_blocks = |block: usize| {
             loads.iter().map(|load| load.n_new.div_ceil(block)).sum::<usize>() * shape.n_kv_heads
         };
@@ -66,18 +75,20 @@ impl Plan {
         for (request, load) in loads.iter().enumerate() {
             for tokens in blocks(load, block) {
                 let n_ranges = (load.n_past + tokens.end).div_ceil(RANGE_TOKENS);
+                let n_steps = n_steps(request, n_ranges, (load.n_past + tokens.start) / RANGE_TOKENS);
                 self.groups.extend((0..shape.n_kv_heads).map(|kv_head| Group {
                     request,
                     kv_head,
                     tokens: tokens.clone(),
                     n_ranges,
-                    span: n_ranges,
+                    n_steps,
+                    span: n_steps,
                     first_partial: 0,
                 }));
             }
         }
         let rows_cost = |group: &Group| group.tokens.len() * shape.heads_per_kv + RANGE_COST;
-        let cost = |group: &Group| rows_cost(group) * group.n_ranges;
+        let cost = |group: &Group| rows_cost(group) * group.n_steps;
         // The longest first: threads that claim the short ones at the end finish at about the same time.
         self.groups.sort_by_key(|group| std::cmp::Reverse(cost(group)));
         let total: usize = self.groups.iter().map(cost).sum();
@@ -87,13 +98,13 @@ impl Plan {
             // Storing partials pays where whole groups would leave threads idle: cheap for single tokens.
             let too_long = if group.tokens.len() == 1 { 8 } else { 2 };
             if n_threads > 1 && cost(group) * too_long * n_threads > total {
-                group.span = (total / (16 * n_threads * rows_cost(group))).clamp(1, group.n_ranges);
+                group.span = (total / (16 * n_threads * rows_cost(group))).clamp(1, group.n_steps);
             }
             if group.is_split() {
                 group.first_partial = self.n_partials;
-                self.n_partials += group.n_ranges * group.tokens.len() * shape.heads_per_kv;
+                self.n_partials += group.n_steps * group.tokens.len() * shape.heads_per_kv;
             }
-            self.units.extend((0..group.n_ranges.div_ceil(group.span)).map(|span| (index, span)));
+            self.units.extend((0..group.n_steps.div_ceil(group.span)).map(|span| (index, span)));
         }
     }
 }
@@ -128,7 +139,7 @@ mod tests {
 
     fn plan(shape: HeadShape, loads: &[Load], n_threads: usize) -> Plan {
         let mut plan = Plan::default();
-        plan.set(&shape, loads, n_threads);
+        plan.set(&shape, loads, n_threads, |_, n_ranges, _| n_ranges);
         plan
     }
 
@@ -143,7 +154,7 @@ mod tests {
                 let mut n_seen: Vec<Vec<usize>> = loads.iter().map(|load| vec![0; load.n_new]).collect();
                 for &(group, span) in &plan.units {
                     let group = &plan.groups[group];
-                    let ranges = span * group.span..((span + 1) * group.span).min(group.n_ranges);
+                    let ranges = span * group.span..((span + 1) * group.span).min(group.n_steps);
                     assert!(!ranges.is_empty());
                     for token in group.tokens.clone() {
                         n_seen[group.request][token] += ranges.len();

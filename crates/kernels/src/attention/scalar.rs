@@ -1,10 +1,12 @@
 //! The specification of every attention kernel: the formula of the module's documentation, one operation at a time.
 
+use std::ops::Range;
+
 use super::element::{Element, TypedHead};
 use super::exp2::exp2;
 use super::state::merge_sums;
 use super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
-use super::{GROUP_TOKENS, Partial, RANGE_TOKENS, Tile, TokenQueries};
+use super::{FRAME_TOKENS, GROUP_TOKENS, Partial, RANGE_TOKENS, Tile, TokenQueries};
 use crate::math::across;
 
 /// The larger, the second if one is NaN.
@@ -47,21 +49,24 @@ pub(crate) fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32
 /// See [`ExactHead::attend_token`](super::ExactHead::attend_token).
 pub(super) fn attend_token<E: Element>(
     head: &TypedHead<'_, E>,
-    n_tokens: usize,
+    tokens: Range<usize>,
     token: &mut TokenQueries,
     partial: &mut Partial<'_>,
 ) {
     let head_dim = head.head_dim;
-    let (queries, weights) = token.parts();
-    for (row, (query, weights)) in queries.chunks_exact(head_dim).zip(weights).enumerate() {
-        let groups = head.keys.chunks_exact(head_dim).take(n_tokens.div_ceil(GROUP_TOKENS));
-        for (scores, keys) in weights.as_chunks_mut().0.iter_mut().zip(groups) {
+    let (queries, weights) = token.by_frame();
+    for (row, weights) in weights.iter_mut().enumerate() {
+        let groups = head.keys.chunks_exact(head_dim).take(tokens.end.div_ceil(GROUP_TOKENS));
+        for (index, (scores, keys)) in weights.as_chunks_mut().0.iter_mut().zip(groups).enumerate() {
+            let query = &queries[index * GROUP_TOKENS / FRAME_TOKENS][row * head_dim..][..head_dim];
             *scores = score_group(query, keys.iter().map(|k| k.map(E::to_f32)));
         }
-        let (max, sum) = softmax(weights, n_tokens);
+        weights[..tokens.start].fill(f32::NEG_INFINITY);
+        let (max, sum) = softmax(weights, tokens.end);
         let out = partial.set(row, max, sum);
         out.fill(0.0);
-        for (p, values) in weights[..n_tokens].iter().zip(head.values.as_flattened().chunks_exact(head_dim)) {
+        for (p, values) in weights[..tokens.end].iter().zip(head.values.as_flattened().chunks_exact(head_dim))
+        {
             for (o, v) in out.iter_mut().zip(values) {
                 *o = p.mul_add(v.to_f32(), *o);
             }
@@ -85,21 +90,22 @@ pub(super) fn load_tile<E: Element>(head: &TypedHead<'_, E>, n_tokens: usize, ti
     }
 }
 
-/// Attends from every row of the block to the tokens of a tile, whose first is token `first` of the sequence.
-pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile, first: usize) {
+/// Attends from every row of the block to its tokens of a tile.
+pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
     let head_dim = block.head_dim();
     for row in 0..block.n_rows() {
-        let n_tokens = block.n_tokens_of(row, first);
+        let parts = block.parts();
+        let (start, n_tokens) = (parts.starts[row], parts.ends[row]);
         if n_tokens == 0 {
             continue;
         }
-        let parts = block.parts();
         let queries = &parts.queries[row / PANEL_ROWS * head_dim..][..head_dim];
         let query: Vec<f32> = queries.iter().map(|q| q[row % PANEL_ROWS]).collect();
         let weights = &mut parts.weights[row];
         for (scores, keys) in weights.as_chunks_mut().0.iter_mut().zip(tile.keys().chunks_exact(head_dim)) {
             *scores = score_group(&query, keys.iter().copied());
         }
+        weights[..start].fill(f32::NEG_INFINITY);
         let (max, sum) = softmax(weights, n_tokens);
         let (keep, take, max, sum) = merge_sums((parts.max[row], parts.sum[row]), (max, sum));
         (parts.max[row], parts.sum[row]) = (max, sum);

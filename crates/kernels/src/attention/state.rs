@@ -1,7 +1,7 @@
 //! Softmax states of query rows, their merge, and the queries of one token.
 
 use super::exp2::exp2;
-use super::{RANGE_TOKENS, Rows};
+use super::{FRAMES, RANGE_TOKENS, RangeFrames, Rows};
 use crate::Isa;
 
 #[cfg(target_arch = "x86_64")]
@@ -90,6 +90,10 @@ pub(super) fn merge(isa: Isa, states: &mut [f32], partials: &[f32], head_dim: us
     let len = record_len(head_dim);
     assert_eq!(states.len(), partials.len());
     for (state, partial) in states.chunks_exact_mut(len).zip(partials.chunks_exact(len)) {
+        if partial[1] == 0.0 {
+            // No tokens, whose maximum cannot be subtracted from.
+            continue;
+        }
         let (keep, take, max, sum) = merge_sums((state[0], state[1]), (partial[0], partial[1]));
         state[0] = max;
         state[1] = sum;
@@ -130,6 +134,8 @@ pub(super) fn finish_row(sum: f32, state: &[f32], out: &mut [f32]) {
 pub struct TokenQueries {
     head_dim: usize,
     scaled: Vec<f32>,
+    /// `[FRAMES][n_heads * head_dim]`, if the frames of the range are moved
+    turned: Vec<f32>,
     weights: Vec<[f32; RANGE_TOKENS]>,
 }
 
@@ -140,6 +146,26 @@ impl TokenQueries {
         self.scaled.clear();
         self.scaled.extend(rows.row(0, n_heads * head_dim).iter().map(|q| q * factor));
         self.weights.resize(n_heads, [0.0; RANGE_TOKENS]);
+        self.turned.clear();
+    }
+
+    /// From now on frames of exact keys are met as if they were moved by these angles.
+    pub fn set_moved(&mut self, moved: Option<RangeFrames<'_>>) {
+        self.turned.clear();
+        let Some(frames) = moved else { return };
+        let len = self.scaled.len();
+        self.turned.resize(FRAMES * len, 0.0);
+        for (index, turned) in self.turned.chunks_exact_mut(len).enumerate() {
+            let heads = self.scaled.chunks_exact(self.head_dim).zip(turned.chunks_exact_mut(self.head_dim));
+            heads.for_each(|(query, out)| frames.frame(index).turn_back(query, out));
+        }
+    }
+
+    /// The scaled queries `[n_heads, head_dim]` that meet each frame of exact keys, and the weights.
+    pub(super) fn by_frame(&mut self) -> ([&[f32]; FRAMES], &mut [[f32; RANGE_TOKENS]]) {
+        let (scaled, turned) = (&self.scaled, &self.turned);
+        let queries = |frame: usize| turned.chunks_exact(scaled.len()).nth(frame).unwrap_or(scaled);
+        (std::array::from_fn(queries), &mut self.weights)
     }
 
     /// Channels of a head.

@@ -68,11 +68,12 @@ impl Cache {
 impl RangeSource for Cache {
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
         let head = self.head(asked.kv_head, asked.range).unwrap();
-        head.attend_token(isa, asked.n_tokens, token, self.head(asked.kv_head, asked.range + 1), partial);
+        let next = self.head(asked.kv_head, asked.range + 1);
+        head.attend_token(isa, asked.tokens, token, next, partial);
     }
 
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
-        self.head(asked.kv_head, asked.range).unwrap().load_tile(isa, asked.n_tokens, tile);
+        self.head(asked.kv_head, asked.range).unwrap().load_tile(isa, asked.tokens.end, tile);
     }
 }
 
@@ -114,7 +115,7 @@ impl Case {
             let queries = Rows::new(&self.queries, self.width(), 0).select(start..end);
             let request = Request { source: &self.cache, n_past: start, rows: 0..end - start };
             let out = &mut out[(start - n_past) * self.width()..(end - n_past) * self.width()];
-            attend(cx, &self.shape, self.scale(), queries, &[request], out);
+            attend(cx, &self.shape, self.scale(), &[queries], &[request], out);
         }
         out
     }
@@ -269,7 +270,7 @@ fn a_token_has_the_same_bits_in_any_batch() {
             let mut out = vec![f32::NAN; queries.len()];
             let cx = Compute::with_isa(n_threads, isa);
             let scale = cases[0].0.scale();
-            attend(&cx, &shape, scale, Rows::new(&queries, width, 0), &requests, &mut out);
+            attend(&cx, &shape, scale, &[Rows::new(&queries, width, 0)], &requests, &mut out);
             assert_same(&out, &wanted, &format!("{isa}, {n_threads} threads"));
         }
     }

@@ -3,10 +3,14 @@
 //! Both are laid out for a register block of 6 rows × 16 columns: scores are `queries · keys` and outputs
 //! `weights · values`, two small matrix products around a softmax, and all of it stays in the cache of one core.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::state::{finish_row, record_len};
-use super::{GROUP_TOKENS, HeadShape, Partial, RANGE_TOKENS, Rows, scalar};
+use super::{
+    GROUP_TOKENS, HeadShape, Partial, RANGE_TOKENS, RangeFrames, RangeTurns, Rows, scalar, turn_keys,
+};
 use crate::Isa;
 
 #[cfg(target_arch = "x86_64")]
@@ -67,6 +71,16 @@ impl Tile {
         &self.keys.values().as_chunks().0[..RANGE_TOKENS / GROUP_TOKENS * self.head_dim]
     }
 
+    /// Moves the frames of the first `n_tokens`.
+    pub fn move_frames(&mut self, isa: Isa, frames: RangeFrames<'_>, n_tokens: usize) {
+        turn_keys(isa, frames, n_tokens, self.keys_mut());
+    }
+
+    /// Turns the key of each token by its angle.
+    pub fn turn(&mut self, isa: Isa, turns: RangeTurns<'_>) {
+        turns.turn_keys(isa, self.keys_mut());
+    }
+
     /// `[RANGE_TOKENS/8 * head_dim][8]`
     pub fn keys_mut(&mut self) -> &mut [[f32; GROUP_TOKENS]] {
         &mut self.keys.values_mut().as_chunks_mut().0[..RANGE_TOKENS / GROUP_TOKENS * self.head_dim]
@@ -89,6 +103,31 @@ impl Tile {
     }
 }
 
+/// Which tokens of a range a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RangePart {
+    /// those before it, and itself
+    Seen,
+    /// of a range before its own, in which a window ends: those that are at least the window away, `0..=i` for token `i`
+    /// of its own range
+    Far,
+    /// the others
+    Near,
+}
+
+impl RangePart {
+    /// Of the range beginning at token `first`, for a token that sees `n_visible` tokens of its sequence.
+    pub(super) fn tokens(self, first: usize, n_visible: usize) -> Range<usize> {
+        let split = (n_visible - 1) % RANGE_TOKENS + 1;
+        match self {
+            RangePart::Seen => 0..n_visible.saturating_sub(first).min(RANGE_TOKENS),
+            RangePart::Far => 0..split,
+            RangePart::Near if split == RANGE_TOKENS => 0..0,
+            RangePart::Near => split..RANGE_TOKENS,
+        }
+    }
+}
+
 /// The query rows of some neighbouring tokens on one KV head, `[n_tokens][heads_per_kv]`, and their softmax states.
 #[derive(Debug, Default)]
 pub(super) struct RowBlock {
@@ -96,6 +135,11 @@ pub(super) struct RowBlock {
     n_rows: usize,
     /// tokens that each row sees, from the sequence's first; 0 for rows that fill the last panel
     visible: Vec<usize>,
+    /// of a tile, where each row's tokens begin and end; 0 and 0 for none
+    starts: Vec<usize>,
+    ends: Vec<usize>,
+    /// the last end of each panel
+    limits: Vec<usize>,
     max: Vec<f32>,
     sum: Vec<f32>,
     /// factors of the state and of the new range in their merge
@@ -108,7 +152,9 @@ pub(super) struct RowBlock {
 
 /// The parts of a [`RowBlock`]; rows count up to a whole number of panels.
 pub(super) struct RowBlockParts<'a> {
-    pub visible: &'a [usize],
+    pub starts: &'a [usize],
+    pub ends: &'a [usize],
+    pub limits: &'a [usize],
     pub max: &'a mut [f32],
     pub sum: &'a mut [f32],
     pub keep: &'a mut [f32],
@@ -122,12 +168,12 @@ pub(super) struct RowBlockParts<'a> {
 }
 
 impl RowBlock {
-    /// Takes the queries of all rows of `rows` (one per token; `heads_per_kv` heads each) times `factor`. The first
-    /// token sees `n_visible` tokens of its sequence, itself included, and each next one sees one more.
-    pub(super) fn set(&mut self, rows: Rows<'_>, shape: &HeadShape, factor: f32, n_visible: usize) {
+    /// Rows for `heads_per_kv` heads of `n_tokens` tokens, in the state of no tokens seen. The first token sees `n_visible`
+    /// tokens of its sequence, itself included, and each next one sees one more.
+    pub(super) fn set_shape(&mut self, shape: &HeadShape, n_tokens: usize, n_visible: usize) {
         let head_dim = shape.head_dim;
         self.head_dim = head_dim;
-        self.n_rows = rows.n_rows() * shape.heads_per_kv;
+        self.n_rows = n_tokens * shape.heads_per_kv;
         let n_padded = self.n_rows.next_multiple_of(PANEL_ROWS);
         self.visible.clear();
         self.visible.extend((0..self.n_rows).map(|row| n_visible + row / shape.heads_per_kv));
@@ -138,6 +184,12 @@ impl RowBlock {
         self.queries.grow(n_padded * head_dim);
         self.weights.grow(n_padded * RANGE_TOKENS);
         self.out.grow(n_padded * head_dim.next_multiple_of(TILE_COLUMNS));
+        self.clear();
+    }
+
+    /// Takes the queries of all rows of `rows` (one per token; `heads_per_kv` heads each) times `factor`.
+    pub(super) fn set_queries(&mut self, rows: Rows<'_>, shape: &HeadShape, factor: f32) {
+        let (head_dim, n_padded) = (self.head_dim, self.visible.len());
         let panels = self.queries.values_mut().as_chunks_mut::<PANEL_ROWS>().0;
         for token in 0..rows.n_rows() {
             let heads = rows.row(token, shape.query_width()).chunks_exact(head_dim);
@@ -154,7 +206,6 @@ impl RowBlock {
                 to[row % PANEL_ROWS] = 0.0;
             }
         }
-        self.clear();
     }
 
     /// Back to the state of no tokens.
@@ -173,15 +224,26 @@ impl RowBlock {
         self.n_rows
     }
 
-    /// Tokens of the range beginning at token `first` that row `row` sees.
-    pub(super) fn n_tokens_of(&self, row: usize, first: usize) -> usize {
-        self.visible[row].saturating_sub(first).min(RANGE_TOKENS)
+    /// Sets which tokens of the range beginning at token `first` the rows see.
+    fn look_at(&mut self, first: usize, part: RangePart) {
+        self.starts.clear();
+        self.ends.clear();
+        for &n_visible in &self.visible {
+            let tokens = if n_visible == 0 { 0..0 } else { part.tokens(first, n_visible) };
+            self.starts.push(tokens.start);
+            self.ends.push(tokens.end);
+        }
+        let panels = self.ends.chunks(PANEL_ROWS);
+        self.limits.clear();
+        self.limits.extend(panels.map(|ends| ends.iter().copied().max().unwrap_or(0)));
     }
 
     pub(super) fn parts(&mut self) -> RowBlockParts<'_> {
         let n_rows = self.visible.len();
         RowBlockParts {
-            visible: &self.visible,
+            starts: &self.starts,
+            ends: &self.ends,
+            limits: &self.limits,
             max: &mut self.max,
             sum: &mut self.sum,
             keep: &mut self.keep,
@@ -193,14 +255,16 @@ impl RowBlock {
         }
     }
 
-    /// Attends from every row to the tokens of a tile, whose first is token `first` of the sequence, and merges.
-    pub(super) fn attend(&mut self, isa: Isa, tile: &Tile, first: usize) {
+    /// Attends from every row to the tokens of a tile that it sees, and merges. The first one is token `first` of the
+    /// sequence.
+    pub(super) fn attend(&mut self, isa: Isa, tile: &Tile, first: usize, part: RangePart) {
         assert_eq!(self.head_dim, tile.head_dim, "head_dim of queries and keys");
+        self.look_at(first, part);
         match isa {
-            Isa::Scalar => scalar::attend_tile(self, tile, first),
+            Isa::Scalar => scalar::attend_tile(self, tile),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::attend_tile(self, tile, first) },
+            Isa::Avx2(_) => unsafe { avx2::attend_tile(self, tile) },
         }
     }
 

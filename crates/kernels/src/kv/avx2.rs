@@ -12,13 +12,12 @@
 
 use std::arch::x86_64::*;
 
-use super::frames::{Frame, FrameTable};
-use super::head::{FRAMES, HeadCode, PackedHead, RangeF32};
+use super::head::{HeadCode, PackedHead, RangeF32};
 use super::keys::{KeyCode, Run, has_four, has_one, has_two};
 use super::layout::{self, ROW, TOKEN_QUADS, value_rows};
 use super::scalar::{QUERY_TOP, WEIGHT_TOKENS, WEIGHT_TOP};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
-use crate::attention::{Partial, RANGE_TOKENS, TokenQueries, avx2_softmax};
+use crate::attention::{Frame, Partial, RANGE_TOKENS, RangeFrames, TokenQueries, avx2_softmax};
 use crate::math::avx2::{load, max_across, prefetch, store, sum_across};
 
 /// Most heads whose sums are in registers at once.
@@ -27,13 +26,13 @@ const MAX_HEADS: usize = 4;
 const MAX_DIM: usize = 256;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &RangeF32, packed: &mut [u8]) {
-    super::head::pack(code, frames, range, exact, packed);
+pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, packed: &mut [u8]) {
+    super::head::pack(code, frames, exact, packed);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn unpack(head: &PackedHead<'_>, frames: &FrameTable, range: usize, out: &mut RangeF32) {
-    super::head::unpack(head, frames, range, out);
+pub(super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, out: &mut RangeF32) {
+    super::head::unpack(head, frames, out);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -134,8 +133,7 @@ impl<const QUADS: usize> FrameQuery<QUADS> {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn attend_token(
     head: &PackedHead<'_>,
-    frames: &FrameTable,
-    range: usize,
+    frames: RangeFrames<'_>,
     first_token: usize,
     token: &mut TokenQueries,
     next: Option<&[u8]>,
@@ -155,7 +153,7 @@ pub(super) fn attend_token(
     let n_parts = token.n_heads().div_ceil(MAX_HEADS);
     let part_len = token.n_heads().div_ceil(n_parts);
     for row in (0..token.n_heads()).step_by(part_len) {
-        let job = Job { code, frames, range, parts: &parts, first_token, row, ahead };
+        let job = Job { code, frames, parts: &parts, first_token, row, ahead };
         match head_dim {
             32 => job.attend_some::<8>(token, part_len, partial),
             64 => job.attend_some::<16>(token, part_len, partial),
@@ -172,8 +170,7 @@ pub(super) fn attend_token(
 /// Some heads against one range.
 struct Job<'a> {
     code: &'a HeadCode,
-    frames: &'a FrameTable,
-    range: usize,
+    frames: RangeFrames<'a>,
     parts: &'a layout::Parts<'a>,
     /// tokens before it are left out
     first_token: usize,
@@ -213,14 +210,14 @@ fn attend<const QUADS: usize, const H: usize>(
     weights: &mut [[f32; RANGE_TOKENS]],
     partial: &mut Partial<'_>,
 ) {
-    let Job { code, frames, range, parts, first_token, row, ahead } = *job;
+    let Job { code, frames, parts, first_token, row, ahead } = *job;
     let head_dim = 4 * QUADS;
     let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
     let n_rows = code.keys.planes.rows();
     let mut frame_queries = [FrameQuery::<QUADS>::EMPTY; H];
     for block in 0..BLOCKS {
         if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
-            let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
+            let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
             for (to, query) in frame_queries.iter_mut().zip(queries.chunks_exact(head_dim)) {
                 to.set(&code.keys, query, frame);
             }

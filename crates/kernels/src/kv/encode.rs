@@ -3,10 +3,10 @@
 //! The functions are plain loops over lanes. They are compiled once as they are, and once more where vectors of eight are
 //! known to exist; both do the same operations in the same order and have the same bits.
 
-use super::frames::Frame;
 use super::keys::{KeyCode, QUAD};
 use super::values::ValueCode;
 use super::{STEP, gain};
+use crate::attention::Frame;
 
 /// Eight tokens.
 pub(super) type Lanes = [f32; 8];
@@ -26,17 +26,6 @@ fn turn_back(frame: Frame<'_>, group: &[Lanes], out: &mut [Lanes]) {
         let (a, b, cos, sin) = (group[pair], group[pair + half], frame.cos[pair], frame.sin[pair]);
         out[pair] = each(|l| a[l] * cos + b[l] * sin);
         out[pair + half] = each(|l| b[l] * cos - a[l] * sin);
-    }
-}
-
-/// The inverse of [`turn_back`], in place.
-#[inline(always)]
-fn turn(frame: Frame<'_>, group: &mut [Lanes]) {
-    let half = group.len() / 2;
-    for pair in 0..half {
-        let (a, b, cos, sin) = (group[pair], group[pair + half], frame.cos[pair], frame.sin[pair]);
-        group[pair] = each(|l| a[l] * cos - b[l] * sin);
-        group[pair + half] = each(|l| b[l] * cos + a[l] * sin);
     }
 }
 
@@ -123,7 +112,7 @@ pub(super) fn decode_keys(
             each(|l| mean + (f32::from(codes[l]) - middle) * (step * gains[l]))
         };
     }
-    turn(frame, out);
+    frame.turn(out);
 }
 
 /// Codes `[head_dim]` and gain codes of eight transformed values `[head_dim]` by channel.

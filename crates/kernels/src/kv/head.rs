@@ -1,13 +1,14 @@
 //! One head: packing, unpacking, and attention over it.
 
 use super::encode::{self, Buffers, Lanes};
-use super::frames::FrameTable;
 use super::keys::KeyCode;
 use super::layout::{self, ROW, value_rows};
 use super::values::ValueCode;
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain, scalar};
 use crate::Isa;
-use crate::attention::{ExactHead, GROUP_TOKENS, KvType, Partial, RANGE_TOKENS, TokenQueries};
+use crate::attention::{
+    ExactHead, GROUP_TOKENS, KvType, Partial, RANGE_TOKENS, RangeFrames, RangeTurns, TokenQueries,
+};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -42,6 +43,11 @@ impl RangeF32 {
     /// Takes the first `n_tokens` tokens of another range.
     pub fn copy_from(&mut self, source: ExactHead<'_>, n_tokens: usize) {
         source.copy_tokens_to_f32(n_tokens, &mut self.values);
+    }
+
+    /// Turns the key of each token by its angle.
+    pub fn turn(&mut self, isa: Isa, turns: RangeTurns<'_>) {
+        turns.turn_keys(isa, self.parts_mut().0);
     }
 
     /// Keys `[RANGE_TOKENS/8][head_dim][8]` and values `[RANGE_TOKENS][head_dim]`.
@@ -92,18 +98,19 @@ impl HeadCode {
         layout::bytes(self)
     }
 
-    /// Packs range `range` (of the sequence) of which `exact` holds rotated keys and transformed values.
+    /// Packs a range of which `exact` holds rotated keys and transformed values; `frames` are the rotations of its frames'
+    /// first positions.
     ///
     /// # Panics
-    /// `packed` does not have [`bytes`](HeadCode::bytes) bytes, or `frames` ends before the range.
-    pub fn pack(&self, isa: Isa, frames: &FrameTable, range: usize, exact: &RangeF32, packed: &mut [u8]) {
+    /// `packed` does not have [`bytes`](HeadCode::bytes) bytes.
+    pub fn pack(&self, isa: Isa, frames: RangeFrames<'_>, exact: &RangeF32, packed: &mut [u8]) {
         assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
         assert_eq!(exact.head_dim, self.head_dim(), "channels of a head");
         match isa {
-            Isa::Scalar => pack(self, frames, range, exact, packed),
+            Isa::Scalar => pack(self, frames, exact, packed),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::pack(self, frames, range, exact, packed) },
+            Isa::Avx2(_) => unsafe { avx2::pack(self, frames, exact, packed) },
         }
     }
 }
@@ -123,31 +130,28 @@ impl<'a> PackedHead<'a> {
         PackedHead { code, bytes }
     }
 
-    /// The range as float32: keys rotated for their positions, values transformed.
-    ///
-    /// # Panics
-    /// `frames` ends before the range.
-    pub fn unpack(&self, isa: Isa, frames: &FrameTable, range: usize, out: &mut RangeF32) {
+    /// The range as float32: keys rotated as if its frames began where `frames` says, values transformed.
+    pub fn unpack(&self, isa: Isa, frames: RangeFrames<'_>, out: &mut RangeF32) {
         out.set_shape(self.code.head_dim());
         match isa {
-            Isa::Scalar => unpack(self, frames, range, out),
+            Isa::Scalar => unpack(self, frames, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::unpack(self, frames, range, out) },
+            Isa::Avx2(_) => unsafe { avx2::unpack(self, frames, out) },
         }
     }
 
-    /// Partial softmax of one token's query heads over range `range` of the sequence, from the codes; the first tokens are
-    /// read from `sinks` instead. `next` is the head that will be read after this one, which is fetched meanwhile.
+    /// Partial softmax of one token's query heads over the range, from the codes, as if its frames began where `frames`
+    /// says; the first tokens are read from `sinks` instead. `next` is the head that will be read after this one, which is
+    /// fetched meanwhile.
     ///
     /// # Panics
-    /// `token` has another `head_dim`, `frames` ends before the range, or there are no fewer sinks than tokens.
+    /// `token` has another `head_dim`, or there are no fewer sinks than tokens.
     #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
     pub fn attend_token(
         &self,
         isa: Isa,
-        frames: &FrameTable,
-        range: usize,
+        frames: RangeFrames<'_>,
         sinks: Option<Sinks<'_>>,
         token: &mut TokenQueries,
         next: Option<&[u8]>,
@@ -157,16 +161,14 @@ impl<'a> PackedHead<'a> {
         let first_token = sinks.map_or(0, |sinks| sinks.n_tokens);
         assert!(first_token < RANGE_TOKENS, "{first_token} sinks in a range");
         match isa {
-            Isa::Scalar => scalar::attend_token(self, frames, range, first_token, token, partial),
+            Isa::Scalar => scalar::attend_token(self, frames, first_token, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe {
-                avx2::attend_token(self, frames, range, first_token, token, next, partial)
-            },
+            Isa::Avx2(_) => unsafe { avx2::attend_token(self, frames, first_token, token, next, partial) },
         }
         if let Some(sinks) = sinks {
             partial.merge_with(isa, |partial| {
-                sinks.head.attend_token(isa, sinks.n_tokens, token, None, partial)
+                sinks.head.attend_token(isa, 0..sinks.n_tokens, token, None, partial)
             });
         }
     }
@@ -181,11 +183,8 @@ pub struct Sinks<'a> {
     pub n_tokens: usize,
 }
 
-/// Frames of a range.
-pub(super) const FRAMES: usize = RANGE_TOKENS / FRAME_TOKENS;
-
 #[inline(always)]
-pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &RangeF32, packed: &mut [u8]) {
+pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, packed: &mut [u8]) {
     let head_dim = code.head_dim();
     let parts = layout::parts_mut(code, packed);
     let (keys, values) = exact.parts();
@@ -193,7 +192,7 @@ pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &R
     let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
     let n_rows = code.keys.planes.rows();
     for block in 0..BLOCKS {
-        let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
+        let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
         for group in 0..BLOCK_TOKENS / GROUP_TOKENS {
             let at = block * BLOCK_TOKENS / GROUP_TOKENS + group;
             let group_keys = &keys[at * head_dim..][..head_dim];
@@ -227,7 +226,7 @@ pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &R
 }
 
 #[inline(always)]
-pub(super) fn unpack(head: &PackedHead<'_>, frames: &FrameTable, range: usize, out: &mut RangeF32) {
+pub(super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, out: &mut RangeF32) {
     let code = head.code;
     let head_dim = code.head_dim();
     let parts = layout::parts(code, head.bytes);
@@ -237,7 +236,7 @@ pub(super) fn unpack(head: &PackedHead<'_>, frames: &FrameTable, range: usize, o
     for block in 0..BLOCKS {
         let rows: &[[u8; ROW]] = blocks.clone().nth(block).unwrap_or(&[]);
         layout::unpack_keys(&code.keys, rows, &mut codes);
-        let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
+        let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
         for group in 0..BLOCK_TOKENS / GROUP_TOKENS {
             let at = block * BLOCK_TOKENS / GROUP_TOKENS + group;
             let gains = parts.key_gains.as_chunks::<8>().0[at];

@@ -27,7 +27,6 @@
 //! with its codes and one multiplication. The source of the scheme is docs/kv-cache.md.
 
 mod encode;
-mod frames;
 mod gain;
 mod head;
 mod keys;
@@ -38,15 +37,12 @@ mod values;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 
-pub use frames::FrameTable;
 pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
 pub use keys::{KeyCode, KeyStatistics};
 pub use values::{ValueCode, hadamard};
 
+pub use crate::attention::FRAME_TOKENS;
 use crate::attention::RANGE_TOKENS;
-
-/// Tokens whose keys are turned back by the same angle.
-pub const FRAME_TOKENS: usize = 64;
 
 /// Tokens of a block of codes.
 const BLOCK_TOKENS: usize = 32;

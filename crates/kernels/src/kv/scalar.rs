@@ -1,11 +1,10 @@
 //! The specification of attention over codes: the formula of the module's documentation, one operation at a time.
 
-use super::frames::{Frame, FrameTable};
-use super::head::{FRAMES, PackedHead};
+use super::head::PackedHead;
 use super::keys::KeyCode;
 use super::layout::{self, value_rows};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
-use crate::attention::{Partial, RANGE_TOKENS, TokenQueries, scalar_softmax};
+use crate::attention::{Frame, Partial, RANGE_TOKENS, RangeFrames, TokenQueries, scalar_softmax};
 use crate::math::across;
 
 /// Tokens whose weights share a scale.
@@ -60,8 +59,7 @@ impl FrameQuery {
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
 pub(super) fn attend_token(
     head: &PackedHead<'_>,
-    frames: &FrameTable,
-    range: usize,
+    frames: RangeFrames<'_>,
     first_token: usize,
     token: &mut TokenQueries,
     partial: &mut Partial<'_>,
@@ -74,7 +72,7 @@ pub(super) fn attend_token(
         let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
         let n_rows = code.keys.planes.rows();
         for block in 0..BLOCKS {
-            let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
+            let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
             let query = FrameQuery::new(&code.keys, query, frame);
             layout::unpack_keys(&code.keys, &parts.keys[block * n_rows..][..n_rows], &mut codes);
             for t in 0..BLOCK_TOKENS {

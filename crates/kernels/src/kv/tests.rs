@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::Isa;
-use crate::attention::{ExactHead, KvType, Partial, Rows, TokenQueries};
+use crate::attention::{ExactHead, FRAMES, FrameTable, KvType, Partial, Rows, TokenQueries};
 
 /// Numbers that look normally distributed.
 fn noise(seed: u64, n: usize) -> Vec<f32> {
@@ -57,9 +57,8 @@ fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
     let mut exact = RangeF32::default();
     exact.load(ExactHead::new(KvType::F32, head_dim, bytemuck::cast_slice(&values)));
     // Statistics as calibration would find them, in the frames' rotation.
-    let rows: Vec<(f32, f32)> = (0..=RANGE * head::FRAMES + head::FRAMES)
-        .flat_map(|frame| rotation(head_dim, frame * FRAME_TOKENS))
-        .collect();
+    let rows: Vec<(f32, f32)> =
+        (0..=RANGE * FRAMES + FRAMES).flat_map(|frame| rotation(head_dim, frame * FRAME_TOKENS)).collect();
     let (cos, sin) = rows.into_iter().unzip();
     let frames = FrameTable::new(head_dim / 2, cos, sin);
     let mut statistics = KeyStatistics {
@@ -70,7 +69,7 @@ fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
     let keys = |t: usize, c: usize| values[(t / 8 * head_dim + c) * 8 + t % 8];
     let turned = |t: usize, c: usize| {
         let pair = c % (head_dim / 2);
-        let frame = frames.frame(RANGE * head::FRAMES + t / FRAME_TOKENS);
+        let frame = frames.range(RANGE).frame(t / FRAME_TOKENS);
         let (a, b) = (keys(t, pair), keys(t, pair + head_dim / 2));
         let (cos, sin) = (frame.cos[pair], frame.sin[pair]);
         if c < head_dim / 2 { a * cos + b * sin } else { b * cos - a * sin }
@@ -86,7 +85,7 @@ fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
         ValueCode::new(vec![0.1; head_dim], 1.7, value_bits),
     );
     let mut bytes = vec![0xA5; code.bytes()];
-    code.pack(isa, &frames, RANGE, &exact, &mut bytes);
+    code.pack(isa, frames.range(RANGE), &exact, &mut bytes);
     Case { code, frames, exact, bytes }
 }
 
@@ -113,14 +112,14 @@ fn attend(
         n_tokens: n_sinks,
     });
     if from_codes {
-        head.attend_token(isa, &case.frames, RANGE, sinks, &mut token, Some(&case.bytes), &mut partial);
+        head.attend_token(isa, case.frames.range(RANGE), sinks, &mut token, Some(&case.bytes), &mut partial);
     } else {
         let mut out = RangeF32::default();
-        head.unpack(isa, &case.frames, RANGE, &mut out);
+        head.unpack(isa, case.frames.range(RANGE), &mut out);
         if let Some(sinks) = sinks {
             out.copy_from(sinks.head, sinks.n_tokens);
         }
-        out.head().attend_token(isa, RANGE_TOKENS, &mut token, None, &mut partial);
+        out.head().attend_token(isa, 0..RANGE_TOKENS, &mut token, None, &mut partial);
     }
     records
         .chunks_exact(8 + head_dim)
@@ -188,7 +187,7 @@ fn more_bits_lose_less() {
     for bits in [1u8, 2, 3, 4] {
         let case = case(64, f32::from(bits), bits.max(2), Isa::best());
         let mut out = RangeF32::default();
-        PackedHead::new(&case.code, &case.bytes).unpack(Isa::best(), &case.frames, RANGE, &mut out);
+        PackedHead::new(&case.code, &case.bytes).unpack(Isa::best(), case.frames.range(RANGE), &mut out);
         let (keys, exact) = (out.parts().0.as_flattened(), case.exact.parts().0.as_flattened());
         let error: f32 = keys.iter().zip(exact).map(|(a, b)| (a - b).powi(2)).sum();
         let size: f32 = exact.iter().map(|x| x * x).sum();

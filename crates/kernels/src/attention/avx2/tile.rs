@@ -38,15 +38,12 @@ pub(in super::super) fn load_tile<E: Element>(head: &TypedHead<'_, E>, n_tokens:
     }
 }
 
-/// Attends from every row of the block to the tokens of a tile, whose first is token `first` of the sequence.
+/// Attends from every row of the block to its tokens of a tile.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile, first: usize) {
-    let (head_dim, n_rows) = (block.head_dim(), block.n_rows());
+pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
+    let head_dim = block.head_dim();
     let parts = block.parts();
-    let visible = |row: usize| parts.visible[row].saturating_sub(first).min(RANGE_TOKENS);
-    // Each row sees as much as the one before or more; those that only fill the last panel see nothing.
-    let last_row = n_rows.saturating_sub(1);
-    let limit = |panel: usize| visible(last_row.min(panel * PANEL_ROWS + PANEL_ROWS - 1));
+    let limit = |panel: usize| parts.limits[panel];
     let panels = parts.weights.as_chunks_mut::<PANEL_ROWS>().0;
 
     let pairs = tile.keys().chunks_exact(2 * head_dim);
@@ -63,11 +60,12 @@ pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile, first: us
         let end = limit(panel);
         for (index, weights) in weights.iter_mut().enumerate() {
             let row = panel * PANEL_ROWS + index;
-            let n_tokens = visible(row);
+            let n_tokens = parts.ends[row];
             let partial = if n_tokens == 0 {
                 weights[..end].fill(0.0);
                 (f32::NEG_INFINITY, 0.0)
             } else {
+                weights[..parts.starts[row]].fill(f32::NEG_INFINITY);
                 let partial = softmax(weights, n_tokens);
                 weights[n_tokens..end.max(n_tokens)].fill(0.0);
                 partial

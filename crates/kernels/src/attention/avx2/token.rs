@@ -9,9 +9,10 @@
 //!    next range's keys: a range's bytes are on their way a whole pass before they are used.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::super::element::{Element, TypedHead};
-use super::super::{GROUP_TOKENS, Partial, RANGE_TOKENS, TokenQueries};
+use super::super::{FRAME_TOKENS, GROUP_TOKENS, Partial, RANGE_TOKENS, TokenQueries};
 use super::{load_elements, softmax, splat};
 use crate::math::avx2::{prefetch, store};
 
@@ -24,19 +25,20 @@ const MAX_HEADS: usize = 8;
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn attend_token<E: Element>(
     head: &TypedHead<'_, E>,
-    n_tokens: usize,
+    tokens: Range<usize>,
     token: &mut TokenQueries,
     next: Option<&[u8]>,
     partial: &mut Partial<'_>,
 ) {
     let head_dim = head.head_dim;
-    let (queries, weights) = token.parts();
+    let (queries, weights) = token.by_frame();
     // Heads in as few parts as possible, of equal size as near as possible.
     let n_parts = weights.len().div_ceil(MAX_HEADS);
     let part_len = weights.len().div_ceil(n_parts);
-    for start in (0..n_tokens.div_ceil(GROUP_TOKENS)).step_by(BLOCK_GROUPS) {
+    for start in (0..tokens.end.div_ceil(GROUP_TOKENS)).step_by(BLOCK_GROUPS) {
         let keys = &head.keys[start * head_dim..][..BLOCK_GROUPS * head_dim];
         let ahead = head.values[start * head_dim..].as_ptr().cast::<u8>();
+        let queries = queries[start * GROUP_TOKENS / FRAME_TOKENS];
         let parts = queries.chunks(part_len * head_dim).zip(weights.chunks_mut(part_len));
         for (queries, weights) in parts {
             let at = start * GROUP_TOKENS;
@@ -53,10 +55,11 @@ pub(in super::super) fn attend_token<E: Element>(
         }
     }
     for (row, weights) in weights.iter_mut().enumerate() {
-        let (max, sum) = softmax(weights, n_tokens);
+        weights[..tokens.start].fill(f32::NEG_INFINITY);
+        let (max, sum) = softmax(weights, tokens.end);
         partial.set(row, max, sum);
     }
-    let values = &head.values[..n_tokens * head_dim / 8];
+    let values = &head.values[..tokens.end * head_dim / 8];
     let ahead = next.map_or(values.as_ptr().cast(), <[u8]>::as_ptr);
     for (part, weights) in weights.chunks(part_len).enumerate() {
         let row = part * part_len;

@@ -1,0 +1,202 @@
+//! Rotations of whole frames: the unit in which keys are moved to other positions.
+//!
+//! A frame is [`FRAME_TOKENS`] consecutive tokens. Turning all their keys by one more angle moves the frame; a score is the
+//! same if the query is turned back by that angle instead. So a stored key never changes when a position map moves it:
+//! decode turns the query, once per frame, and prefill turns the keys of a tile, which many queries share.
+
+use super::RANGE_TOKENS;
+use crate::Isa;
+
+/// Tokens that are moved together, and whose keys are packed relative to the first of them.
+pub const FRAME_TOKENS: usize = 64;
+
+/// Frames of a range.
+pub const FRAMES: usize = RANGE_TOKENS / FRAME_TOKENS;
+
+/// Channel `c` of eight tokens.
+type Lanes = [f32; 8];
+
+/// Cosines and sines `[n_frames][head_dim / 2]`, an angle for each frame; channel `i` is turned with channel
+/// `i + head_dim/2`.
+#[derive(Clone, Debug)]
+pub struct FrameTable {
+    n_pairs: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+/// The angles of the frames of one range.
+#[derive(Clone, Copy, Debug)]
+pub struct RangeFrames<'a> {
+    n_pairs: usize,
+    /// `[FRAMES][n_pairs]`
+    cos: &'a [f32],
+    sin: &'a [f32],
+}
+
+/// The angle of one frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    pub cos: &'a [f32],
+    pub sin: &'a [f32],
+}
+
+impl FrameTable {
+    /// From cosines and sines `[n_frames, n_pairs]` of pure rotations.
+    ///
+    /// # Panics
+    /// The lengths differ, or are not whole rows.
+    pub fn new(n_pairs: usize, cos: Vec<f32>, sin: Vec<f32>) -> FrameTable {
+        assert!(n_pairs > 0 && cos.len() == sin.len() && cos.len().is_multiple_of(n_pairs), "rows of frames");
+        FrameTable { n_pairs, cos, sin }
+    }
+
+    /// Ranges in the table.
+    pub fn n_ranges(&self) -> usize {
+        self.cos.len() / (FRAMES * self.n_pairs)
+    }
+
+    /// The frames of range `range`.
+    ///
+    /// # Panics
+    /// The table ends before it.
+    pub fn range(&self, range: usize) -> RangeFrames<'_> {
+        let len = FRAMES * self.n_pairs;
+        let rows = range * len..(range + 1) * len;
+        RangeFrames { n_pairs: self.n_pairs, cos: &self.cos[rows.clone()], sin: &self.sin[rows] }
+    }
+}
+
+impl<'a> RangeFrames<'a> {
+    /// Frame `index` of the range.
+    pub(crate) fn frame(self, index: usize) -> Frame<'a> {
+        let row = index * self.n_pairs..(index + 1) * self.n_pairs;
+        Frame { cos: &self.cos[row.clone()], sin: &self.sin[row] }
+    }
+}
+
+impl Frame<'_> {
+    /// Turns channel pairs of eight tokens by the angle: `group` is `[head_dim]` by channel.
+    #[inline(always)]
+    pub fn turn(&self, group: &mut [Lanes]) {
+        let (left, right) = group.split_at_mut(group.len() / 2);
+        for (((a, b), cos), sin) in left.iter_mut().zip(right).zip(self.cos).zip(self.sin) {
+            let (x, y) = (*a, *b);
+            *a = std::array::from_fn(|l| x[l] * cos - y[l] * sin);
+            *b = std::array::from_fn(|l| y[l] * cos + x[l] * sin);
+        }
+    }
+
+    /// Turns a vector `[head_dim]` back by the angle.
+    pub fn turn_back(&self, vector: &[f32], out: &mut [f32]) {
+        let half = vector.len() / 2;
+        for pair in 0..half {
+            let (a, b, cos, sin) = (vector[pair], vector[pair + half], self.cos[pair], self.sin[pair]);
+            out[pair] = a * cos + b * sin;
+            out[pair + half] = b * cos - a * sin;
+        }
+    }
+}
+
+/// Turns keys `[RANGE_TOKENS/8 * head_dim][8]` by the angles of their frames, of the first `n_tokens` at least.
+pub(super) fn turn_keys(isa: Isa, frames: RangeFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
+    match isa {
+        Isa::Scalar => turn_keys_lanes(frames, n_tokens, keys),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+        Isa::Avx2(_) => unsafe { turn_keys_avx2(frames, n_tokens, keys) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn turn_keys_avx2(frames: RangeFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
+    turn_keys_lanes(frames, n_tokens, keys);
+}
+
+#[inline(always)]
+fn turn_keys_lanes(frames: RangeFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
+    let groups = keys.chunks_exact_mut(2 * frames.n_pairs).take(n_tokens.div_ceil(8));
+    for (index, group) in groups.enumerate() {
+        frames.frame(8 * index / FRAME_TOKENS).turn(group);
+    }
+}
+
+/// Cosines and sines `[n_ranges][n_pairs][RANGE_TOKENS]`: an angle for each token, for position maps that do not move
+/// whole frames.
+#[derive(Clone, Debug)]
+pub struct TokenTable {
+    n_pairs: usize,
+    cos: Vec<Lanes>,
+    sin: Vec<Lanes>,
+}
+
+/// The angles of the tokens of one range.
+#[derive(Clone, Copy, Debug)]
+pub struct RangeTurns<'a> {
+    n_pairs: usize,
+    /// `[n_pairs][RANGE_TOKENS/8][8]`
+    cos: &'a [Lanes],
+    sin: &'a [Lanes],
+}
+
+impl TokenTable {
+    /// `n_ranges` ranges; `angle` gives cosine and sine of a token and a channel pair.
+    pub fn new(n_pairs: usize, n_ranges: usize, angle: impl Fn(usize, usize) -> (f32, f32)) -> TokenTable {
+        let n_groups = n_ranges * n_pairs * RANGE_TOKENS / 8;
+        let (mut cos, mut sin) = (Vec::with_capacity(n_groups), Vec::with_capacity(n_groups));
+        for range in 0..n_ranges {
+            for pair in 0..n_pairs {
+                for group in 0..RANGE_TOKENS / 8 {
+                    let angles: [(f32, f32); 8] =
+                        std::array::from_fn(|lane| angle(range * RANGE_TOKENS + 8 * group + lane, pair));
+                    cos.push(angles.map(|(cos, _)| cos));
+                    sin.push(angles.map(|(_, sin)| sin));
+                }
+            }
+        }
+        TokenTable { n_pairs, cos, sin }
+    }
+
+    /// The tokens of range `range`.
+    ///
+    /// # Panics
+    /// The table ends before it.
+    pub fn range(&self, range: usize) -> RangeTurns<'_> {
+        let len = self.n_pairs * RANGE_TOKENS / 8;
+        let rows = range * len..(range + 1) * len;
+        RangeTurns { n_pairs: self.n_pairs, cos: &self.cos[rows.clone()], sin: &self.sin[rows] }
+    }
+}
+
+impl RangeTurns<'_> {
+    /// Turns keys `[RANGE_TOKENS/8 * head_dim][8]` by the angles of their tokens.
+    pub fn turn_keys(&self, isa: Isa, keys: &mut [[f32; 8]]) {
+        match isa {
+            Isa::Scalar => self.turn_keys_lanes(keys),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { self.turn_keys_avx2(keys) },
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn turn_keys_avx2(&self, keys: &mut [Lanes]) {
+        self.turn_keys_lanes(keys);
+    }
+
+    #[inline(always)]
+    fn turn_keys_lanes(&self, keys: &mut [Lanes]) {
+        for (index, group) in keys.chunks_exact_mut(2 * self.n_pairs).enumerate() {
+            let (left, right) = group.split_at_mut(self.n_pairs);
+            for (pair, (a, b)) in left.iter_mut().zip(right).enumerate() {
+                let (cos, sin) =
+                    (&self.cos[pair * RANGE_TOKENS / 8 + index], &self.sin[pair * RANGE_TOKENS / 8 + index]);
+                let (x, y) = (*a, *b);
+                *a = std::array::from_fn(|l| x[l] * cos[l] - y[l] * sin[l]);
+                *b = std::array::from_fn(|l| y[l] * cos[l] + x[l] * sin[l]);
+            }
+        }
+    }
+}
