@@ -8,7 +8,8 @@ use lossy_engine::{
 };
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
 
-use crate::terminal::Spinner;
+use crate::terminal::{Spinner, note};
+use crate::units::grouped;
 use crate::{directories, interrupt};
 
 /// Opens a model without its weights.
@@ -84,6 +85,21 @@ impl Loaded {
             info: source.info().clone(),
             engine: load_engine(&source, options, &spinner).map_err(in_file(path))?,
         })
+    }
+
+    /// Says how a context beyond the trained one is told to the model.
+    pub fn tell_positions(&self) {
+        let (n_ctx, n_trained) = (self.engine.n_ctx(), self.info.n_ctx_train);
+        if n_ctx > n_trained {
+            let positions = self.engine.positions();
+            note(&format!(
+                "a context of {} tokens on a model trained for {}: positions {}, good for {} at most",
+                grouped(n_ctx as u64),
+                grouped(n_trained as u64),
+                positions.scheme(),
+                grouped(positions.longest() as u64)
+            ));
+        }
     }
 
     /// Fails if a token of `--logit-bias` is not in the vocabulary.

@@ -82,6 +82,7 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     }
     let path = hub::resolve(&model)?;
     let mut loaded = Loaded::open(&path, &engine_options)?;
+    loaded.tell_positions();
     let options = args.sampling.options();
     loaded.check(&options.sampling)?;
     match prompt {

@@ -284,12 +284,12 @@ impl RangeSource for LayerOfSequence<'_> {
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
         let turns = self.turns(&asked);
         let place = self.place(&asked);
-        token.set_moved(place.moved);
         if turns.is_none() && self.attend_stored(isa, &asked, place, token, partial) {
             return;
         }
         UNPACKED.with_borrow_mut(|unpacked| {
             self.load(isa, &asked, unpacked);
+            token.set_moved(isa, place.moved);
             if let Some(turns) = turns {
                 unpacked.turn(isa, turns);
             }
@@ -333,6 +333,7 @@ impl LayerOfSequence<'_> {
             Seen::Exact(page) => {
                 let next = self.next(asked, false).map(|bytes| pool.exact_head(bytes));
                 let head = pool.exact_head(page.head(self.layer, asked.kv_head));
+                token.set_moved(isa, place.moved);
                 head.attend_token(isa, asked.tokens.clone(), token, next, partial);
                 true
             }

@@ -122,6 +122,9 @@ impl PageCode for CalibratedPage {
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) -> bool {
+        if sinks.is_some() {
+            token.set_moved(isa, place.moved);
+        }
         self.head(place.kv_head, packed).attend_token(isa, place.frames, sinks, token, next, partial);
         true
     }

@@ -50,8 +50,8 @@ pub trait PageCode: Debug + Send + Sync {
     fn unpack(&self, isa: Isa, place: Place<'_>, packed: &[u8], out: &mut RangeF32);
 
     /// The partial softmax of one token's query heads over the whole page, from the codes, but for sinks. `next` is the
-    /// packed head that will be asked next, if any. Where frames are seen elsewhere than they are, `token` has been told
-    /// so for exact keys ([`TokenQueries::set_moved`]); codes follow `place`.
+    /// packed head that will be asked next, if any. Where frames are seen follows from `place`: `place.frames` for codes
+    /// that are relative to them, [`TokenQueries::set_moved`] for keys as they are.
     ///
     /// Returns `false`, having done nothing, if this code has no such kernel; the page is unpacked then.
     #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]

@@ -78,7 +78,7 @@ impl PageCode for ExactPage {
     fn attend_token(
         &self,
         isa: Isa,
-        _place: Place<'_>,
+        place: Place<'_>,
         packed: &[u8],
         _sinks: Option<Sinks<'_>>,
         next: Option<&[u8]>,
@@ -86,6 +86,7 @@ impl PageCode for ExactPage {
         partial: &mut Partial<'_>,
     ) -> bool {
         let next = next.map(|bytes| self.head(bytes));
+        token.set_moved(isa, place.moved);
         self.head(packed).attend_token(isa, 0..RANGE_TOKENS, token, next, partial);
         true
     }

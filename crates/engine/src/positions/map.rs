@@ -68,7 +68,8 @@ impl PositionMap {
             PositionMap::SelfExtend { position_group, window } => {
                 Some((n_trained - window) * position_group + window)
             }
-            PositionMap::DualChunk { .. } => Some(usize::MAX),
+            // Distances repeat: any length will do.
+            PositionMap::DualChunk { .. } => Some(1 << 27),
         }
     }
 

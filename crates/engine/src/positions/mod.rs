@@ -22,6 +22,7 @@ pub struct Positions {
     map: PositionMap,
     rope: Rope,
     n_ctx: usize,
+    longest: usize,
     /// of each frame's first position, where it is
     own: FrameTable,
     /// from each token's position to the one of [`PositionMap::token_position`]
@@ -56,17 +57,22 @@ impl Positions {
             }
         }
         let own = table(&rope, n_ctx.div_ceil(RANGE_TOKENS), |frame| (frame * FRAME_TOKENS) as f64);
-        Positions { scheme: PositionScheme::Linear, map, rope, n_ctx, own, turns: OnceLock::new() }
+        Positions { scheme: PositionScheme::Linear, map, rope, n_ctx, longest: n_ctx, own, turns: OnceLock::new() }
     }
 
-    fn named(mut self, scheme: PositionScheme) -> Positions {
-        self.scheme = scheme;
+    fn named(mut self, scheme: PositionScheme, longest: usize) -> Positions {
+        (self.scheme, self.longest) = (scheme, longest);
         self
     }
 
     /// How they are spelled, with all numbers.
     pub fn scheme(&self) -> PositionScheme {
         self.scheme
+    }
+
+    /// The longest context in tokens that they are good for.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The map.

@@ -240,12 +240,13 @@ impl PositionScheme {
                 Err(PositionError::TooLong { name, longest, n_trained, n_ctx, fix })
             }
         };
-        let rope = match scheme {
+        let (rope, longest) = match scheme {
             PositionScheme::Yarn { factor: Some(factor) } | PositionScheme::Ntk { factor: Some(factor) } => {
-                too_long((n_trained as f64 * factor) as usize, "raise the factor")?;
-                scheme.scaled(info, factor)?
+                let longest = (n_trained as f64 * factor) as usize;
+                too_long(longest, "raise the factor")?;
+                (scheme.scaled(info, factor)?, longest)
             }
-            _ => info.rope.clone(),
+            _ => (info.rope.clone(), n_trained),
         };
         let map = match scheme {
             PositionScheme::Adaptive { window: Some(window), reach: Some(reach) } => {
@@ -261,10 +262,9 @@ impl PositionScheme {
                 PositionMap::Linear
             }
         };
-        if let Some(longest) = map.longest(n_trained) {
-            too_long(longest, "take a larger group, another map, or a shorter context")?;
-        }
-        Ok(Positions::new(map, Rope::new(&rope, info.head_dim), n_ctx).named(scheme))
+        let longest = map.longest(n_trained).unwrap_or(longest);
+        too_long(longest, "take a larger group, another map, or a shorter context")?;
+        Ok(Positions::new(map, Rope::new(&rope, info.head_dim), n_ctx).named(scheme, longest))
     }
 
     /// The same with all numbers.

@@ -88,13 +88,43 @@ impl Frame<'_> {
     }
 
     /// Turns a vector `[head_dim]` back by the angle.
-    pub fn turn_back(&self, vector: &[f32], out: &mut [f32]) {
-        let half = vector.len() / 2;
-        for pair in 0..half {
-            let (a, b, cos, sin) = (vector[pair], vector[pair + half], self.cos[pair], self.sin[pair]);
-            out[pair] = a * cos + b * sin;
-            out[pair + half] = b * cos - a * sin;
+    #[inline(always)]
+    fn turn_back(&self, vector: &[f32], out: &mut [f32]) {
+        let (a, b) = vector.split_at(vector.len() / 2);
+        let (left, right) = out.split_at_mut(a.len());
+        let angles = self.cos.iter().zip(self.sin);
+        for ((out, (a, b)), (cos, sin)) in left.iter_mut().zip(a.iter().zip(b)).zip(angles.clone()) {
+            *out = a * cos + b * sin;
         }
+        for ((out, (a, b)), (cos, sin)) in right.iter_mut().zip(a.iter().zip(b)).zip(angles) {
+            *out = b * cos - a * sin;
+        }
+    }
+}
+
+/// Queries `[n_heads][head_dim]` turned back by the angle of each frame: `out` is `[FRAMES][n_heads][head_dim]`.
+pub(super) fn turn_queries_back(isa: Isa, frames: RangeFrames<'_>, queries: &[f32], out: &mut [f32]) {
+    match isa {
+        Isa::Scalar => turn_queries_back_lanes(frames, queries, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+        Isa::Avx2(_) => unsafe { turn_queries_back_avx2(frames, queries, out) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn turn_queries_back_avx2(frames: RangeFrames<'_>, queries: &[f32], out: &mut [f32]) {
+    turn_queries_back_lanes(frames, queries, out);
+}
+
+#[inline(always)]
+fn turn_queries_back_lanes(frames: RangeFrames<'_>, queries: &[f32], out: &mut [f32]) {
+    let head_dim = 2 * frames.n_pairs;
+    for (index, out) in out.chunks_exact_mut(queries.len()).enumerate() {
+        let frame = frames.frame(index);
+        let heads = queries.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
+        heads.for_each(|(query, out)| frame.turn_back(query, out));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Softmax states of query rows, their merge, and the queries of one token.
 
 use super::exp2::exp2;
+use super::frames::turn_queries_back;
 use super::{FRAMES, RANGE_TOKENS, RangeFrames, Rows};
 use crate::Isa;
 
@@ -150,15 +151,10 @@ impl TokenQueries {
     }
 
     /// From now on frames of exact keys are met as if they were moved by these angles.
-    pub fn set_moved(&mut self, moved: Option<RangeFrames<'_>>) {
-        self.turned.clear();
-        let Some(frames) = moved else { return };
-        let len = self.scaled.len();
-        self.turned.resize(FRAMES * len, 0.0);
-        for (index, turned) in self.turned.chunks_exact_mut(len).enumerate() {
-            let heads = self.scaled.chunks_exact(self.head_dim).zip(turned.chunks_exact_mut(self.head_dim));
-            heads.for_each(|(query, out)| frames.frame(index).turn_back(query, out));
-        }
+    pub fn set_moved(&mut self, isa: Isa, moved: Option<RangeFrames<'_>>) {
+        let Some(frames) = moved else { return self.turned.clear() };
+        self.turned.resize(FRAMES * self.scaled.len(), 0.0);
+        turn_queries_back(isa, frames, &self.scaled, &mut self.turned);
     }
 
     /// The scaled queries `[n_heads, head_dim]` that meet each frame of exact keys, and the weights.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lossy_engine::ModelInfo;
+use lossy_engine::{ModelInfo, PositionScheme};
 use lossy_formats::TensorView;
 use lossy_formats::gguf::Gguf;
 use lossy_formats::hf::HfDir;
@@ -54,10 +54,21 @@ pub struct ModelReport {
     pub kv_bytes_per_token: KvBytes,
     /// context of the estimate, tokens
     pub n_ctx: usize,
+    /// how a context of that many tokens is told to the model, and the longest one that this is good for; null if there
+    /// is no way
+    pub positions: Option<PositionReport>,
     /// of a full cache
     pub kv_bytes: KvBytes,
     /// of all tensors
     pub tensor_bytes: u64,
+}
+
+/// Positions of a context.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct PositionReport {
+    pub map: String,
+    /// tokens
+    pub longest_ctx: usize,
 }
 
 /// By element type of the cache.
@@ -126,6 +137,10 @@ impl ModelReport {
         // Keys and values of all heads in all layers.
         let n_values = 2 * info.n_layers as u64 * info.n_kv_heads as u64 * info.head_dim as u64;
         let kv_bytes_per_token = KvBytes { f16: 2 * n_values, f32: 4 * n_values };
+        let positions = PositionScheme::Auto.resolve(info, n_ctx, false).ok().map(|positions| PositionReport {
+            map: positions.scheme().to_string(),
+            longest_ctx: positions.longest(),
+        });
         ModelReport {
             architecture: info.architecture.clone(),
             name: info.name.clone(),
@@ -141,6 +156,7 @@ impl ModelReport {
             n_ctx_train: info.n_ctx_train,
             kv_bytes_per_token,
             n_ctx,
+            positions,
             kv_bytes: KvBytes {
                 f16: kv_bytes_per_token.f16 * n_ctx as u64,
                 f32: kv_bytes_per_token.f32 * n_ctx as u64,

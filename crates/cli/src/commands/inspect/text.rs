@@ -58,6 +58,16 @@ fn write_model(out: &mut dyn Write, model: &ModelReport) -> io::Result<()> {
     row(out, "width", &format!("{}, MLP {}", model.n_embd, model.n_ff))?;
     row(out, "vocabulary", &format!("{} tokens", grouped(model.n_vocab as u64)))?;
     row(out, "trained context", &format!("{} tokens", grouped(model.n_ctx_train as u64)))?;
+    let positions = match &model.positions {
+        Some(positions) => format!(
+            "{} at {} tokens, good for {} at most",
+            positions.map,
+            grouped(model.n_ctx as u64),
+            grouped(positions.longest_ctx as u64)
+        ),
+        None => format!("no map reaches {} tokens", grouped(model.n_ctx as u64)),
+    };
+    row(out, "positions", &positions)?;
     let per_token = model.kv_bytes_per_token;
     row(
         out,
