@@ -57,7 +57,15 @@ impl Positions {
             }
         }
         let own = table(&rope, n_ctx.div_ceil(RANGE_TOKENS), |frame| (frame * FRAME_TOKENS) as f64);
-        Positions { scheme: PositionScheme::Linear, map, rope, n_ctx, longest: n_ctx, own, turns: OnceLock::new() }
+        Positions {
+            scheme: PositionScheme::Linear,
+            map,
+            rope,
+            n_ctx,
+            longest: n_ctx,
+            own,
+            turns: OnceLock::new(),
+        }
     }
 
     fn named(mut self, scheme: PositionScheme, longest: usize) -> Positions {

@@ -2,7 +2,8 @@
 //! the text, so it is read once and asked sixteen times, which makes very long texts affordable.
 //!
 //! The names are different kinds of numbers: small models confuse "the pass key of Alice" with that of Bob even in a short
-//! text (SmolLM2-135M finds 7 of 16 in 2,048 tokens), but not the door code with the phone number (16 of 16).
+//! text (SmolLM2-135M finds 7 of 16 in 2,048 tokens), but not the door code with the phone number (16 of 16). Each is said
+//! three times, since what fails in longer texts is mostly a number that is taken for another.
 
 use super::passkey::{INTRODUCTION, MAX_KEY, first_number, garbage};
 use super::{Random, Request, Sample, Task};
@@ -46,7 +47,9 @@ fn make(request: &Request, _: &mut Random) -> Sample {
         // A key in the middle of its sixteenth of the text.
         let start = if index == 0 { 0 } else { cut(2 * index - 1) };
         parts.push(garbage(cut(2 * index + 1) - start));
-        parts.push(format!("The {name} is {key}. Remember it. {key} is the {name}."));
+        parts.push(format!(
+            "The {name} is {key}. Remember it. The {name} is {key}. Do not forget: the {name} is {key}."
+        ));
     }
     parts.push(garbage(request.size - cut(2 * NAMES.len() - 1)));
     let asked = ((request.depth * NAMES.len() as f64) as usize).min(NAMES.len() - 1);
@@ -82,7 +85,7 @@ mod tests {
             let place = sample.prompt.find(&format!("The {name} is")).unwrap();
             assert!((place as f64 / sample.prompt.len() as f64 - depth).abs() < 0.01);
             let key = &sample.answers[0];
-            assert!(sample.prompt.contains(&format!("{key} is the {name}.")));
+            assert!(sample.prompt.contains(&format!("Do not forget: the {name} is {key}.")));
             assert_eq!(sample.continuation, format!(" {key}"));
         }
     }
