@@ -67,14 +67,14 @@ impl KvLanes {
         })
     }
 
-    /// Keeps the first `n_lanes` only.
-    pub fn truncate(&mut self, n_lanes: usize) {
-        self.empty.truncate(n_lanes);
-    }
-
     /// The model.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The model, which stores new sequences as the last lane does.
+    pub fn into_engine(self) -> Engine {
+        self.engine
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod budget;
 mod bundled;
+mod certificate;
 pub mod divergence;
 mod error;
 mod html;
@@ -21,6 +22,7 @@ mod text;
 
 pub use budget::{Budget, Choice};
 pub use bundled::{BUNDLED, BundledText};
+pub use certificate::{Certificate, Certificates, Loss, cheapest};
 pub use error::EvalError;
 pub use lanes::{KvLanes, Lanes};
 pub use measurement::{Measurement, ReferenceFigures, SettingCost, SettingFigures};

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use lossy_eval::Budget;
 
-use super::Outcome;
+use super::{Outcome, measure};
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs};
 use crate::chat;
 use crate::completion::{self, Completion, Form};
@@ -64,14 +65,19 @@ pub struct RunArgs {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// No line with counts and speeds after the answer
+    /// Stores keys and values in the fewest bits that stay within a loss: kl=N, top=N or ppl=N. What is not known of the
+    /// model yet is measured first
+    #[arg(long, value_name = "BUDGET", help_heading = "Running", conflicts_with_all = ["kv", "cache_type_k", "cache_type_v"])]
+    max_loss: Option<Budget>,
+
+    /// No line with counts and speeds after the answer, and none with what a lossy cache costs
     #[arg(short = 'q', long)]
     quiet: bool,
 }
 
 /// Answers or chats.
 pub fn run(args: RunArgs) -> Result<Outcome> {
-    let engine_options = args.engine.options()?;
+    let mut engine_options = args.engine.options()?;
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let prompt = args.prompt.read()?;
     if prompt.is_none() && args.prompt_cache.is_some() {
@@ -81,7 +87,13 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
         return Err(crate::usage_error("--no-chat-template needs a prompt: -p, -f or standard input").into());
     }
     let path = hub::resolve(&model)?;
+    if let Some(budget) = &args.max_loss {
+        engine_options.kv = Some(measure::probe::within(&path, &engine_options, budget)?);
+    }
     let mut loaded = Loaded::open(&path, &engine_options)?;
+    if !args.quiet && args.max_loss.is_none() {
+        loaded = measure::probe::warn(loaded, &path, engine_options.activations)?;
+    }
     let options = args.sampling.options();
     loaded.check(&options.sampling)?;
     match prompt {

@@ -5,7 +5,7 @@
 //! exp and quotients to first order. Neighbouring predictions are not independent, so that the true error is larger;
 //! [`Summary::kl_blocked_se`] is taken over the means of 64 predictions in a row instead.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::TokenLoss;
 
@@ -13,7 +13,7 @@ use super::TokenLoss;
 const PREDICTIONS_PER_BLOCK: usize = 64;
 
 /// A figure and its standard error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// the figure
     pub value: f64,

@@ -2,6 +2,7 @@
 
 mod format;
 mod list;
+pub mod probe;
 mod progress;
 mod settings;
 mod texts;
@@ -27,6 +28,7 @@ use crate::args::{Activations, ModelArgs};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::{in_file, open};
+use crate::terminal::note;
 use crate::version;
 
 /// Tokens of a window or a task where nothing else is said.
@@ -172,6 +174,11 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         _ => None,
     };
     args.output.write(&report)?;
+    let kept = probe::keep(&report);
+    let chosen = kept.iter().find(|(certificate, _)| certificate.budget.is_some());
+    if let Some((certificate, Some(file))) = chosen {
+        note(&format!("{}: the certificate of {}", file.display(), certificate.setting));
+    }
     Ok(if interrupt::is_asked() { Outcome::Interrupted } else { Outcome::Done })
 }
 
@@ -190,7 +197,7 @@ impl Meter<'_> {
             command: command_line(),
             date: today(),
             model: self.model.clone(),
-            model_hash: source.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect(),
+            model_hash: probe::model_hash(source),
             divergence: Vec::new(),
             tasks: Vec::new(),
             choice: None,

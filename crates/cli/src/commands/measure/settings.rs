@@ -1,7 +1,7 @@
 //! The settings that are compared, and the model that runs them.
 
 use anyhow::{Result, anyhow};
-use lossy_engine::{Engine, EngineError, EngineOptions, KvScheme, ModelSource};
+use lossy_engine::{Engine, EngineError, EngineOptions, KvScheme, KvType, ModelSource};
 use lossy_eval::{KvLanes, SettingCost};
 
 use crate::args::Activations;
@@ -9,7 +9,7 @@ use crate::loaded::prepare_kv;
 use crate::terminal::Spinner;
 
 /// Settings that a budget chooses from unless others are named.
-const CANDIDATES: [&str; 9] =
+pub const CANDIDATES: [&str; 9] =
     ["k2v2", "k2v2:first=1:f16", "k3v2", "k3v3", "k3v3:first=1:f16", "k4v3", "k4v4", "q8", "f16"];
 
 /// The reference and the settings, as they were typed.
@@ -51,6 +51,20 @@ impl Settings {
         }
         let reference = costs.remove(0);
         Ok(Loaded { lanes, reference, settings: costs })
+    }
+
+    /// The reference, and one scheme for which `engine` is prepared already.
+    pub fn of_engine(
+        engine: Engine,
+        scheme: &KvScheme,
+        activations: Activations,
+    ) -> Result<Loaded, EngineError> {
+        let reference =
+            KvScheme::exact(if activations == Activations::F32 { KvType::F32 } else { KvType::F16 });
+        let mut lanes = KvLanes::new(engine);
+        let reference = lanes.add(|engine| engine.set_kv(&reference))?;
+        let setting = lanes.add(|engine| engine.set_kv(scheme))?;
+        Ok(Loaded { lanes, reference, settings: vec![setting] })
     }
 }
 
