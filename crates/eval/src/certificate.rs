@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::divergence::{Estimate, Summary};
 use crate::{Budget, Report};
 
+/// Fewer predictions certify nothing.
+const LEAST_PREDICTIONS: usize = 256;
+
 /// What a setting loses, in a few figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Loss {
@@ -79,13 +82,16 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// One for each setting that was measured without failing, at each context length.
+    /// One for each setting that was measured without failing, at each context length, on at least 256 predictions.
     pub fn all(report: &Report) -> Vec<Certificate> {
         let mut all = Vec::new();
         for measurement in &report.divergence {
             for setting in &measurement.settings {
                 let loss = Loss::of(&setting.summary);
-                if setting.failure.is_some() || setting.summary.n_scored == 0 || !loss.is_finite() {
+                if setting.failure.is_some()
+                    || setting.summary.n_scored < LEAST_PREDICTIONS
+                    || !loss.is_finite()
+                {
                     continue;
                 }
                 let choice = report.choice.as_ref();

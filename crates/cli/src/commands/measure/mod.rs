@@ -129,7 +129,7 @@ fn task_list(text: &str) -> Result<Tasks, String> {
 pub fn run(args: MeasureArgs) -> Result<Outcome> {
     let names: Vec<String> = args.kv.iter().flat_map(|SettingNames(names)| names.clone()).collect();
     let settings = match names.is_empty() {
-        true => Settings::candidates(args.activations)?,
+        true => Settings::candidates(&settings::CANDIDATES, args.activations)?,
         false => Settings::parse(&names, args.activations)?,
     };
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());

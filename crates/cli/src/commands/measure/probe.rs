@@ -1,7 +1,7 @@
 //! A short measurement where none is kept: what a setting costs on this model, and which setting a budget allows.
 //!
-//! Two windows of bundled text, at most a minute. What comes of it is kept as certificates in the user's cache directory,
-//! by model and version, beside those that `lossy measure` makes.
+//! Two windows of bundled text; after a minute one is enough. What comes of it is kept as certificates in the user's cache
+//! directory, by model and version, beside those that `lossy measure` makes.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -21,13 +21,14 @@ use super::texts;
 use crate::args::Activations;
 use crate::loaded::{self, in_file, open};
 use crate::terminal::{self, note};
-use crate::{directories, version};
+use crate::{directories, interrupt, version};
 
 /// Tokens of a window.
 const N_CTX: usize = 1024;
-/// Of each window.
-const N_SCORED: usize = 768;
+const N_WINDOWS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How many candidates are tried before the cheapest within the budget is taken.
+const BATCHES: [usize; 3] = [1, 3, usize::MAX];
 
 /// Certificates of this user, if there is a place for them.
 pub fn certificates() -> Option<Certificates> {
@@ -54,16 +55,32 @@ pub fn activations_name(activations: Activations) -> &'static str {
 pub fn within(path: &Path, options: &EngineOptions, budget: &Budget) -> Result<KvScheme> {
     let source = open(path)?;
     let activations = activations(options.activations);
+    interrupt::listen(interrupt::Second::Ends);
     let mut known = kept(&source, activations);
-    let is_known = |name: &&str| known.iter().any(|certificate| certificate.setting == **name);
-    let missing: Vec<String> =
-        settings::CANDIDATES.iter().filter(|name| !is_known(name)).map(|name| (*name).to_string()).collect();
-    if !missing.is_empty() {
-        let n_ctx = N_CTX.min(source.info().n_ctx_train);
-        let options = EngineOptions { kv: None, n_ctx: Some(n_ctx), ..options.clone() };
-        let settings = Settings::parse(&missing, activations)?;
-        let mut loaded = settings.load(&source, &options).map_err(in_file(path))?;
-        known.extend(measure(&mut loaded, &source, path, activations)?);
+    // The cheapest first, since it is usually within; then more at once, so that the reference is not run for each.
+    for n_candidates in BATCHES {
+        let candidates = &settings::CANDIDATES[..n_candidates.min(settings::CANDIDATES.len())];
+        let is_known = |name: &&&str| known.iter().any(|certificate| certificate.setting == **name);
+        let missing: Vec<&str> = candidates.iter().filter(|name| !is_known(name)).copied().collect();
+        if !missing.is_empty() {
+            if !terminal::is_drawn() {
+                note(&format!("measuring what {} costs on this model (once)", missing.join(", ")));
+            }
+            let n_ctx = N_CTX.min(source.info().n_ctx_train);
+            let options = EngineOptions { kv: None, n_ctx: Some(n_ctx), ..options.clone() };
+            let settings = Settings::candidates(&missing, activations)?;
+            let mut loaded = settings.load(&source, &options).map_err(in_file(path))?;
+            known.extend(measure(&mut loaded, &source, path, activations)?);
+            if interrupt::is_asked() {
+                bail!("stopped before a KV scheme within {budget} was found");
+            }
+        }
+        let among = |certificate: &&Certificate| candidates.contains(&certificate.setting.as_str());
+        let tried: Vec<Certificate> = known.iter().filter(among).cloned().collect();
+        if cheapest(&tried, budget).is_some() {
+            known = tried;
+            break;
+        }
     }
     match cheapest(&known, budget) {
         Some(certificate) => {
@@ -147,12 +164,15 @@ fn measure(
     path: &Path,
     activations: Activations,
 ) -> Result<Vec<Certificate>> {
+    if loaded.settings.is_empty() {
+        return Ok(Vec::new());
+    }
     let engine = loaded.lanes.engine();
     let (n_ctx, n_threads) = (N_CTX.min(engine.n_ctx()), engine.n_threads());
     let tokenizer = source.tokenizer().map_err(in_file(path))?;
     let texts = texts::read(&[], &tokenizer)?;
-    let window_options = WindowOptions { max_scored: Some(2 * N_SCORED), ..WindowOptions::new(n_ctx) };
-    let windows = windows(&texts, &window_options)?;
+    let mut windows = windows(&texts, &WindowOptions::new(n_ctx))?;
+    windows.truncate(N_WINDOWS);
     let run_options = RunOptions { chunk: 256, n_threads };
     let bar = Bar::start("measuring what it costs on this model (once)");
     let began = Instant::now();

@@ -15,6 +15,8 @@ pub const CANDIDATES: [&str; 9] =
 /// The reference and the settings, as they were typed.
 pub struct Settings {
     schemes: Vec<KvScheme>,
+    /// whether one that the model cannot have is left out
+    may_be_fewer: bool,
 }
 
 /// A model that is ready to run all of them.
@@ -33,12 +35,13 @@ impl Settings {
         let reference = if activations == Activations::F32 { "f32" } else { "f16" };
         let parse = |name: &str| name.parse().map_err(|error| anyhow!("--kv {name}: {error}"));
         let names = std::iter::once(reference).chain(names.iter().map(String::as_str));
-        Ok(Settings { schemes: names.map(parse).collect::<Result<_>>()? })
+        Ok(Settings { schemes: names.map(parse).collect::<Result<_>>()?, may_be_fewer: false })
     }
 
-    /// What a budget chooses from.
-    pub fn candidates(activations: Activations) -> Result<Settings> {
-        Settings::parse(&CANDIDATES.map(str::to_string), activations)
+    /// Some of [`CANDIDATES`]; those that a model cannot have are left out.
+    pub fn candidates(names: &[&str], activations: Activations) -> Result<Settings> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_string()).collect();
+        Ok(Settings { may_be_fewer: true, ..Settings::parse(&names, activations)? })
     }
 
     /// Loads the model, once.
@@ -47,7 +50,11 @@ impl Settings {
         let mut lanes = KvLanes::new(Engine::load(source, options)?);
         let mut costs = Vec::new();
         for scheme in &self.schemes {
-            costs.push(lanes.add(|engine| prepare_kv(engine, source, scheme, &spinner))?);
+            match lanes.add(|engine| prepare_kv(engine, source, scheme, &spinner)) {
+                Ok(cost) => costs.push(cost),
+                Err(EngineError::KvScheme(_)) if self.may_be_fewer => {}
+                Err(error) => return Err(error),
+            }
         }
         let reference = costs.remove(0);
         Ok(Loaded { lanes, reference, settings: costs })
@@ -74,7 +81,7 @@ mod tests {
 
     #[test]
     fn all_candidates_are_settings() {
-        let settings = Settings::candidates(Activations::Q8).unwrap();
+        let settings = Settings::candidates(&CANDIDATES, Activations::Q8).unwrap();
         assert_eq!(settings.schemes.len(), CANDIDATES.len() + 1);
         assert!(Settings::parse(&["x9".to_string()], Activations::Q8).is_err());
     }
