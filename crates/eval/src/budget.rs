@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::divergence::Estimate;
-use crate::{Loss, SettingFigures};
+use crate::{Loss, Sensitivity, SettingFigures};
 
 /// A figure that a budget can limit.
 struct Metric {
@@ -111,7 +111,21 @@ impl Budget {
             setting: chosen.map(|setting| setting.setting.clone()),
             bits_per_value: chosen.map(|setting| setting.bits_per_value),
             frontier: frontier(points).iter().map(|setting| setting.setting.clone()).collect(),
+            sensitivity: None,
         }
+    }
+
+    /// The two settings between which the cheapest one within the budget may lie: the dearest of the frontier that is not
+    /// within, and the one that is chosen.
+    pub fn neighbours<'a>(
+        &self,
+        settings: &'a [SettingFigures],
+    ) -> Option<(&'a SettingFigures, &'a SettingFigures)> {
+        let choice = self.choose(settings).setting?;
+        let chosen = settings.iter().find(|setting| setting.setting == choice)?;
+        let cheaper =
+            settings.iter().filter(|setting| setting.failure.is_none() && cost(setting) < cost(chosen));
+        Some((*frontier(cheaper).last()?, chosen))
     }
 }
 
@@ -144,6 +158,8 @@ pub struct Choice {
     pub bits_per_value: Option<f64>,
     /// settings of which none is both cheaper and of less KL, cheapest first
     pub frontier: Vec<String>,
+    /// what single layers lose, if mixtures were tried
+    pub sensitivity: Option<Sensitivity>,
 }
 
 impl Choice {
@@ -157,6 +173,9 @@ impl Choice {
         };
         // Writing to a String does not fail.
         let _ = writeln!(text, "frontier of bits and KL: {}", self.frontier.join(" · "));
+        if let Some(sensitivity) = &self.sensitivity {
+            let _ = writeln!(text, "{}", sensitivity.text());
+        }
         text
     }
 }
@@ -202,6 +221,14 @@ mod tests {
         assert_eq!(chosen("ppl=1.01").as_deref(), Some("four"));
         let choice = "kl=0.02".parse::<Budget>().unwrap().choose(&settings);
         assert_eq!(choice.frontier, ["two", "three", "four", "eight"]);
+        let neighbours = |budget: &str| {
+            let (below, chosen) = budget.parse::<Budget>().unwrap().neighbours(&settings)?;
+            Some((below.setting.as_str(), chosen.setting.as_str()))
+        };
+        assert_eq!(neighbours("kl=0.02"), Some(("three", "four")));
+        assert_eq!(neighbours("kl=0.005"), Some(("four", "eight")));
+        assert_eq!(neighbours("kl=0.04"), None);
+        assert_eq!(neighbours("kl=0.0001"), None);
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct Certificate {
     pub activations: String,
     /// the texts
     pub texts: Vec<String>,
+    /// SHA-256 of their tokens, as they were cut into windows
+    pub text_hash: String,
     /// tokens of a window
     pub n_ctx: usize,
     /// predictions
@@ -102,8 +104,9 @@ impl Certificate {
                     command: report.command.clone(),
                     model: report.model.clone(),
                     model_hash: report.model_hash.clone(),
-                    activations: measurement.activations.clone(),
+                    activations: report.activations.clone(),
                     texts: measurement.texts.clone(),
+                    text_hash: measurement.text_hash.clone(),
                     n_ctx: measurement.n_ctx,
                     n_scored: setting.summary.n_scored,
                     reference: measurement.reference.setting.clone(),
@@ -223,6 +226,7 @@ mod tests {
             model_hash: "0123456789abcdef0123".to_string(),
             activations: "q8".to_string(),
             texts: vec!["prose".to_string()],
+            text_hash: "fedc".to_string(),
             n_ctx,
             n_scored,
             reference: "f16".to_string(),

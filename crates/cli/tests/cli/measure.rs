@@ -45,7 +45,7 @@ fn questions_are_asked_of_the_reference_and_the_setting() {
         assert_eq!((row["task"].as_str(), row["n_cases"].as_u64()), (Some("passkey"), Some(2)));
         assert_eq!(row["log_prob_change"]["value"], 0.0);
     }
-    assert!(rows[0]["log_prob"]["value"].as_f64().unwrap() > -1.0, "{}", rows[0]);
+    assert!(rows[0]["log_prob_per_token"]["value"].as_f64().unwrap() > -1.0, "{}", rows[0]);
 }
 
 #[test]

@@ -10,7 +10,6 @@ mod case;
 mod frequent_words;
 mod needle;
 mod passkey;
-mod random;
 mod run;
 mod score;
 mod tool_call;
@@ -18,9 +17,10 @@ mod variables;
 mod words;
 
 pub use case::{Case, TaskOptions, cases};
-pub use random::Random;
 pub use run::{Answer, CaseRun, TaskRun, run};
 pub use score::{CaseScore, Interval, SettingScore, scores, table, wilson};
+
+use crate::Random;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]

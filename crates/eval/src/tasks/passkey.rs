@@ -1,6 +1,7 @@
 //! A number in a text that says nothing, as landmark attention (arXiv 2305.16300) tests it.
 
-use super::{Random, Request, Sample, Task};
+use super::{Request, Sample, Task};
+use crate::Random;
 
 const INTRODUCTION: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. \
                             I will quiz you about the important information there.";

@@ -7,7 +7,8 @@
 use serde_json::Value;
 
 use super::words::prose_sentences;
-use super::{Random, Request, Sample, Task};
+use super::{Request, Sample, Task};
+use crate::Random;
 
 const CITIES: [&str; 8] = ["Lisbon", "Oslo", "Nairobi", "Lima", "Osaka", "Quito", "Turin", "Tunis"];
 

@@ -1,225 +1,218 @@
 //! A short measurement where none is kept: what a setting costs on this model, and which setting a budget allows.
 //!
-//! Two windows of bundled text; after a minute one is enough. What comes of it is kept as certificates in the user's cache
-//! directory, by model and version, beside those that `lossy measure` makes.
+//! At most a minute, on bundled text; how much of it depends on the speed of the model. What comes of it is kept as a
+//! certificate, beside those that `lossy measure` makes.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use lossy_engine::{ActivationKind, Engine, EngineOptions, KvScheme, ModelSource};
-use lossy_eval::divergence::{self, RunOptions};
+use anyhow::{Result, anyhow, bail};
+use clap::ValueEnum;
+use lossy_engine::{KvScheme, Logits};
+use lossy_eval::divergence::ReferenceRun;
 use lossy_eval::{
-    Budget, Certificate, Certificates, Measurement, ReferenceFigures, Report, SettingFigures, WindowOptions,
-    cheapest, today, windows,
+    Budget, Certificate, Lanes, Measurement, Setting, Text, Window, WindowOptions, cheapest, windows,
 };
 
+use super::certificates;
+use super::meter::{Meter, Reading};
 use super::progress::Bar;
-use super::settings::{self, Loaded, Settings};
+use super::settings;
 use super::texts;
 use crate::args::Activations;
-use crate::loaded::{self, in_file, open};
-use crate::terminal::{self, note};
-use crate::{directories, interrupt, version};
+use crate::interrupt;
+use crate::loaded::{self, in_file};
+use crate::terminal::{self, Spinner, note};
 
-/// Tokens of a window.
-const N_CTX: usize = 1024;
-const N_WINDOWS: usize = 2;
+/// A probe ends after this time, with what it has.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many candidates are tried before the cheapest within the budget is taken.
-const BATCHES: [usize; 3] = [1, 3, usize::MAX];
+/// Tokens of a prefill chunk: what a slow model has measured when the time is over ends with a chunk.
+const CHUNK: usize = 128;
+/// Contexts that are tried, longest first, and how many of them.
+const PLANS: [(usize, usize); 3] = [(1024, 2), (1024, 1), (512, 1)];
 
-/// Certificates of this user, if there is a place for them.
-pub fn certificates() -> Option<Certificates> {
-    Some(Certificates::new(directories::cache_home()?.join("lossy").join("certificates")))
+/// `--probe`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// where standard error is a terminal
+    Auto,
+    /// in any case
+    Always,
+    /// not at all
+    Never,
 }
 
-/// The fingerprint of a model as certificates have it.
-pub fn model_hash(source: &ModelSource) -> String {
-    source.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect()
+/// A model that was loaded with an exact cache, and how it is run.
+pub struct Probe<'a> {
+    /// the model
+    pub model: &'a mut loaded::Loaded,
+    /// its file
+    pub path: &'a Path,
+    /// activations
+    pub activations: Activations,
 }
 
-/// `q8` or `f32`, as certificates have it.
-pub fn activations_name(activations: Activations) -> &'static str {
-    match activations {
-        Activations::F32 => "f32",
-        Activations::Q8 => "q8",
-    }
-}
-
-/// The scheme of fewest bits that stays within a budget on the model at `path`; what is not known yet is measured.
-///
-/// # Errors
-/// None does; or the model cannot be measured.
-pub fn within(path: &Path, options: &EngineOptions, budget: &Budget) -> Result<KvScheme> {
-    let source = open(path)?;
-    let activations = activations(options.activations);
-    interrupt::listen(interrupt::Second::Ends);
-    let mut known = kept(&source, activations);
-    // The cheapest first, since it is usually within; then more at once, so that the reference is not run for each.
-    for n_candidates in BATCHES {
-        let candidates = &settings::CANDIDATES[..n_candidates.min(settings::CANDIDATES.len())];
-        let is_known = |name: &&&str| known.iter().any(|certificate| certificate.setting == **name);
-        let missing: Vec<&str> = candidates.iter().filter(|name| !is_known(name)).copied().collect();
-        if !missing.is_empty() {
-            if !terminal::is_drawn() {
-                note(&format!("measuring what {} costs on this model (once)", missing.join(", ")));
+impl Probe<'_> {
+    /// Stores new sequences in the scheme of fewest bits that stays within a budget. What is not known of the cheapest ones
+    /// is measured first.
+    ///
+    /// # Errors
+    /// None was found in a minute; or the model cannot be measured.
+    pub fn within(&mut self, budget: &Budget) -> Result<()> {
+        let mut known = certificates::known(&self.model.source, self.activations);
+        // What was searched for with this budget needs no search.
+        let chosen = known.iter().filter(|certificate| certificate.budget.as_ref() == Some(budget));
+        let chosen: Vec<Certificate> = chosen.cloned().collect();
+        if cheapest(&chosen, budget).is_none() {
+            self.search(budget, &mut known)?;
+        } else {
+            known = chosen;
+        }
+        let setting: Setting = match cheapest(&known, budget) {
+            Some(certificate) => {
+                note(&format!("{} (within {budget})", certificate.line()));
+                certificate.setting.parse().map_err(|error| anyhow!("{}: {error}", certificate.setting))?
             }
-            let n_ctx = N_CTX.min(source.info().n_ctx_train);
-            let options = EngineOptions { kv: None, n_ctx: Some(n_ctx), ..options.clone() };
-            let settings = Settings::candidates(&missing, activations)?;
-            let mut loaded = settings.load(&source, &options).map_err(in_file(path))?;
-            known.extend(measure(&mut loaded, &source, path, activations)?);
-            if interrupt::is_asked() {
-                bail!("stopped before a KV scheme within {budget} was found");
+            None => {
+                let reference = settings::reference(self.activations);
+                note(&format!("no KV scheme stays within {budget} on this model: the cache is {reference}"));
+                reference
+            }
+        };
+        self.prepare(&setting.kv)
+    }
+
+    /// Measures candidates that are not known, cheapest first, until one is within the budget.
+    fn search(&mut self, budget: &Budget, known: &mut Vec<Certificate>) -> Result<()> {
+        let reference = settings::reference(self.activations);
+        let began = Instant::now();
+        for candidate in settings::candidates() {
+            let name = candidate.to_string();
+            // The reference loses nothing.
+            if candidate.kv.is_exact() || candidate == reference {
+                continue;
+            }
+            if !known.iter().any(|certificate| certificate.setting == name) {
+                if !terminal::is_drawn() {
+                    note(&format!("measuring what {name} costs on this model (once)"));
+                }
+                let patience = PATIENCE.saturating_sub(began.elapsed());
+                known.extend(self.measure(&candidate, patience)?);
+                if interrupt::is_asked() {
+                    bail!("stopped before a KV scheme within {budget} was found");
+                }
+                if !known.iter().any(|certificate| certificate.setting == name) {
+                    bail!(
+                        "no KV scheme within {budget} was found in {} seconds: `lossy measure MODEL --max-loss {budget}` \
+                         takes its time, or name a scheme with --kv",
+                        PATIENCE.as_secs()
+                    );
+                }
+            }
+            let is_it = |certificate: &&Certificate| certificate.setting == name;
+            if known.iter().find(is_it).is_some_and(|certificate| budget.allows_loss(&certificate.loss)) {
+                return Ok(());
             }
         }
-        let among = |certificate: &&Certificate| candidates.contains(&certificate.setting.as_str());
-        let tried: Vec<Certificate> = known.iter().filter(among).cloned().collect();
-        if cheapest(&tried, budget).is_some() {
-            known = tried;
-            break;
+        Ok(())
+    }
+
+    /// Says what the lossy scheme of the model costs: from what is known, or from a measurement if `when` says so. That it
+    /// cannot be measured is said, and is no error.
+    ///
+    /// # Errors
+    /// The scheme, which the engine had, cannot be prepared again.
+    pub fn warn(&mut self, when: When) -> Result<()> {
+        let setting = Setting::from(self.model.engine.kv().clone());
+        if setting.kv.is_exact() || when == When::Never {
+            return Ok(());
         }
-    }
-    match cheapest(&known, budget) {
-        Some(certificate) => {
-            note(&format!("{} (within {budget})", certificate.line()));
-            certificate.setting.parse().map_err(|error| anyhow::anyhow!("{}: {error}", certificate.setting))
+        let name = setting.to_string();
+        let mut known = certificates::known(&self.model.source, self.activations);
+        known.retain(|certificate| certificate.setting == name);
+        if known.is_empty() && (when == When::Always || terminal::is_drawn()) {
+            match self.measure(&setting, PATIENCE) {
+                Ok(certificates) => known = certificates,
+                Err(error) => note(&format!("what {name} costs on this model was not measured: {error:#}")),
+            }
+            if known.is_empty() && interrupt::is_asked() {
+                note(&format!("what {name} costs on this model is not known; --probe never does not ask"));
+            }
+            interrupt::reset();
+            self.prepare(&setting.kv)?;
         }
-        None => {
-            let best = known.iter().min_by(|a, b| a.loss.kl.value.total_cmp(&b.loss.kl.value));
-            let best = best.map(|best| format!("; the best is {}", best.line())).unwrap_or_default();
-            bail!("no KV scheme stays within {budget} on this model{best}")
+        if let Some(certificate) = known.first() {
+            match certificate.is_bad() {
+                true => note(&format!(
+                    "WARNING: {}: answers will be others than those of an exact cache. Try --max-loss kl=0.02",
+                    certificate.line()
+                )),
+                false => note(&certificate.line()),
+            }
         }
+        Ok(())
     }
-}
 
-/// Says what the lossy scheme of a loaded model costs: from what is kept, or on a terminal from a measurement.
-///
-/// # Errors
-/// The model cannot be measured.
-pub fn warn(
-    mut model: loaded::Loaded,
-    path: &Path,
-    activations_kind: ActivationKind,
-) -> Result<loaded::Loaded> {
-    let scheme = model.engine.kv().clone();
-    if scheme.is_exact() {
-        return Ok(model);
+    fn prepare(&mut self, scheme: &KvScheme) -> Result<()> {
+        let spinner = Spinner::start("preparing the cache");
+        let loaded::Loaded { engine, source, .. } = &mut *self.model;
+        loaded::prepare_kv(engine, source, scheme, &spinner).map_err(in_file(self.path))
     }
-    let source = open(path)?;
-    let activations = activations(activations_kind);
-    let name = scheme.to_string();
-    let mut known = kept(&source, activations);
-    known.retain(|certificate| certificate.setting == name);
-    if known.is_empty() && terminal::is_drawn() {
-        let (engine, certificates) = measure_loaded(model.engine, &scheme, &source, path, activations)?;
-        model.engine = engine;
-        known = certificates;
-    }
-    if let Some(certificate) = known.first() {
-        match certificate.is_bad() {
-            true => note(&format!(
-                "WARNING: {}: answers will be others. Try --max-loss kl=0.02",
-                certificate.line()
-            )),
-            false => note(&certificate.line()),
+
+    /// The certificate of a setting, which is kept too; none if too little could be measured in the time.
+    fn measure(&mut self, setting: &Setting, patience: Duration) -> Result<Vec<Certificate>> {
+        interrupt::listen(interrupt::Second::Ends);
+        let texts = texts::read(&[], &self.model.tokenizer)?;
+        let loaded::Loaded { engine, source, .. } = &mut *self.model;
+        let mut meter = Meter::new(engine, source, self.path, self.activations, CHUNK)?;
+        match meter.set(std::slice::from_ref(setting)) {
+            Err(_) if interrupt::is_asked() => return Ok(Vec::new()),
+            is_set => is_set?,
         }
+        let bar = Bar::start(&format!("measuring what {setting} costs on this model (once)"));
+        let began = Instant::now();
+        let windows = plan(&mut meter, &texts, patience)?;
+        let measurement =
+            measure_windows(&mut meter, &texts, &windows, &bar, patience.saturating_sub(began.elapsed()))?;
+        drop(bar);
+        let mut report = meter.report();
+        report.is_complete = measurement.is_complete;
+        report.divergence.push(measurement);
+        Ok(certificates::keep(&report).into_iter().map(|(certificate, _)| certificate).collect())
     }
-    Ok(model)
 }
 
-fn activations(kind: ActivationKind) -> Activations {
-    match kind {
-        ActivationKind::F32 => Activations::F32,
-        ActivationKind::Q8 => Activations::Q8,
-    }
-}
-
-fn kept(source: &ModelSource, activations: Activations) -> Vec<Certificate> {
-    let find = |certificates: Certificates| {
-        certificates.find(&model_hash(source), version::short(), activations_name(activations))
-    };
-    certificates().map(find).unwrap_or_default()
-}
-
-/// Measures the scheme that `engine` has, and gives the engine back.
-fn measure_loaded(
-    engine: Engine,
-    scheme: &KvScheme,
-    source: &ModelSource,
-    path: &Path,
-    activations: Activations,
-) -> Result<(Engine, Vec<Certificate>)> {
-    let mut loaded = Settings::of_engine(engine, scheme, activations).map_err(in_file(path))?;
-    let certificates = measure(&mut loaded, source, path, activations)?;
-    Ok((loaded.lanes.into_engine(), certificates))
-}
-
-/// Certificates of all settings, which are kept too.
-fn measure(
-    loaded: &mut Loaded,
-    source: &ModelSource,
-    path: &Path,
-    activations: Activations,
-) -> Result<Vec<Certificate>> {
-    if loaded.settings.is_empty() {
-        return Ok(Vec::new());
-    }
-    let engine = loaded.lanes.engine();
-    let (n_ctx, n_threads) = (N_CTX.min(engine.n_ctx()), engine.n_threads());
-    let tokenizer = source.tokenizer().map_err(in_file(path))?;
-    let texts = texts::read(&[], &tokenizer)?;
-    let mut windows = windows(&texts, &WindowOptions::new(n_ctx))?;
-    windows.truncate(N_WINDOWS);
-    let run_options = RunOptions { chunk: 256, n_threads };
-    let bar = Bar::start("measuring what it costs on this model (once)");
+fn measure_windows(
+    meter: &mut Meter<'_>,
+    texts: &[Text],
+    windows: &[Window],
+    bar: &Bar,
+    patience: Duration,
+) -> Result<Measurement> {
     let began = Instant::now();
-    let divergence = divergence::run(&mut loaded.lanes, &windows, &run_options, &mut |progress| match began
-        .elapsed()
-        > PATIENCE
-    {
+    let reading = Reading { texts, windows, reference: ReferenceRun::Run };
+    meter.divergence(reading, &mut |progress| match began.elapsed() > patience {
         true => ControlFlow::Break(()),
         false => bar.set(progress.n_done, progress.n_total),
-    })?;
-    drop(bar);
-    let model = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let measurement = Measurement {
-        version: version::short().to_string(),
-        command: super::command_line(),
-        model: model.clone(),
-        texts: texts.iter().take(windows.len()).map(|text| text.name.clone()).collect(),
-        n_ctx,
-        n_windows: windows.len(),
-        n_scored_per_window: windows.first().map_or(0, |window| window.n_scored()),
-        chunk: run_options.chunk,
-        activations: activations_name(activations).to_string(),
-        n_threads,
-        is_complete: divergence.is_complete,
-        reference: ReferenceFigures::new(&loaded.reference, &divergence),
-        settings: SettingFigures::all(&loaded.settings, &divergence),
-    };
-    let report = Report {
-        version: version::short().to_string(),
-        command: super::command_line(),
-        date: today(),
-        model,
-        model_hash: model_hash(source),
-        is_complete: measurement.is_complete,
-        divergence: vec![measurement],
-        tasks: Vec::new(),
-        choice: None,
-    };
-    Ok(keep(&report).into_iter().map(|(certificate, _)| certificate).collect())
+    })
 }
 
-/// Keeps a certificate of each setting of a report; with its file, where it could be written.
-pub fn keep(report: &Report) -> Vec<(Certificate, Option<std::path::PathBuf>)> {
-    let folder = certificates();
-    let kept = |certificate: Certificate| {
-        let file = folder.as_ref().and_then(|folder| folder.keep(&certificate).ok());
-        (certificate, file)
-    };
-    Certificate::all(report).into_iter().map(kept).collect()
+/// As much text as two lanes can read in the time, by how long the reference takes for a chunk.
+fn plan(meter: &mut Meter<'_>, texts: &[Text], patience: Duration) -> Result<Vec<Window>> {
+    let n_most = meter.engine().n_ctx();
+    let tokens =
+        texts.first().map_or(&[][..], |text| &text.tokens[..CHUNK.min(text.tokens.len()).min(n_most)]);
+    let lanes = meter.lanes();
+    let mut sequence = lanes.start(0)?;
+    let began = Instant::now();
+    lanes.forward(0, &mut sequence, tokens, Logits::None)?;
+    let seconds = began.elapsed().as_secs_f64() / tokens.len().max(1) as f64;
+    // Half of the time for each lane; a part of it goes to logits and comparisons.
+    let n_tokens = (0.35 * patience.as_secs_f64() / seconds) as usize;
+    let fits = |(n_ctx, n_windows): &(usize, usize)| n_ctx * n_windows <= n_tokens && *n_ctx <= n_most;
+    let (n_ctx, n_windows) = PLANS.into_iter().find(fits).unwrap_or((512.min(n_most), 1));
+    let options = WindowOptions::new(n_ctx);
+    let max_scored = n_windows * (n_ctx - 1 - options.skip);
+    Ok(windows(texts, &WindowOptions { max_scored: Some(max_scored), ..options })?)
 }

@@ -1,0 +1,85 @@
+//! Settings between two others: some layers as the cheaper one stores them, those that lose most as the dearer one does.
+
+use std::ops::ControlFlow;
+
+use anyhow::{Result, bail};
+use lossy_eval::divergence::KeptRow;
+use lossy_eval::sensitivity::{alone, fewest, mixture};
+use lossy_eval::{Budget, LayerLoss, Sensitivity, Setting, SettingFigures, Window};
+
+use super::meter::Meter;
+use super::progress::Bar;
+use crate::interrupt;
+
+/// A layer alone is measured on so many tokens.
+const SENSITIVITY_TOKENS: usize = 2048;
+
+/// What was measured of the reference.
+pub struct Kept<'a> {
+    /// what was read
+    pub windows: &'a [Window],
+    /// its predictions
+    pub rows: &'a [KeptRow],
+}
+
+/// Tries the settings between the cheapest one of `figures` within the budget and the next cheaper one, and adds their
+/// figures. What single layers lose, if there was something to try and it was not stopped.
+///
+/// # Errors
+/// A setting fails.
+pub fn refine(
+    meter: &mut Meter<'_>,
+    budget: &Budget,
+    kept: &Kept<'_>,
+    figures: &mut Vec<SettingFigures>,
+) -> Result<Option<Sensitivity>> {
+    let Some((cheap, better)) = budget.neighbours(figures) else { return Ok(None) };
+    let (cheap, better): (Setting, Setting) = (cheap.setting.parse()?, better.setting.parse()?);
+    if mixture(&cheap, &better, &[0]).is_err() {
+        return Ok(None);
+    }
+    let Some(sensitivity) = sensitivity(meter, &cheap, kept)? else { return Ok(None) };
+    let n_layers = sensitivity.layers.len();
+    let bar = Bar::start(&format!("mixtures of {cheap} and {better}"));
+    let n_steps = n_layers.ilog2() as usize + 1;
+    let mut step = 0;
+    let found = fewest(n_layers, |n| -> Result<bool> {
+        let setting = mixture(&cheap, &better, &sensitivity.most(n))?;
+        let found = meter.figures(&setting, kept.windows, kept.rows, &mut |progress| {
+            bar.set(step * progress.n_total + progress.n_done, n_steps * progress.n_total)
+        })?;
+        step += 1;
+        let Some(found) = found else { bail!("stopped") };
+        let is_within = budget.allows(&found);
+        figures.push(found);
+        Ok(is_within)
+    });
+    match found {
+        Err(error) if !interrupt::is_asked() => Err(error),
+        _ => Ok(Some(sensitivity)),
+    }
+}
+
+/// Every layer in `setting` alone; `None`: it was stopped.
+fn sensitivity(meter: &mut Meter<'_>, setting: &Setting, kept: &Kept<'_>) -> Result<Option<Sensitivity>> {
+    let Some(window) = kept.windows.first() else { return Ok(None) };
+    let n_tokens = SENSITIVITY_TOKENS.min(window.tokens.len());
+    let window = window.prefix(n_tokens).unwrap_or_else(|| window.clone());
+    let rows = &kept.rows[..window.n_scored()];
+    let n_layers = meter.engine().info().n_layers;
+    let bar = Bar::start(&format!("each layer of {setting} alone"));
+    let mut layers = Vec::with_capacity(n_layers);
+    for layer in 0..n_layers {
+        let one = alone(setting, layer, n_layers)?;
+        let windows = std::slice::from_ref(&window);
+        let found = meter.figures(&one, windows, rows, &mut |progress| -> ControlFlow<()> {
+            bar.set(layer * progress.n_total + progress.n_done, n_layers * progress.n_total)
+        })?;
+        let Some(found) = found else { return Ok(None) };
+        if let Some(failure) = found.failure {
+            bail!("{one}: {failure}");
+        }
+        layers.push(LayerLoss { layer, kl: found.summary.kl.mean });
+    }
+    Ok(Some(Sensitivity::new(setting, layers)))
+}
