@@ -123,6 +123,7 @@ impl Measurement {
             ("setting", Align::Left),
             ("bits", Align::Right),
             ("bytes/token", Align::Right),
+            ("smaller", Align::Right),
             ("KL (nats)", Align::Right),
             ("99 % KL", Align::Right),
             ("same top", Align::Right),
@@ -137,6 +138,7 @@ impl Measurement {
                 setting.setting.clone(),
                 format!("{:.3}", setting.bits_per_value),
                 setting.bytes_per_token.to_string(),
+                format!("{:.1}×", self.times_smaller(setting)),
                 with_error(summary.kl.mean, 5),
                 format!("{:.4}", summary.kl.p99),
                 format!("{:.2} ± {:.2} %", 100.0 * summary.same_top.value, 100.0 * summary.same_top.se),
@@ -181,14 +183,18 @@ impl Measurement {
         format!("{text}{}{separator}{remarks}\n{}", self.table().markdown(), self.depth_table().markdown())
     }
 
-    /// One row for each setting, of what a reader wants first.
+    /// What a reader wants first of a setting.
     pub fn saving(&self, setting: &SettingFigures) -> String {
-        let ratio = self.reference.bytes_per_token as f64 / setting.bytes_per_token.max(1) as f64;
         format!(
-            "KL {:.4}, same top token {}, {ratio:.1}× smaller than {}",
+            "KL {:.4}, same top token {}, {:.1}× smaller than {}",
             setting.summary.kl.mean.value,
             percent(setting.summary.same_top.value, 1),
+            self.times_smaller(setting),
             self.reference.setting
         )
+    }
+
+    fn times_smaller(&self, setting: &SettingFigures) -> f64 {
+        self.reference.bytes_per_token as f64 / setting.bytes_per_token.max(1) as f64
     }
 }

@@ -1,6 +1,8 @@
 //! `lossy measure`, with SmolLM2-135M-Instruct.
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::process::{Command, Stdio};
 
 use lossy_testkit::TestModel;
 
@@ -75,6 +77,97 @@ fn a_budget_names_a_setting_and_leaves_a_certificate() {
     let certificate: serde_json::Value = serde_json::from_slice(&certificate).unwrap();
     assert_eq!(certificate["budget"], "kl=0.5");
     assert_eq!(certificate["model_hash"], report["model_hash"]);
+    assert_eq!(certificate["text_hash"], report["divergence"][0]["text_hash"]);
+
+    // What is known is said, and used, without a measurement.
+    let stderr = |args: &[&str], probe: &str| {
+        let model = self::model();
+        let args = [&["run", &model, "-p", "Hi", "-n", "1"], args].concat();
+        let output = home.lossy(&args).env("LOSSY_PROBE", probe).output().unwrap();
+        text(&output.stderr).to_string()
+    };
+    assert!(stderr(&["--kv", "q8"], "auto").contains("q8 on this model: KL 0.0"));
+    assert!(!stderr(&["--kv", "q8"], "never").contains("on this model"));
+    assert!(!stderr(&["--kv", "k2v2"], "auto").contains("on this model"), "measured without a terminal");
+    let line = stderr(&["--max-loss", "kl=0.5"], "never");
+    assert!(line.contains("q8 on this model") && line.contains("(within kl=0.5)"), "{line}");
+}
+
+#[test]
+fn a_reference_that_was_kept_serves_other_settings_and_no_other_text() {
+    let home = Home::new();
+    let (model, file) = (model(), home.path().join("kept.reference").display().to_string());
+    let measure = ["--kv", "q8", "-c", "128", "--tokens", "20", "--reference", &file];
+    let first = report(&home, &measure);
+    let second = report(&home, &measure);
+    assert!(first["divergence"][0]["reference"]["tokens_per_s"].is_number());
+    assert!(second["divergence"][0]["reference"]["tokens_per_s"].is_null());
+    let figures = |report: &serde_json::Value| report["divergence"][0]["settings"][0].clone();
+    let (first, second) = (figures(&first), figures(&second));
+    for exact in ["ppl", "ppl_reference", "same_top", "delta_p"] {
+        assert_eq!(first[exact], second[exact], "{exact}");
+    }
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let error = number(&first["kl"]["mean"]["value"]) - number(&second["kl"]["mean"]["value"]);
+    assert!(error.abs() < 5.0 * number(&second["kl_kept_se"]), "{error} of {}", second["kl_kept_se"]);
+    assert!(number(&second["kl_at_least"]) <= number(&first["kl"]["mean"]["value"]));
+    assert_eq!(number(&first["kl_kept_se"]), 0.0);
+    let line =
+        error_line(&mut home.lossy(&["measure", &model, "--kv", "q8", "-c", "96", "--reference", &file]));
+    assert!(line.contains("its context length is 128, but 96 is measured"), "{line}");
+}
+
+/// Until the program has a handler for the signal.
+#[cfg(target_os = "linux")]
+fn wait_for_handler(id: u32, signal: u32) {
+    for _ in 0..600 {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|caught| u64::from_str_radix(caught.trim(), 16).ok()).unwrap_or(0);
+        if caught & (1 << (signal - 1)) != 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("no handler");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_and_termination_keep_what_was_measured() {
+    for (signal, code) in [(2, 130), (15, 143)] {
+        let home = Home::new();
+        let child = Command::new(env!("CARGO_BIN_EXE_lossy"))
+            .env_clear()
+            .envs(home.variables())
+            .args([
+                "measure",
+                &model(),
+                "--kv",
+                "f16",
+                "-c",
+                "128",
+                "-b",
+                "32",
+                "--tokens",
+                "0",
+                "-o",
+                "json",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        wait_for_handler(child.id(), signal);
+        let kill =
+            Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
+        assert!(kill.success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["is_complete"], false);
+    }
 }
 
 #[test]

@@ -24,8 +24,6 @@ th,td{padding:.25rem .6rem;border-bottom:1px solid #e4e4e4;text-align:right;whit
 th{color:#555;font-weight:600;border-bottom-color:#999}
 .name{text-align:left}
 td.name{font-weight:600}
-ul.figures{list-style:none;padding:0;margin:.5rem 0 1rem}
-ul.figures li{padding:.15rem 0}
 code{background:#f3f3f3;padding:.1rem .3rem;overflow-wrap:anywhere}
 svg{max-width:100%;height:auto}
 svg text{font:12px system-ui,sans-serif;fill:#333}
@@ -112,12 +110,14 @@ fn budget(page: &mut String, choice: &Choice) -> std::fmt::Result {
 }
 
 fn divergence(page: &mut String, measurement: &Measurement) -> std::fmt::Result {
-    writeln!(page, "<h2>Divergence at {} tokens</h2>\n<ul class=\"figures\">", measurement.n_ctx)?;
-    for setting in measurement.settings.iter().filter(|setting| setting.summary.n_scored > 0) {
-        let saving = escape(&measurement.saving(setting));
-        writeln!(page, "<li><strong>{}</strong>: {saving}</li>", escape(&setting.setting))?;
+    writeln!(page, "<h2>Divergence at {} tokens</h2>", measurement.n_ctx)?;
+    // More of them are read in the table.
+    if measurement.settings.len() <= 2 {
+        for setting in measurement.settings.iter().filter(|setting| setting.summary.n_scored > 0) {
+            let saving = escape(&measurement.saving(setting));
+            writeln!(page, "<p><strong>{}</strong>: {saving}.</p>", escape(&setting.setting))?;
+        }
     }
-    writeln!(page, "</ul>")?;
     curve::curve(page, &measurement.settings)?;
     page.push_str(&measurement.table().html());
     writeln!(page, "<p class=\"note\">{}</p>", escape(&measurement.heading()).replace('\n', "<br>"))?;
