@@ -75,7 +75,8 @@ impl Table {
 
 /// `0.00871 ± 0.00041`
 pub fn with_error(estimate: Estimate, decimals: usize) -> String {
-    format!("{:.decimals$} ± {:.decimals$}", estimate.value, estimate.se)
+    let sign = if estimate.value < 0.0 { "−" } else { "" };
+    format!("{sign}{:.decimals$} ± {:.decimals$}", estimate.value.abs(), estimate.se)
 }
 
 /// `95.5 %`

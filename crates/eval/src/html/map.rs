@@ -9,23 +9,25 @@ use crate::tasks::SettingScore;
 
 const CELL_WIDTH: f64 = 56.0;
 const CELL_HEIGHT: f64 = 26.0;
-const LEFT: f64 = 66.0;
+const LEFT: f64 = 84.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 38.0;
-const N_DEPTHS: usize = 8;
+/// Where there are more cases, several share a row.
+const MAX_DEPTHS: usize = 8;
 
 /// One picture for each task and setting.
 pub fn maps(page: &mut String, scores: &[SettingScore]) -> std::fmt::Result {
+    writeln!(page, "<h3>By depth and length</h3>")?;
+    writeln!(
+        page,
+        "<p class=\"note\">Numbers are scores in percent; the colour is the probability of a token of the right answer, from {} \
+         to {}. The beginning of the text is at the top.</p>",
+        swatch(0.0),
+        swatch(1.0)
+    )?;
     for task in different(scores.iter().map(|score| score.task.as_str())) {
         let of_task: Vec<&SettingScore> = scores.iter().filter(|score| score.task == task).collect();
-        writeln!(page, "<h3>{} by depth and length</h3>", escape(task))?;
-        writeln!(
-            page,
-            "<p class=\"note\">Numbers are scores in percent; the colour is the probability of a token of the right answer, from \
-             {} to {}. The beginning of the text is at the top.</p>\n<div class=\"maps\">",
-            swatch(0.0),
-            swatch(1.0)
-        )?;
+        writeln!(page, "<h4>{}</h4>\n<div class=\"maps\">", escape(task))?;
         for setting in different(of_task.iter().map(|score| score.setting.as_str())) {
             let columns: Vec<&SettingScore> =
                 of_task.iter().filter(|score| score.setting == setting).copied().collect();
@@ -64,7 +66,8 @@ fn colour(p: f64) -> String {
 fn map(page: &mut String, setting: &str, columns: &[&SettingScore]) -> std::fmt::Result {
     // Wide enough for the name, too.
     let width = (LEFT + CELL_WIDTH * columns.len() as f64).max(10.0 + 7.0 * setting.chars().count() as f64);
-    let height = TOP + CELL_HEIGHT * N_DEPTHS as f64 + BOTTOM;
+    let n_depths = columns.iter().map(|score| score.cases.len()).max().unwrap_or(0).clamp(1, MAX_DEPTHS);
+    let height = TOP + CELL_HEIGHT * n_depths as f64 + BOTTOM;
     writeln!(
         page,
         "<svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{}\">",
@@ -72,14 +75,15 @@ fn map(page: &mut String, setting: &str, columns: &[&SettingScore]) -> std::fmt:
     )?;
     writeln!(page, "<text x=\"0\" y=\"14\" font-weight=\"bold\">{}</text>", escape(setting))?;
     let floor = height - BOTTOM;
-    for (name, y) in [("beginning", TOP + 17.0), ("end", floor - 9.0)] {
+    let ends = [("beginning", TOP + 17.0), ("end", floor - 9.0)];
+    for (name, y) in ends.into_iter().filter(|_| n_depths > 1) {
         writeln!(page, "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{name}</text>", LEFT - 6.0)?;
     }
     for (column, score) in columns.iter().enumerate() {
         let left = LEFT + CELL_WIDTH * column as f64;
         let middle = left + CELL_WIDTH / 2.0;
-        for depth in 0..N_DEPTHS {
-            let is_here = |at: f64| ((at * N_DEPTHS as f64) as usize).min(N_DEPTHS - 1) == depth;
+        for depth in 0..n_depths {
+            let is_here = |at: f64| ((at * n_depths as f64) as usize).min(n_depths - 1) == depth;
             let cases = || score.cases.iter().filter(|case| is_here(case.depth));
             let top = TOP + CELL_HEIGHT * depth as f64;
             let (fill, text) = match cases().next() {

@@ -17,6 +17,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding
 h1{font-size:1.6rem;line-height:1.25;margin-bottom:.2rem}
 h2{font-size:1.2rem;margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1rem}
 h3{font-size:1rem;margin-top:1.5rem}
+h4{font-size:.9rem;margin:1.2rem 0 .4rem}
 .note{color:#555;font-size:.9rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem}

@@ -112,7 +112,7 @@ pub fn table(scores: &[SettingScore]) -> Table {
         ("setting", Align::Left),
         ("cases", Align::Right),
         ("score", Align::Right),
-        ("95 %", Align::Right),
+        ("95 % interval", Align::Right),
         ("log-prob per token", Align::Right),
         ("change", Align::Right),
         ("worse", Align::Right),
@@ -128,12 +128,21 @@ pub fn table(scores: &[SettingScore]) -> Table {
             percent(row.score, 1),
             format!("{:.0}–{:.0} %", 100.0 * row.interval.low, 100.0 * row.interval.high),
             with_error(row.log_prob_per_token, 3),
-            format!("{:+.3} ± {:.3}", row.log_prob_change.value, row.log_prob_change.se),
+            change(row.log_prob_change),
             row.n_worse.to_string(),
             row.n_better.to_string(),
         ]);
     }
     table
+}
+
+/// `+0.012 ± 0.017`; nothing for the reference, which is at no distance from itself.
+fn change(estimate: Estimate) -> String {
+    if estimate == Estimate::default() {
+        return "—".to_string();
+    }
+    let sign = if estimate.value < 0.0 { "−" } else { "+" };
+    format!("{sign}{:.3} ± {:.3}", estimate.value.abs(), estimate.se)
 }
 
 #[cfg(test)]

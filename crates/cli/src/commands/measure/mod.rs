@@ -18,7 +18,7 @@ use clap::Args;
 use lossy_engine::{Engine, EngineOptions};
 use lossy_eval::divergence::{KeptReference, KeptRow, ReferenceRun};
 use lossy_eval::tasks::{self, Task, TaskOptions};
-use lossy_eval::{Budget, Choice, Measurement, Report, Text, Window, WindowOptions, windows};
+use lossy_eval::{Budget, Choice, EvalError, Measurement, Report, Text, Window, WindowOptions, windows};
 
 use self::format::Format;
 use self::list::{Lengths, SettingNames};
@@ -180,9 +180,18 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         }
         for task in args.tasks.iter().flat_map(|Tasks(tasks)| tasks) {
             let options = TaskOptions { n_tokens: n_ctx, n_samples: args.samples.into(), seed: args.seed };
-            let (scores, is_complete) = meter.task(task, &tokenizer, &options)?;
-            report.is_complete &= is_complete;
-            report.tasks.extend(scores);
+            match meter.task(task, &tokenizer, &options) {
+                Ok((scores, is_complete)) => {
+                    report.is_complete &= is_complete;
+                    report.tasks.extend(scores);
+                }
+                // What was measured of other tasks and lengths is worth more than an error.
+                Err(error) if is_too_long(&error) && args.has_several_tasks() => {
+                    report.is_complete = false;
+                    note(&format!("{error:#}: left out"));
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     args.output.write(&report)?;
@@ -192,6 +201,17 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         note(&format!("{}: the certificate of {}", file.display(), certificate.setting));
     }
     Ok(if interrupt::is_asked() { Outcome::Interrupted } else { Outcome::Done })
+}
+
+fn is_too_long(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(EvalError::TaskTooLong { .. }))
+}
+
+impl MeasureArgs {
+    fn has_several_tasks(&self) -> bool {
+        let n_lengths = self.ctx_size.as_ref().map_or(1, |Lengths(lengths)| lengths.len());
+        n_lengths * self.tasks.iter().map(|Tasks(tasks)| tasks.len()).sum::<usize>() > 1
+    }
 }
 
 /// Adds the figures at one context length to the report, and what the budget allows.
