@@ -69,20 +69,21 @@ pub fn mixture(setting: &Setting, better: &Setting, layers: &[usize]) -> Result<
     Ok(Setting { kv: setting.kv.with_layers(layers, &better.kv)? })
 }
 
-/// The smallest `1 ≤ n < n_layers` that is within, by bisection; none are not, and all are. `None`: only all of them are.
+/// The smallest `1 ≤ n < n_limit` that is within, by bisection, where 0 is not within and `n_limit` is no gain. `None`:
+/// there is none.
 ///
 /// # Errors
 /// Those of `is_within`.
 pub fn fewest<E>(
-    n_layers: usize,
+    n_limit: usize,
     mut is_within: impl FnMut(usize) -> Result<bool, E>,
 ) -> Result<Option<usize>, E> {
-    let (mut outside, mut within) = (0, n_layers);
+    let (mut outside, mut within) = (0, n_limit);
     while within - outside > 1 {
         let middle = outside + (within - outside) / 2;
         if is_within(middle)? { within = middle } else { outside = middle }
     }
-    Ok((within < n_layers).then_some(within))
+    Ok((within < n_limit).then_some(within))
 }
 
 #[cfg(test)]

@@ -99,7 +99,8 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     }
     let path = hub::resolve(&model)?;
     let mut loaded = Loaded::open(&path, &engine_options)?;
-    let mut probe = Probe { model: &mut loaded, path: &path, activations: args.engine.activations };
+    let hint = if args.max_loss.is_some() { "Ctrl-C ends" } else { "Ctrl-C skips it" };
+    let mut probe = Probe { model: &mut loaded, path: &path, activations: args.engine.activations, hint };
     match &args.max_loss {
         Some(budget) => probe.within(budget)?,
         None if args.quiet => {}

@@ -47,6 +47,8 @@ pub struct OriginKey {
     pub n_vocab: usize,
     /// tokens of a window
     pub n_ctx: usize,
+    /// predictions that count
+    pub n_scored: usize,
     /// SHA-256 of the windows: their tokens, and which predictions count
     pub text_hash: String,
 }
@@ -97,6 +99,7 @@ impl OriginKey {
             ("kind of activations", self.activations.clone(), wanted.activations.clone()),
             ("vocabulary", self.n_vocab.to_string(), wanted.n_vocab.to_string()),
             ("context length", self.n_ctx.to_string(), wanted.n_ctx.to_string()),
+            ("number of predictions", self.n_scored.to_string(), wanted.n_scored.to_string()),
             ("text", short(&self.text_hash), short(&wanted.text_hash)),
         ];
         match properties.into_iter().find(|(_, found, wanted)| found != wanted) {
@@ -136,15 +139,11 @@ impl KeptReference {
         out.write_all(&digest)
     }
 
-    /// Reads it; `n_rows` as many as the windows have predictions.
+    /// Reads it.
     ///
     /// # Errors
     /// The file is another one, damaged, or of another reference than `wanted`.
-    pub fn read(
-        mut input: impl Read,
-        wanted: &OriginKey,
-        n_rows: usize,
-    ) -> Result<KeptReference, ReferenceError> {
+    pub fn read(mut input: impl Read, wanted: &OriginKey) -> Result<KeptReference, ReferenceError> {
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes)?;
         let rest = bytes.strip_prefix(MAGIC).ok_or(ReferenceError::Foreign)?;
@@ -163,8 +162,8 @@ impl KeptReference {
         while !cursor.0.is_empty() {
             rows.push(cursor.row(wanted.n_vocab)?);
         }
-        if rows.len() != n_rows {
-            return Err(ReferenceError::Damaged("it has another number of predictions than the text"));
+        if rows.len() != wanted.n_scored {
+            return Err(ReferenceError::Damaged("it has another number of predictions than it says"));
         }
         Ok(KeptReference { origin, rows })
     }
@@ -249,6 +248,7 @@ mod tests {
                     activations: "q8".to_string(),
                     n_vocab: 10,
                     n_ctx: 64,
+                    n_scored: 2,
                     text_hash: "00".to_string(),
                 },
                 bytes_per_token: 160,
@@ -274,19 +274,18 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let wanted = reference();
-        assert_eq!(KeptReference::read(&file()[..], &wanted.origin.what, 2).unwrap(), wanted);
+        assert_eq!(KeptReference::read(&file()[..], &wanted.origin.what).unwrap(), wanted);
     }
 
     #[test]
     fn a_file_that_is_cut_or_changed_anywhere_is_an_error() {
         let (file, what) = (file(), reference().origin.what);
         for end in 0..file.len() {
-            assert!(KeptReference::read(&file[..end], &what, 2).is_err(), "{end}");
+            assert!(KeptReference::read(&file[..end], &what).is_err(), "{end}");
             let mut changed = file.clone();
             changed[end] ^= 1;
-            assert!(KeptReference::read(&changed[..], &what, 2).is_err(), "{end}");
+            assert!(KeptReference::read(&changed[..], &what).is_err(), "{end}");
         }
-        assert!(KeptReference::read(&file[..], &what, 3).is_err());
     }
 
     #[test]
@@ -294,14 +293,12 @@ mod tests {
         let (file, what) = (file(), reference().origin.what);
         let body = &file[..file.len() - DIGEST_BYTES];
         for end in 0..body.len() {
-            let is_row_end = end == body.len() - 48;
-            let found = KeptReference::read(&sealed(&body[..end])[..], &what, 1);
-            assert_eq!(found.is_ok(), is_row_end, "{end}: {found:?}");
+            assert!(KeptReference::read(&sealed(&body[..end])[..], &what).is_err(), "{end}");
         }
         let mut foreign = body.to_vec();
         let last_token = body.len() - 8;
         foreign[last_token] = 10;
-        let error = KeptReference::read(&sealed(&foreign)[..], &what, 2).unwrap_err().to_string();
+        let error = KeptReference::read(&sealed(&foreign)[..], &what).unwrap_err().to_string();
         assert!(error.contains("not in the vocabulary"), "{error}");
     }
 
@@ -309,7 +306,10 @@ mod tests {
     fn another_reference_is_named() {
         let mut wanted = reference().origin.what;
         wanted.n_ctx = 128;
-        let error = KeptReference::read(&file()[..], &wanted, 2).unwrap_err().to_string();
+        let error = KeptReference::read(&file()[..], &wanted).unwrap_err().to_string();
         assert_eq!(error, "it is of another reference: its context length is 64, but 128 is measured");
+        let wanted = OriginKey { n_scored: 3, ..reference().origin.what };
+        let error = KeptReference::read(&file()[..], &wanted).unwrap_err().to_string();
+        assert_eq!(error, "it is of another reference: its number of predictions is 2, but 3 is measured");
     }
 }

@@ -63,7 +63,7 @@ fn write_page(page: &mut String, report: &Report) -> std::fmt::Result {
         escape(&report.version),
         escape(&report.activations),
         report.chunk,
-        if report.is_complete { "" } else { " · <strong>stopped before its end</strong>" }
+        if report.is_complete { "" } else { " · <strong>not everything was measured</strong>" }
     )?;
     if let Some(choice) = &report.choice {
         budget(page, choice)?;

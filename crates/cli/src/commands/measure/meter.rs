@@ -137,6 +137,7 @@ impl<'a> Meter<'a> {
                 activations: self.activations.name().to_string(),
                 n_vocab: self.engine().n_vocab(),
                 n_ctx: windows.first().map_or(0, |window| window.tokens.len()),
+                n_scored: windows.iter().map(Window::n_scored).sum(),
                 text_hash: text_hash(windows),
             },
             bytes_per_token: self.reference.bytes_per_token,

@@ -9,6 +9,8 @@ use lossy_eval::{Budget, LayerLoss, Sensitivity, Setting, SettingFigures, Window
 
 use super::meter::Meter;
 use super::progress::Bar;
+use super::settings;
+use crate::args::Activations;
 use crate::interrupt;
 
 /// A layer alone is measured on so many tokens.
@@ -34,16 +36,13 @@ pub fn refine(
     figures: &mut Vec<SettingFigures>,
 ) -> Result<Option<Sensitivity>> {
     let Some((cheap, better)) = budget.neighbours(figures) else { return Ok(None) };
-    let (cheap, better): (Setting, Setting) = (cheap.setting.parse()?, better.setting.parse()?);
-    if mixture(&cheap, &better, &[0]).is_err() {
-        return Ok(None);
-    }
+    let n_layers = meter.engine().info().n_layers;
+    let Some((cheap, better, n_limit)) = pair(cheap, better, n_layers)? else { return Ok(None) };
     let Some(sensitivity) = sensitivity(meter, &cheap, kept)? else { return Ok(None) };
-    let n_layers = sensitivity.layers.len();
     let bar = Bar::start(&format!("mixtures of {cheap} and {better}"));
-    let n_steps = n_layers.ilog2() as usize + 1;
+    let n_steps = n_limit.ilog2() as usize + 1;
     let mut step = 0;
-    let found = fewest(n_layers, |n| -> Result<bool> {
+    let found = fewest(n_limit, |n| -> Result<bool> {
         let setting = mixture(&cheap, &better, &sensitivity.most(n))?;
         let found = meter.figures(&setting, kept.windows, kept.rows, &mut |progress| {
             bar.set(step * progress.n_total + progress.n_done, n_steps * progress.n_total)
@@ -58,6 +57,27 @@ pub fn refine(
         Err(error) if !interrupt::is_asked() => Err(error),
         _ => Ok(Some(sensitivity)),
     }
+}
+
+/// What is mixed, and how many layers of the dearer one cost as much as `within` does: `within` itself, or f16 where that
+/// cannot stand beside the cheap one. `None` if nothing can.
+fn pair(
+    cheap: &SettingFigures,
+    within: &SettingFigures,
+    n_layers: usize,
+) -> Result<Option<(Setting, Setting, usize)>> {
+    let setting: Setting = cheap.setting.parse()?;
+    let better: Setting = within.setting.parse()?;
+    if mixture(&setting, &better, &[0]).is_ok() {
+        return Ok(Some((setting, better, n_layers)));
+    }
+    let exact = settings::reference(Activations::Q8);
+    if mixture(&setting, &exact, &[0]).is_err() {
+        return Ok(None);
+    }
+    let share = (within.bits_per_value - cheap.bits_per_value) / (16.0 - cheap.bits_per_value);
+    let n_limit = (share * n_layers as f64).ceil().clamp(1.0, n_layers as f64);
+    Ok(Some((setting, exact, n_limit as usize)))
 }
 
 /// Every layer in `setting` alone; `None`: it was stopped.

@@ -252,9 +252,8 @@ fn against_reference(
     windows: &[Window],
 ) -> Result<(Measurement, Vec<KeptRow>)> {
     let origin = meter.origin(windows);
-    let n_rows = windows.iter().map(Window::n_scored).sum();
     let before = match &args.reference {
-        Some(path) => reference_file::open(path, &origin, n_rows)?,
+        Some(path) => reference_file::open(path, &origin)?,
         None => None,
     };
     let is_run = before.is_none();

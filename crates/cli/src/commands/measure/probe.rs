@@ -51,6 +51,8 @@ pub struct Probe<'a> {
     pub path: &'a Path,
     /// activations
     pub activations: Activations,
+    /// what Ctrl-C does
+    pub hint: &'static str,
 }
 
 impl Probe<'_> {
@@ -170,7 +172,7 @@ impl Probe<'_> {
             Err(_) if interrupt::is_asked() => return Ok(Vec::new()),
             is_set => is_set?,
         }
-        let bar = Bar::start(&format!("measuring what {setting} costs on this model (once)"));
+        let bar = Bar::with_hint(&format!("measuring what {setting} costs on this model, once"), self.hint);
         let began = Instant::now();
         let windows = plan(&mut meter, &texts, patience)?;
         let measurement =

@@ -13,10 +13,10 @@ use crate::atomic_file::AtomicFile;
 ///
 /// # Errors
 /// The file cannot be read, is damaged, or is of another reference.
-pub fn open(path: &Path, origin: &Origin, n_rows: usize) -> Result<Option<KeptReference>> {
+pub fn open(path: &Path, origin: &Origin) -> Result<Option<KeptReference>> {
     let context = || format!("--reference {}: delete it, or name another file", path.display());
     match File::open(path) {
-        Ok(file) => KeptReference::read(file, &origin.what, n_rows).with_context(context).map(Some),
+        Ok(file) => KeptReference::read(file, &origin.what).with_context(context).map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("--reference {}", path.display())),
     }
