@@ -103,8 +103,9 @@ impl Measurement {
     pub fn heading(&self) -> String {
         let kept = if self.reference.tokens_per_s.is_none() { ", as it was kept" } else { "" };
         let mut text = format!(
-            "{} windows of {} tokens of {}, the last {} predictions of each; reference {} ({} bytes per token{kept})",
+            "{} window{} of {} tokens of {}, the last {} predictions of each; reference {} ({} bytes per token{kept})",
             self.n_windows,
+            if self.n_windows == 1 { "" } else { "s" },
             self.n_ctx,
             self.texts.join(", "),
             self.n_scored_per_window,
@@ -161,11 +162,10 @@ impl Measurement {
             let failure = setting.failure.as_ref()?;
             Some(format!("{} was given up: {failure}", setting.setting))
         });
-        let kept = self.settings.iter().filter(|setting| setting.summary.kl_kept_se > 0.0).map(|setting| {
-            let summary = &setting.summary;
+        let kept_se = self.settings.iter().map(|setting| setting.summary.kl_kept_se).fold(0.0, f64::max);
+        let kept = (kept_se > 0.0).then(|| {
             format!(
-                "{}: the reference was not kept whole, which moves the mean KL by ± {:.6}; it is at least {:.5}",
-                setting.setting, summary.kl_kept_se, summary.kl_at_least
+                "where the reference was kept and not run, it was not kept whole: a mean KL may be off by ± {kept_se:.6} for that"
             )
         });
         failed.chain(kept).collect()

@@ -15,6 +15,8 @@ const BOTTOM: f64 = 50.0;
 /// Of a label.
 const LINE_HEIGHT: f64 = 14.0;
 const CHAR_WIDTH: f64 = 6.8;
+/// Longer names are in the table only.
+const MAX_LABEL: usize = 20;
 
 struct Scale {
     most_bits: f64,
@@ -93,7 +95,10 @@ pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result
     }
     points.sort_by(|a, b| a.bits_per_value.total_cmp(&b.bits_per_value));
     let scale = Scale::new(&points);
-    writeln!(page, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"mean KL over bits\">")?;
+    writeln!(
+        page,
+        "<svg width=\"{WIDTH}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"mean KL over bits\">"
+    )?;
     axes(page, &scale)?;
     let line: Vec<String> = frontier(points.iter().copied())
         .iter()
@@ -116,16 +121,15 @@ pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result
                 x - 4.0
             )?;
         }
-        writeln!(page, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"#1f5fa8\"/>")?;
-        let label = Label::place(&point.setting, x, y, &taken);
-        writeln!(
-            page,
-            "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            label.left,
-            label.bottom,
-            escape(&point.setting)
-        )?;
-        taken.push(label);
+        let is_named = point.setting.chars().count() <= MAX_LABEL;
+        let fill = if is_named { "#1f5fa8" } else { "#fff" };
+        writeln!(page, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"#1f5fa8\"/>")?;
+        if is_named {
+            let label = Label::place(&point.setting, x, y, &taken);
+            let text = escape(&point.setting);
+            writeln!(page, "<text x=\"{:.1}\" y=\"{:.1}\">{text}</text>", label.left, label.bottom)?;
+            taken.push(label);
+        }
     }
     writeln!(page, "</svg>")?;
     let lossless: Vec<String> = settings
@@ -136,9 +140,11 @@ pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result
     if !lossless.is_empty() {
         writeln!(page, "<p class=\"note\">Not drawn, since it loses nothing: {}.</p>", lossless.join(", "))?;
     }
+    let has_hollow = points.iter().any(|point| point.setting.chars().count() > MAX_LABEL);
+    let hollow = if has_hollow { " The names of hollow points are in the table." } else { "" };
     writeln!(
         page,
-        "<p class=\"note\">Bars are two standard errors each way. No setting on the line is beaten in both.</p>"
+        "<p class=\"note\">Bars are two standard errors each way. No setting on the line is beaten in both.{hollow}</p>"
     )
 }
 

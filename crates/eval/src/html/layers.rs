@@ -1,4 +1,4 @@
-//! What each layer loses alone, as bars.
+//! What each layer loses alone, above the one that loses least, as bars.
 
 use std::fmt::Write;
 
@@ -13,13 +13,19 @@ const BOTTOM: f64 = 40.0;
 
 /// The picture.
 pub fn bars(page: &mut String, sensitivity: &Sensitivity) -> std::fmt::Result {
-    let Some(most) = sensitivity.layers.first().map(|loss| loss.kl.value).filter(|most| *most > 0.0) else {
+    let least = sensitivity.least();
+    let most = sensitivity.layers.first().map_or(0.0, |loss| loss.kl.value) - least;
+    if most <= 0.0 {
         return Ok(());
-    };
-    writeln!(page, "<h3>What each layer of {} loses alone</h3>", escape(&sensitivity.setting))?;
+    }
+    writeln!(page, "<h3>Where {} loses most</h3>", escape(&sensitivity.setting))?;
     writeln!(
         page,
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"mean KL of each layer\">"
+        "<p class=\"note\">What each layer loses while all others are exact, above the {least:.4} of the one that loses least.</p>"
+    )?;
+    writeln!(
+        page,
+        "<svg width=\"{WIDTH}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"mean KL of each layer\">"
     )?;
     let floor = HEIGHT - BOTTOM;
     let y = |kl: f64| floor - kl.max(0.0) / most * (floor - TOP);
@@ -38,7 +44,7 @@ pub fn bars(page: &mut String, sensitivity: &Sensitivity) -> std::fmt::Result {
     let step = (WIDTH - LEFT) / n_layers as f64;
     let label_step = n_layers.div_ceil(20);
     for loss in &sensitivity.layers {
-        let (x, top) = (LEFT + step * loss.layer as f64, y(loss.kl.value));
+        let (x, top) = (LEFT + step * loss.layer as f64, y(loss.kl.value - least));
         writeln!(
             page,
             "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"#1f5fa8\"/>",

@@ -13,7 +13,7 @@ use crate::tasks;
 use crate::{Measurement, Report};
 
 const STYLE: &str = "
-body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{font-size:1.6rem;line-height:1.25;margin-bottom:.2rem}
 h2{font-size:1.2rem;margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1rem}
 h3{font-size:1rem;margin-top:1.5rem}
@@ -21,10 +21,10 @@ h4{font-size:.9rem;margin:1.2rem 0 .4rem}
 .note{color:#555;font-size:.9rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem}
-th,td{padding:.25rem .6rem;border-bottom:1px solid #e4e4e4;text-align:right;white-space:nowrap}
+th,td{padding:.25rem .5rem;border-bottom:1px solid #e4e4e4;text-align:right;white-space:nowrap}
 th{color:#555;font-weight:600;border-bottom-color:#999}
 .name{text-align:left}
-td.name{font-weight:600}
+td.name{font-weight:600;white-space:normal;overflow-wrap:anywhere;min-width:9rem;max-width:16rem}
 code{background:#f3f3f3;padding:.1rem .3rem;overflow-wrap:anywhere}
 svg{max-width:100%;height:auto}
 svg text{font:12px system-ui,sans-serif;fill:#333}
