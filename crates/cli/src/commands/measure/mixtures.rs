@@ -103,3 +103,34 @@ fn sensitivity(meter: &mut Meter<'_>, setting: &Setting, kept: &Kept<'_>) -> Res
     }
     Ok(Some(Sensitivity::new(setting, layers)))
 }
+
+#[cfg(test)]
+mod tests {
+    use lossy_eval::divergence::Summary;
+
+    use super::*;
+
+    fn figures(setting: &str, bits_per_value: f64) -> SettingFigures {
+        SettingFigures {
+            setting: setting.to_string(),
+            bits_per_value,
+            bytes_per_token: 0,
+            tokens_per_s: 0.0,
+            failure: None,
+            summary: Summary::default(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_stand_beside_the_cheap_scheme_gives_way_to_f16_as_long_as_that_is_cheaper() {
+        let pair = |cheap: (&str, f64), within: (&str, f64)| {
+            let pair = pair(&figures(cheap.0, cheap.1), &figures(within.0, within.1), 30).unwrap();
+            pair.map(|(cheap, better, n_limit)| (cheap.to_string(), better.to_string(), n_limit))
+        };
+        let named = |cheap: &str, better: &str, n| Some((cheap.to_string(), better.to_string(), n));
+        assert_eq!(pair(("k2v2", 2.25), ("k3v2", 2.75)), named("k2v2", "k3v2", 30));
+        assert_eq!(pair(("q8", 8.5), ("f16", 16.0)), named("q8", "f16", 30));
+        // 10.85 of 30 layers at 16 bits cost as much as q8 everywhere.
+        assert_eq!(pair(("k4v4", 4.25), ("q8", 8.5)), named("k4v4", "f16", 11));
+    }
+}

@@ -59,7 +59,7 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "BUDGET", conflicts_with = "tasks")]
     max_loss: Option<Budget>,
 
-    /// [--kl-divergence-base] Keeps the reference's predictions in FILE, and takes them from there the next time: other
+    /// Keeps the reference's predictions in FILE, and takes them from there the next time: other
     /// settings then cost no run of the reference
     #[arg(long, visible_alias = "kl-divergence-base", value_name = "FILE", conflicts_with = "tasks")]
     reference: Option<PathBuf>,
