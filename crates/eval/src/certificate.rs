@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::divergence::{Estimate, Summary};
 use crate::{Budget, Report};
 
-/// Fewer predictions certify nothing.
-const LEAST_PREDICTIONS: usize = 256;
+/// Fewer predictions certify nothing: their standard error would not know that neighbours are alike.
+const LEAST_PREDICTIONS: usize = 128;
 
 /// What a setting loses, in a few figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// One for each setting that was measured without failing, at each context length, on at least 256 predictions.
+    /// One for each setting that was measured without failing, at each context length, on at least 128 predictions.
     pub fn all(report: &Report) -> Vec<Certificate> {
         let mut all = Vec::new();
         for measurement in &report.divergence {

@@ -10,10 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use lossy_engine::{KvScheme, Logits};
-use lossy_eval::divergence::ReferenceRun;
-use lossy_eval::{
-    Budget, Certificate, Lanes, Measurement, Setting, Text, Window, WindowOptions, cheapest, windows,
-};
+use lossy_eval::divergence::{KeptRow, ReferenceRun};
+use lossy_eval::{Budget, Certificate, Lanes, Setting, Text, Window, WindowOptions, cheapest, windows};
 
 use super::certificates;
 use super::meter::{Meter, Reading};
@@ -29,6 +27,8 @@ use crate::terminal::{self, Spinner, note};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Tokens of a prefill chunk: what a slow model has measured when the time is over ends with a chunk.
 const CHUNK: usize = 128;
+/// A model that reads fewer in the time is not measured: nothing would come of it.
+const LEAST_TOKENS: usize = 384;
 /// Contexts that are tried, longest first, and how many of them.
 const PLANS: [(usize, usize); 3] = [(1024, 2), (1024, 1), (512, 1)];
 
@@ -89,6 +89,7 @@ impl Probe<'_> {
     fn search(&mut self, budget: &Budget, known: &mut Vec<Certificate>) -> Result<()> {
         let reference = settings::reference(self.activations);
         let began = Instant::now();
+        let mut reference_read = None;
         for candidate in settings::candidates() {
             let name = candidate.to_string();
             // The reference loses nothing.
@@ -100,7 +101,7 @@ impl Probe<'_> {
                     note(&format!("measuring what {name} costs on this model (once)"));
                 }
                 let patience = PATIENCE.saturating_sub(began.elapsed());
-                known.extend(self.measure(&candidate, patience)?);
+                known.extend(self.measure(&candidate, patience, &mut reference_read)?);
                 if interrupt::is_asked() {
                     bail!("stopped before a KV scheme within {budget} was found");
                 }
@@ -134,12 +135,18 @@ impl Probe<'_> {
         let mut known = certificates::known(&self.model.source, self.activations);
         known.retain(|certificate| certificate.setting == name);
         if known.is_empty() && (when == When::Always || terminal::is_drawn()) {
-            match self.measure(&setting, PATIENCE) {
+            match self.measure(&setting, PATIENCE, &mut None) {
                 Ok(certificates) => known = certificates,
-                Err(error) => note(&format!("what {name} costs on this model was not measured: {error:#}")),
+                Err(error) => note(&format!("measuring {name}: {error:#}")),
             }
-            if known.is_empty() && interrupt::is_asked() {
-                note(&format!("what {name} costs on this model is not known; --probe never does not ask"));
+            if known.is_empty() {
+                let why = match interrupt::is_asked() {
+                    true => "",
+                    false => ": too little can be measured in a minute, and `lossy measure` takes its time",
+                };
+                note(&format!(
+                    "what {name} costs on this model is not known{why} (--probe never: no measurement)"
+                ));
             }
             interrupt::reset();
             self.prepare(&setting.kv)?;
@@ -162,8 +169,14 @@ impl Probe<'_> {
         loaded::prepare_kv(engine, source, scheme, &spinner).map_err(in_file(self.path))
     }
 
-    /// The certificate of a setting, which is kept too; none if too little could be measured in the time.
-    fn measure(&mut self, setting: &Setting, patience: Duration) -> Result<Vec<Certificate>> {
+    /// The certificate of a setting, which is kept too; none if too little could be measured in the time. The first one runs
+    /// the reference, the others compare with what is kept of it.
+    fn measure(
+        &mut self,
+        setting: &Setting,
+        patience: Duration,
+        before: &mut Option<Read>,
+    ) -> Result<Vec<Certificate>> {
         interrupt::listen(interrupt::Second::Ends);
         let texts = texts::read(&[], &self.model.tokenizer)?;
         let loaded::Loaded { engine, source, .. } = &mut *self.model;
@@ -172,12 +185,29 @@ impl Probe<'_> {
             Err(_) if interrupt::is_asked() => return Ok(Vec::new()),
             is_set => is_set?,
         }
-        let bar = Bar::with_hint(&format!("measuring what {setting} costs on this model, once"), self.hint);
+        let what = format!("measuring what {setting} costs on this model, once");
+        let bar = Bar::with_hint(&what, self.hint);
         let began = Instant::now();
-        let windows = plan(&mut meter, &texts, patience)?;
-        let measurement =
-            measure_windows(&mut meter, &texts, &windows, &bar, patience.saturating_sub(began.elapsed()))?;
+        let mut read = Read { windows: Vec::new(), rows: Vec::new() };
+        let (windows, reference) = match before {
+            Some(before) => (&before.windows, ReferenceRun::Kept(&before.rows)),
+            None => {
+                let Some(windows) = plan(&mut meter, &texts, patience)? else {
+                    return Ok(Vec::new());
+                };
+                read.windows = windows;
+                (&read.windows, ReferenceRun::Keep(&mut read.rows))
+            }
+        };
+        let reading = Reading { texts: &texts, windows, reference };
+        let measurement = meter.divergence(reading, &mut |progress| match began.elapsed() > patience {
+            true => ControlFlow::Break(()),
+            false => bar.set(progress.n_done, progress.n_total),
+        })?;
         drop(bar);
+        if before.is_none() && measurement.is_complete {
+            *before = Some(read);
+        }
         let mut report = meter.report();
         report.is_complete = measurement.is_complete;
         report.divergence.push(measurement);
@@ -185,23 +215,15 @@ impl Probe<'_> {
     }
 }
 
-fn measure_windows(
-    meter: &mut Meter<'_>,
-    texts: &[Text],
-    windows: &[Window],
-    bar: &Bar,
-    patience: Duration,
-) -> Result<Measurement> {
-    let began = Instant::now();
-    let reading = Reading { texts, windows, reference: ReferenceRun::Run };
-    meter.divergence(reading, &mut |progress| match began.elapsed() > patience {
-        true => ControlFlow::Break(()),
-        false => bar.set(progress.n_done, progress.n_total),
-    })
+/// What the reference has read.
+struct Read {
+    windows: Vec<Window>,
+    /// its predictions
+    rows: Vec<KeptRow>,
 }
 
-/// As much text as two lanes can read in the time, by how long the reference takes for a chunk.
-fn plan(meter: &mut Meter<'_>, texts: &[Text], patience: Duration) -> Result<Vec<Window>> {
+/// As much text as two lanes can read in the time, by how long the reference takes for a chunk; `None`: too little.
+fn plan(meter: &mut Meter<'_>, texts: &[Text], patience: Duration) -> Result<Option<Vec<Window>>> {
     let n_most = meter.engine().n_ctx();
     let tokens =
         texts.first().map_or(&[][..], |text| &text.tokens[..CHUNK.min(text.tokens.len()).min(n_most)]);
@@ -211,10 +233,29 @@ fn plan(meter: &mut Meter<'_>, texts: &[Text], patience: Duration) -> Result<Vec
     lanes.forward(0, &mut sequence, tokens, Logits::None)?;
     let seconds = began.elapsed().as_secs_f64() / tokens.len().max(1) as f64;
     // Half of the time for each lane; a part of it goes to logits and comparisons.
-    let n_tokens = (0.35 * patience.as_secs_f64() / seconds) as usize;
-    let fits = |(n_ctx, n_windows): &(usize, usize)| n_ctx * n_windows <= n_tokens && *n_ctx <= n_most;
-    let (n_ctx, n_windows) = PLANS.into_iter().find(fits).unwrap_or((512.min(n_most), 1));
+    let n_tokens = (0.4 * patience.as_secs_f64() / seconds) as usize;
+    let Some((n_ctx, n_windows)) = choose(n_tokens, n_most) else { return Ok(None) };
     let options = WindowOptions::new(n_ctx);
     let max_scored = n_windows * (n_ctx - 1 - options.skip);
-    Ok(windows(texts, &WindowOptions { max_scored: Some(max_scored), ..options })?)
+    Ok(Some(windows(texts, &WindowOptions { max_scored: Some(max_scored), ..options })?))
+}
+
+/// Tokens of a window and how many of them, where a lane can read `n_tokens` and a context has at most `n_most`.
+fn choose(n_tokens: usize, n_most: usize) -> Option<(usize, usize)> {
+    let fits = |(n_ctx, n_windows): &(usize, usize)| n_ctx * n_windows <= n_tokens && *n_ctx <= n_most;
+    let shortest = || (n_tokens >= LEAST_TOKENS).then_some((512.min(n_most), 1));
+    PLANS.into_iter().find(fits).or_else(shortest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::choose;
+
+    #[test]
+    fn a_slow_model_reads_less_and_a_very_slow_one_nothing() {
+        let found = [10_000, 2047, 800, 400, 300].map(|n_tokens| choose(n_tokens, 8192));
+        assert_eq!(found, [Some((1024, 2)), Some((1024, 1)), Some((512, 1)), Some((512, 1)), None]);
+        assert_eq!(choose(10_000, 600), Some((512, 1)));
+        assert_eq!(choose(10_000, 100), Some((100, 1)));
+    }
 }
