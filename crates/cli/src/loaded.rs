@@ -31,6 +31,8 @@ pub fn in_file<E: Into<Error>>(path: &Path) -> impl Fn(E) -> Error {
 
 /// A model in memory.
 pub struct Loaded {
+    /// the file
+    pub source: ModelSource,
     /// weights and threads
     pub engine: Engine,
     /// text to ids and back
@@ -84,6 +86,7 @@ impl Loaded {
             template: source.chat_template().map_err(in_file(path))?,
             info: source.info().clone(),
             engine: load_engine(&source, options, &spinner).map_err(in_file(path))?,
+            source,
         })
     }
 

@@ -1,5 +1,5 @@
 //! The program `lossy`: what is typed becomes a call of one subcommand; what goes wrong becomes one line and an exit
-//! code. 0: done. 1: it failed. 2: it was called wrongly. 130: Ctrl-C.
+//! code. 0: done. 1: it failed. 2: it was called wrongly. 130: Ctrl-C. 143: SIGTERM.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse_from(args::with_long_spellings(std::env::args_os()));
     match cli.command.run() {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
+        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::exit_code()),
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(usage) => usage.exit(),

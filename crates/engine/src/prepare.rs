@@ -1,6 +1,5 @@
 //! Makes a loaded model ready for a KV scheme: finds the statistics that the scheme needs, or takes them.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::ops::ControlFlow;
@@ -11,7 +10,7 @@ use lossy_tokenizer::EncodeOptions;
 use sha2::{Digest, Sha256};
 
 use crate::cache::{Calibration, KvScheme};
-use crate::{Engine, EngineError, ModelSource, Progress};
+use crate::{Engine, EngineError, Hex, ModelSource, Progress};
 
 /// What the statistics are taken from unless the user names a text: public-domain prose, code in four languages, dialogue,
 /// tables, names and numbers. The text that loss is measured on shares nothing with it.
@@ -62,11 +61,7 @@ impl Engine {
 /// A name that another model, another text, or another model of the same shape does not have.
 fn file_name(source: &ModelSource, text: &str) -> String {
     let digest = Sha256::new().chain_update(source.fingerprint()).chain_update(text).finalize();
-    let hex = digest.iter().take(16).fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
-    format!("{hex}.json")
+    format!("{}.json", Hex(&digest[..16]))
 }
 
 /// Statistics that were kept; what cannot be read is made anew.

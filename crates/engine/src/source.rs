@@ -1,5 +1,6 @@
 //! An opened model file, before its weights are loaded.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,13 +11,29 @@ use lossy_tokenizer::{ChatTemplate, Tokenizer};
 use sha2::{Digest, Sha256};
 
 use crate::model::hf_name;
-use crate::{EngineError, ModelInfo};
+use crate::{EngineError, Hex, ModelInfo};
 
 /// A GGUF file or a Hugging Face directory. Clones share the mapping.
 #[derive(Clone)]
 pub struct ModelSource {
     files: Files,
     info: Arc<ModelInfo>,
+}
+
+/// What tells a model from others. Printed as 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl AsRef<[u8]> for Fingerprint {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Hex(&self.0).fmt(f)
+    }
 }
 
 #[derive(Clone)]
@@ -119,7 +136,7 @@ impl ModelSource {
     }
 
     /// Tells models apart without reading them whole: a hash of the tensors' names, types, shapes and first 4096 bytes.
-    pub fn fingerprint(&self) -> [u8; 32] {
+    pub fn fingerprint(&self) -> Fingerprint {
         let mut hash = Sha256::new();
         let mut add = |tensor: TensorView<'_>| {
             hash.update(tensor.name);
@@ -131,7 +148,7 @@ impl ModelSource {
             Files::Gguf(gguf) => gguf.tensors().for_each(&mut add),
             Files::Hf(dir) => dir.tensors().for_each(&mut add),
         }
-        hash.finalize().into()
+        Fingerprint(hash.finalize().into())
     }
 
     /// Tells the system that the mapped bytes are not needed soon.

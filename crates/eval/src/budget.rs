@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::SettingFigures;
-use crate::divergence::Summary;
+use crate::divergence::Estimate;
+use crate::{Loss, Sensitivity, SettingFigures};
 
 /// A figure that a budget can limit.
 struct Metric {
@@ -14,28 +14,23 @@ struct Metric {
     /// for messages
     about: &'static str,
     /// what more of is worse: the figure as measured, and its standard error
-    loss: fn(&Summary) -> (f64, f64),
+    loss: fn(&Loss) -> Estimate,
     /// from the limit as it is typed to the limit of the loss
     limit: fn(f64) -> f64,
 }
 
 const METRICS: [Metric; 3] = [
-    Metric {
-        name: "kl",
-        about: "mean KL divergence in nats",
-        loss: |summary| (summary.kl.mean.value, summary.kl_blocked_se.max(summary.kl.mean.se)),
-        limit: |limit| limit,
-    },
+    Metric { name: "kl", about: "mean KL divergence in nats", loss: |loss| loss.kl, limit: |limit| limit },
     Metric {
         name: "top",
         about: "share of the same most likely token, 0 to 1",
-        loss: |summary| (1.0 - summary.same_top.value, summary.same_top.se),
+        loss: |loss| Estimate { value: 1.0 - loss.same_top.value, se: loss.same_top.se },
         limit: |limit| 1.0 - limit,
     },
     Metric {
         name: "ppl",
         about: "ratio of perplexities, from 1",
-        loss: |summary| (summary.ppl_ratio.value, summary.ppl_ratio.se),
+        loss: |loss| loss.ppl_ratio,
         limit: |limit| limit,
     },
 ];
@@ -93,12 +88,17 @@ impl Budget {
         METRICS.iter().find(|metric| metric.name == self.metric).unwrap_or(&METRICS[0])
     }
 
-    /// Whether a setting is surely within: its loss and one standard error are. A setting that failed is not.
+    /// Whether a loss is surely within: with one standard error added it is.
+    pub fn allows_loss(&self, loss: &Loss) -> bool {
+        let loss = (self.metric().loss)(loss);
+        loss.value + loss.se <= (self.metric().limit)(self.limit)
+    }
+
+    /// Whether a setting is surely within. One that failed is not.
     pub fn allows(&self, setting: &SettingFigures) -> bool {
-        let (loss, error) = (self.metric().loss)(&setting.summary);
         setting.failure.is_none()
             && setting.summary.n_scored > 0
-            && loss + error <= (self.metric().limit)(self.limit)
+            && self.allows_loss(&Loss::of(&setting.summary))
     }
 
     /// Of all settings the one that takes the fewest bytes within the budget.
@@ -111,7 +111,21 @@ impl Budget {
             setting: chosen.map(|setting| setting.setting.clone()),
             bits_per_value: chosen.map(|setting| setting.bits_per_value),
             frontier: frontier(points).iter().map(|setting| setting.setting.clone()).collect(),
+            sensitivity: None,
         }
+    }
+
+    /// The two settings between which the cheapest one within the budget may lie: the dearest of the frontier that is not
+    /// within, and the one that is chosen.
+    pub fn neighbours<'a>(
+        &self,
+        settings: &'a [SettingFigures],
+    ) -> Option<(&'a SettingFigures, &'a SettingFigures)> {
+        let choice = self.choose(settings).setting?;
+        let chosen = settings.iter().find(|setting| setting.setting == choice)?;
+        let cheaper =
+            settings.iter().filter(|setting| setting.failure.is_none() && cost(setting) < cost(chosen));
+        Some((*frontier(cheaper).last()?, chosen))
     }
 }
 
@@ -144,6 +158,8 @@ pub struct Choice {
     pub bits_per_value: Option<f64>,
     /// settings of which none is both cheaper and of less KL, cheapest first
     pub frontier: Vec<String>,
+    /// what single layers lose, if mixtures were tried
+    pub sensitivity: Option<Sensitivity>,
 }
 
 impl Choice {
@@ -157,6 +173,9 @@ impl Choice {
         };
         // Writing to a String does not fail.
         let _ = writeln!(text, "frontier of bits and KL: {}", self.frontier.join(" · "));
+        if let Some(sensitivity) = &self.sensitivity {
+            let _ = writeln!(text, "{}", sensitivity.text());
+        }
         text
     }
 }
@@ -164,7 +183,7 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::divergence::{Distribution, Estimate};
+    use crate::divergence::{Distribution, Summary};
 
     fn setting(name: &str, bits: f64, kl: f64, se: f64) -> SettingFigures {
         let mean = Estimate { value: kl, se };
@@ -202,6 +221,14 @@ mod tests {
         assert_eq!(chosen("ppl=1.01").as_deref(), Some("four"));
         let choice = "kl=0.02".parse::<Budget>().unwrap().choose(&settings);
         assert_eq!(choice.frontier, ["two", "three", "four", "eight"]);
+        let neighbours = |budget: &str| {
+            let (below, chosen) = budget.parse::<Budget>().unwrap().neighbours(&settings)?;
+            Some((below.setting.as_str(), chosen.setting.as_str()))
+        };
+        assert_eq!(neighbours("kl=0.02"), Some(("three", "four")));
+        assert_eq!(neighbours("kl=0.005"), Some(("four", "eight")));
+        assert_eq!(neighbours("kl=0.04"), None);
+        assert_eq!(neighbours("kl=0.0001"), None);
     }
 
     #[test]

@@ -41,6 +41,12 @@ pub enum EvalError {
         /// what was allowed
         n_tokens: usize,
     },
+    /// a reference of another text
+    #[error("the reference has {n_kept} predictions, and the text more")]
+    TooFewKept {
+        /// what was kept
+        n_kept: usize,
+    },
     /// logits that are infinite or not a number
     #[error("the logits after token {position} are not numbers")]
     NotFinite {

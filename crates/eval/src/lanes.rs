@@ -2,7 +2,7 @@
 
 use lossy_engine::{BatchItem, Engine, EngineError, Logits, Sequence};
 
-use crate::SettingCost;
+use crate::{Setting, SettingCost};
 
 /// Several ways to compute the logits of the same text. Lane 0 is the reference.
 pub trait Lanes {
@@ -37,48 +37,49 @@ pub trait Lanes {
     ) -> Result<Vec<f32>, EngineError>;
 }
 
-/// One loaded model whose lanes differ in how keys and values are stored.
-pub struct KvLanes {
-    engine: Engine,
-    /// An empty sequence of each lane: its forks are stored as it is.
+/// One loaded model whose lanes differ in their setting.
+pub struct EngineLanes<'e> {
+    engine: &'e mut Engine,
+    /// An empty sequence of each lane: its forks are what it is.
     empty: Vec<Sequence>,
 }
 
-impl KvLanes {
+impl<'e> EngineLanes<'e> {
     /// Without lanes.
-    pub fn new(engine: Engine) -> KvLanes {
-        KvLanes { engine, empty: Vec::new() }
+    pub fn new(engine: &'e mut Engine) -> EngineLanes<'e> {
+        EngineLanes { engine, empty: Vec::new() }
     }
 
-    /// Adds a lane that stores keys and values as the engine does after `prepare`: the reference first.
+    /// Adds a lane whose sequences are those of the engine after `prepare`, which applies the setting: the reference first.
     ///
     /// # Errors
     /// Those of `prepare`.
     pub fn add(
         &mut self,
-        prepare: impl FnOnce(&mut Engine) -> Result<(), EngineError>,
+        setting: &Setting,
+        prepare: impl FnOnce(&mut Engine, &Setting) -> Result<(), EngineError>,
     ) -> Result<SettingCost, EngineError> {
-        prepare(&mut self.engine)?;
+        prepare(self.engine, setting)?;
         self.empty.push(self.engine.sequence());
         Ok(SettingCost {
-            setting: self.engine.kv().to_string(),
+            setting: setting.clone(),
             bits_per_value: self.engine.kv_bits_per_value(),
             bytes_per_token: self.engine.kv_bytes_per_token(),
         })
     }
 
-    /// Keeps the first `n_lanes` only.
+    /// Leaves the first `n_lanes`.
     pub fn truncate(&mut self, n_lanes: usize) {
         self.empty.truncate(n_lanes);
     }
 
     /// The model.
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        self.engine
     }
 }
 
-impl Lanes for KvLanes {
+impl Lanes for EngineLanes<'_> {
     type Sequence = Sequence;
 
     fn n_lanes(&self) -> usize {

@@ -1,34 +1,26 @@
-//! What was measured, with all that is needed to read it and to repeat it.
+//! What was measured at one context length, with all that is needed to read it.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::divergence::{Divergence, Summary, blocks, depth_table};
+use crate::divergence::{Divergence, SettingRun, Summary, blocks, depth_table};
+use crate::table::{Align, Table, percent, with_error};
+use crate::{Setting, SettingCost};
 
 /// A model at one context length, with one or several settings.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
-    /// name and version of the program
-    pub version: String,
-    /// the command line that made it
-    pub command: String,
-    /// the model's file
-    pub model: String,
     /// the texts, in the order of their windows
     pub texts: Vec<String>,
+    /// SHA-256 of the windows
+    pub text_hash: String,
     /// tokens of a window
     pub n_ctx: usize,
     /// windows
     pub n_windows: usize,
     /// predictions that count in each
     pub n_scored_per_window: usize,
-    /// tokens of a prefill chunk
-    pub chunk: usize,
-    /// `q8` or `f32`
-    pub activations: String,
-    /// threads
-    pub n_threads: usize,
     /// whether all windows were measured
     pub is_complete: bool,
     /// what the settings are compared with
@@ -44,8 +36,8 @@ pub struct ReferenceFigures {
     pub setting: String,
     /// of the cache
     pub bytes_per_token: usize,
-    /// prompt tokens per second, logits of the predictions that count included
-    pub tokens_per_s: f64,
+    /// prompt tokens per second, logits of the predictions that count included; `None`: its predictions were kept
+    pub tokens_per_s: Option<f64>,
 }
 
 /// What a setting costs and what it saves.
@@ -66,25 +58,15 @@ pub struct SettingFigures {
     pub summary: Summary,
 }
 
-/// A setting as it is known before it is measured.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SettingCost {
-    /// its name
-    pub setting: String,
-    /// bits that a cached number takes, metadata included
-    pub bits_per_value: f64,
-    /// of the cache
-    pub bytes_per_token: usize,
-}
-
 impl ReferenceFigures {
     /// Of a run.
     pub fn new(cost: &SettingCost, divergence: &Divergence) -> ReferenceFigures {
         let seconds = divergence.reference_time.as_secs_f64();
+        let is_run = divergence.reference_tokens > 0;
         ReferenceFigures {
-            setting: cost.setting.clone(),
+            setting: cost.setting.to_string(),
             bytes_per_token: cost.bytes_per_token,
-            tokens_per_s: per_second(divergence.reference_tokens, seconds),
+            tokens_per_s: is_run.then(|| per_second(divergence.reference_tokens, seconds)),
         }
     }
 }
@@ -92,15 +74,23 @@ impl ReferenceFigures {
 impl SettingFigures {
     /// One for each setting of a run; `costs` in the order of the settings.
     pub fn all(costs: &[SettingCost], divergence: &Divergence) -> Vec<SettingFigures> {
-        let of = |(cost, run): (&SettingCost, &crate::divergence::SettingRun)| SettingFigures {
-            setting: cost.setting.clone(),
+        costs.iter().zip(&divergence.settings).map(|(cost, run)| SettingFigures::new(cost, run)).collect()
+    }
+
+    fn new(cost: &SettingCost, run: &SettingRun) -> SettingFigures {
+        SettingFigures {
+            setting: cost.setting.to_string(),
             bits_per_value: cost.bits_per_value,
             bytes_per_token: cost.bytes_per_token,
             tokens_per_s: per_second(run.n_tokens, run.time.as_secs_f64()),
             failure: run.failure.clone(),
             summary: Summary::of(&run.losses),
-        };
-        costs.iter().zip(&divergence.settings).map(of).collect()
+        }
+    }
+
+    /// Whether these are the figures of `setting`.
+    pub fn is_of(&self, setting: &Setting) -> bool {
+        self.setting == setting.to_string()
     }
 }
 
@@ -109,78 +99,102 @@ fn per_second(n_tokens: usize, seconds: f64) -> f64 {
 }
 
 impl Measurement {
-    /// What was compared, in a few lines.
+    /// What was compared, in a line or two.
     pub fn heading(&self) -> String {
-        let stopped = if self.is_complete {
-            ""
-        } else {
-            "\nstopped before its end: figures are of what was measured\n"
-        };
-        format!(
-            "{}: {} windows of {} tokens of {}, the last {} predictions of each; reference {} ({} bytes per token), \
-             activations {}, chunks of {}\n{stopped}",
-            self.model,
+        let kept = if self.reference.tokens_per_s.is_none() { ", as it was kept" } else { "" };
+        let mut text = format!(
+            "{} window{} of {} tokens of {}, the last {} predictions of each; reference {} ({} bytes per token{kept})",
             self.n_windows,
+            if self.n_windows == 1 { "" } else { "s" },
             self.n_ctx,
             self.texts.join(", "),
             self.n_scored_per_window,
             self.reference.setting,
             self.reference.bytes_per_token,
-            self.activations,
-            self.chunk,
-        )
-    }
-
-    /// One row for each setting, as a Markdown table.
-    pub fn table(&self) -> String {
-        let mut text = String::from(
-            "| setting | bits | bytes/token | KL (nats) | 99 % KL | same top | PPL ratio | predictions | t/s |\n\
-             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         );
-        for setting in &self.settings {
-            let summary = &setting.summary;
-            // Writing to a String does not fail.
-            let _ = writeln!(
-                text,
-                "| {} | {:.3} | {} | {:.5} ± {:.5} | {:.4} | {:.2} ± {:.2} % | {:.4} ± {:.4} | {} | {:.1} |",
-                setting.setting,
-                setting.bits_per_value,
-                setting.bytes_per_token,
-                summary.kl.mean.value,
-                summary.kl.mean.se,
-                summary.kl.p99,
-                100.0 * summary.same_top.value,
-                100.0 * summary.same_top.se,
-                summary.ppl_ratio.value,
-                summary.ppl_ratio.se,
-                summary.n_scored,
-                setting.tokens_per_s,
-            );
-        }
-        for setting in &self.settings {
-            if let Some(failure) = &setting.failure {
-                let _ = writeln!(text, "\n{} was given up: {failure}", setting.setting);
-            }
+        if !self.is_complete {
+            text.push_str("\nstopped before its end: figures are of what was measured");
         }
         text
     }
 
-    /// Heading and tables.
-    pub fn markdown(&self) -> String {
-        let settings = self.settings.iter().map(|setting| (setting.setting.as_str(), &setting.summary));
-        format!("{}\n{}\n{}", self.heading(), self.table(), depth_table(settings))
+    /// One row for each setting.
+    pub fn table(&self) -> Table {
+        const HEADS: &[(&str, Align)] = &[
+            ("setting", Align::Left),
+            ("bits", Align::Right),
+            ("bytes/token", Align::Right),
+            ("smaller", Align::Right),
+            ("KL (nats)", Align::Right),
+            ("99 % KL", Align::Right),
+            ("same top", Align::Right),
+            ("PPL ratio", Align::Right),
+            ("predictions", Align::Right),
+            ("t/s", Align::Right),
+        ];
+        let mut table = Table::new(HEADS);
+        for setting in &self.settings {
+            let summary = &setting.summary;
+            table.push([
+                setting.setting.clone(),
+                format!("{:.3}", setting.bits_per_value),
+                setting.bytes_per_token.to_string(),
+                format!("{:.1}×", self.times_smaller(setting)),
+                with_error(summary.kl.mean, 5),
+                format!("{:.4}", summary.kl.p99),
+                format!("{:.2} ± {:.2} %", 100.0 * summary.same_top.value, 100.0 * summary.same_top.se),
+                with_error(summary.ppl_ratio, 4),
+                summary.n_scored.to_string(),
+                format!("{:.1}", setting.tokens_per_s),
+            ]);
+        }
+        table
     }
 
-    /// Heading, the three blocks of each setting, and tables.
-    pub fn text(&self) -> String {
-        let mut text = format!("{}\n", self.heading());
-        for setting in &self.settings {
-            if self.settings.len() > 1 {
-                let _ = writeln!(text, "{}:", setting.setting);
-            }
-            let _ = writeln!(text, "{}", blocks(&setting.summary));
+    /// One row for each setting and range of depths.
+    pub fn depth_table(&self) -> Table {
+        depth_table(self.settings.iter().map(|setting| (setting.setting.as_str(), &setting.summary)))
+    }
+
+    /// Sentences that belong under the table.
+    pub fn remarks(&self) -> Vec<String> {
+        let failed = self.settings.iter().filter_map(|setting| {
+            let failure = setting.failure.as_ref()?;
+            Some(format!("{} was given up: {failure}", setting.setting))
+        });
+        let kept_se = self.settings.iter().map(|setting| setting.summary.kl_kept_se).fold(0.0, f64::max);
+        let kept = (kept_se > 0.0).then(|| {
+            format!(
+                "where the reference was kept and not run, it was not kept whole: a mean KL may be off by ± {kept_se:.6} for that"
+            )
+        });
+        failed.chain(kept).collect()
+    }
+
+    /// Heading and tables; `with_blocks`: also the three blocks of each setting.
+    pub fn text(&self, with_blocks: bool) -> String {
+        let mut text = format!("{}\n\n", self.heading());
+        for setting in self.settings.iter().filter(|_| with_blocks) {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{}:\n{}", setting.setting, blocks(&setting.summary));
         }
-        let settings = self.settings.iter().map(|setting| (setting.setting.as_str(), &setting.summary));
-        format!("{text}{}\n{}", self.table(), depth_table(settings))
+        let remarks: String = self.remarks().iter().map(|remark| format!("{remark}\n")).collect();
+        let separator = if remarks.is_empty() { "" } else { "\n" };
+        format!("{text}{}{separator}{remarks}\n{}", self.table().markdown(), self.depth_table().markdown())
+    }
+
+    /// What a reader wants first of a setting.
+    pub fn saving(&self, setting: &SettingFigures) -> String {
+        format!(
+            "KL {:.4}, same top token {}, {:.1}× smaller than {}",
+            setting.summary.kl.mean.value,
+            percent(setting.summary.same_top.value, 1),
+            self.times_smaller(setting),
+            self.reference.setting
+        )
+    }
+
+    fn times_smaller(&self, setting: &SettingFigures) -> f64 {
+        self.reference.bytes_per_token as f64 / setting.bytes_per_token.max(1) as f64
     }
 }

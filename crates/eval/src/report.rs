@@ -21,6 +21,12 @@ pub struct Report {
     pub model: String,
     /// what tells the model from others, in hexadecimal digits
     pub model_hash: String,
+    /// `q8` or `f32`
+    pub activations: String,
+    /// tokens of a prefill chunk
+    pub chunk: usize,
+    /// threads
+    pub n_threads: usize,
     /// one for each context length
     pub divergence: Vec<Measurement>,
     /// one for each task, length and setting
@@ -32,15 +38,17 @@ pub struct Report {
 }
 
 impl Report {
+    /// What holds for all of it, in a line.
+    pub fn heading(&self) -> String {
+        format!("{}, activations {}, chunks of {}", self.model, self.activations, self.chunk)
+    }
+
     /// Markdown tables; `with_blocks`: after the blocks of llama-perplexity.
     pub fn text(&self, with_blocks: bool) -> String {
-        let mut parts: Vec<String> = self
-            .divergence
-            .iter()
-            .map(|measurement| if with_blocks { measurement.text() } else { measurement.markdown() })
-            .collect();
+        let mut parts = vec![format!("{}\n", self.heading())];
+        parts.extend(self.divergence.iter().map(|measurement| measurement.text(with_blocks)));
         if !self.tasks.is_empty() {
-            parts.push(format!("{}: tasks\n\n{}", self.model, tasks::table(&self.tasks)));
+            parts.push(tasks::table(&self.tasks).markdown());
         }
         if let Some(choice) = &self.choice {
             parts.push(choice.text());

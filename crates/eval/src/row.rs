@@ -122,7 +122,7 @@ fn weighted_difference(a: &[f32], b: &[f32], max: f32) -> (f32, f32) {
 ///
 /// `exp(x) = 2^n · exp(r)` with n = round(x / ln 2), |r| ≤ ln 2 / 2, and exp(r) by its series up to r⁷.
 #[inline(always)]
-fn exp_of_negative(x: f32) -> f32 {
+pub(crate) fn exp_of_negative(x: f32) -> f32 {
     /// Adding this leaves the nearest integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
     /// ln 2 in two parts, the first of which has few bits: n · LN2_HIGH is exact.

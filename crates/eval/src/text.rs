@@ -8,6 +8,9 @@
 //! Every window starts from an empty cache, as llama-perplexity does it; the last token of a window predicts nothing.
 //! With `skip = n_ctx / 2` the predictions that count are llama-perplexity's.
 
+use lossy_engine::Hex;
+use sha2::{Digest, Sha256};
+
 use crate::EvalError;
 
 /// A text as tokens.
@@ -54,6 +57,23 @@ impl Window {
     pub fn n_scored(&self) -> usize {
         self.tokens.len() - 1 - self.first_scored
     }
+
+    /// Its first `n_tokens`, if predictions that count are among them.
+    pub fn prefix(&self, n_tokens: usize) -> Option<Window> {
+        let tokens = self.tokens.get(..n_tokens)?.to_vec();
+        (self.first_scored + 1 < n_tokens).then_some(Window { tokens, first_scored: self.first_scored })
+    }
+}
+
+/// SHA-256 of windows, in hexadecimal digits: of their lengths, of which predictions count, and of their tokens.
+pub fn text_hash(windows: &[Window]) -> String {
+    let mut hash = Sha256::new();
+    for window in windows {
+        hash.update((window.tokens.len() as u64).to_le_bytes());
+        hash.update((window.first_scored as u64).to_le_bytes());
+        window.tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
+    }
+    Hex(&hash.finalize()).to_string()
 }
 
 /// Cuts texts into windows, one of each text in turn. Where `max_scored` wants fewer predictions than the windows have, each
@@ -133,6 +153,24 @@ mod tests {
         second.tokens.iter_mut().for_each(|token| *token += 100);
         let windows = windows(&[text(30), second], &options).unwrap();
         assert_eq!(scored(&windows), [(0, 0), (100, 0), (10, 0), (110, 0), (20, 0)]);
+    }
+
+    #[test]
+    fn a_prefix_has_the_first_of_the_predictions_that_count() {
+        let window = Window { tokens: (0..10).collect(), first_scored: 4 };
+        assert_eq!(window.prefix(7).unwrap().n_scored(), 2);
+        assert_eq!(window.prefix(10).unwrap(), window);
+        assert!(window.prefix(5).is_none() && window.prefix(11).is_none());
+    }
+
+    #[test]
+    fn a_hash_tells_windows_apart() {
+        let window = |first: u32, first_scored| Window { tokens: vec![first, 7, 8], first_scored };
+        let hash = |window: Window| text_hash(&[window]);
+        assert_eq!(hash(window(1, 0)), hash(window(1, 0)));
+        assert_ne!(hash(window(1, 0)), hash(window(2, 0)));
+        assert_ne!(hash(window(1, 0)), hash(window(1, 1)));
+        assert_eq!(text_hash(&[]).len(), 64);
     }
 
     #[test]

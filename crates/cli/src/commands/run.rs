@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use lossy_eval::Budget;
 
 use super::Outcome;
+use super::measure::probe::{Probe, When};
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs};
 use crate::chat;
 use crate::completion::{self, Completion, Form};
@@ -64,7 +66,17 @@ pub struct RunArgs {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// No line with counts and speeds after the answer
+    /// Stores keys and values in the fewest bits that stay within a loss: kl=N, top=N or ppl=N. What is not known of the
+    /// model yet is measured first
+    #[arg(long, value_name = "BUDGET", help_heading = "Running", conflicts_with_all = ["cache_type_k", "cache_type_v"])]
+    max_loss: Option<Budget>,
+
+    /// Measures what a lossy KV cache costs on this model when it is used for the first time, for at most a minute, and
+    /// says it in a line. Ctrl-C skips it
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto, env = "LOSSY_PROBE", help_heading = "Running")]
+    probe: When,
+
+    /// No line with counts and speeds after the answer, and none with what a lossy cache costs
     #[arg(short = 'q', long)]
     quiet: bool,
 }
@@ -72,6 +84,11 @@ pub struct RunArgs {
 /// Answers or chats.
 pub fn run(args: RunArgs) -> Result<Outcome> {
     let engine_options = args.engine.options()?;
+    if let (Some(budget), Some(scheme)) = (&args.max_loss, &engine_options.kv) {
+        let message =
+            format!("--max-loss {budget} chooses the KV scheme: leave out --kv {scheme} (or unset LOSSY_KV)");
+        return Err(crate::usage_error(message).into());
+    }
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let prompt = args.prompt.read()?;
     if prompt.is_none() && args.prompt_cache.is_some() {
@@ -83,6 +100,13 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     let path = hub::resolve(&model)?;
     let mut loaded = Loaded::open(&path, &engine_options)?;
     loaded.tell_positions();
+    let hint = if args.max_loss.is_some() { "Ctrl-C ends" } else { "Ctrl-C skips it" };
+    let mut probe = Probe { model: &mut loaded, path: &path, activations: args.engine.activations, hint };
+    match &args.max_loss {
+        Some(budget) => probe.within(budget)?,
+        None if args.quiet => {}
+        None => probe.warn(args.probe)?,
+    }
     let options = args.sampling.options();
     loaded.check(&options.sampling)?;
     match prompt {

@@ -1,10 +1,11 @@
 //! Checksums: what a file must hash to, and reading files through a hash.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use lossy_engine::Hex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -66,8 +67,8 @@ impl Hasher {
     /// In hexadecimal.
     pub fn finish(self) -> String {
         match self {
-            Hasher::Sha256(hash) => hex(&hash.finalize()),
-            Hasher::Git(hash) => hex(&hash.finalize()),
+            Hasher::Sha256(hash) => Hex(&hash.finalize()).to_string(),
+            Hasher::Git(hash) => Hex(&hash.finalize()).to_string(),
         }
     }
 }
@@ -93,13 +94,6 @@ pub fn hash_file(path: &Path, hasher: &mut Hasher) -> io::Result<u64> {
         hasher.update(&buffer[..n]);
         length += n as u64;
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all text");
-        text
-    })
 }
 
 fn is_hex(text: &str, n_digits: usize) -> bool {

@@ -3,10 +3,11 @@
 //! ```text
 //! NAME[:key=value,...]        k2v2 · kivi2:group_size=64 · k3v2:sinks=16,residual=256,first=2:f16
 //!
-//! sinks=N       the first N tokens stay exact
-//! residual=N    so many recent tokens at least stay exact (whole pages of 128 are)
-//! first=N:TYPE  the first N layers are stored exactly, as f16
-//! last=N:TYPE   and the last N
+//! sinks=N        the first N tokens stay exact
+//! residual=N     so many recent tokens at least stay exact (whole pages of 128 are)
+//! layers=L:NAME  these layers are stored as the scheme NAME stores them: 0+7-9:k4v4, 29:f16
+//! first=N:TYPE   the first N layers are stored exactly, as f16
+//! last=N:TYPE    and the last N
 //! ```
 //! A name belongs to a [`Family`]: one file, one line in [`FAMILIES`].
 
@@ -168,6 +169,70 @@ impl Parameters {
             expected: "a number of layers and f16, such as 2:f16".to_owned(),
         })
     }
+
+    /// `LIST:NAME` under `layers`.
+    fn exceptions(&mut self) -> Result<Option<Exceptions>, KvSchemeError> {
+        let Some((key, value)) = self.take(&["layers"]) else { return Ok(None) };
+        let Some((layers, name)) = value.split_once(':') else {
+            return Err(KvSchemeError::Parameter {
+                key,
+                value,
+                expected: "layers and a scheme without parameters, such as 0+7-9:k4v4".to_owned(),
+            });
+        };
+        let storage = storage(name, &mut Parameters(Vec::new()))?;
+        match layer_list(layers) {
+            Some(layers) => Ok(Some(Exceptions { layers, storage })),
+            None => Err(KvSchemeError::Parameter {
+                key,
+                expected: format!("layers from 0 to {}, such as 0+7-9:{name}", MAX_LAYERS - 1),
+                value,
+            }),
+        }
+    }
+}
+
+/// More than any model has; bounds what a range in a scheme can stand for.
+const MAX_LAYERS: usize = 1 << 12;
+
+/// Layers that are stored as another scheme stores them.
+#[derive(Clone, Debug)]
+struct Exceptions {
+    /// rising
+    layers: Vec<usize>,
+    storage: Arc<dyn KvStorage>,
+}
+
+/// `0+7-9`: rising, each once.
+fn layer_list(text: &str) -> Option<Vec<usize>> {
+    let mut layers = Vec::new();
+    for part in text.split('+') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last >= MAX_LAYERS {
+            return None;
+        }
+        layers.extend(first..=last);
+    }
+    layers.sort_unstable();
+    layers.dedup();
+    Some(layers)
+}
+
+impl fmt::Display for Exceptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for range in self.layers.chunk_by(|a, b| a + 1 == *b) {
+            match range {
+                [layer] => write!(f, "{separator}{layer}")?,
+                [first, second] => write!(f, "{separator}{first}+{second}")?,
+                [first, .., last] => write!(f, "{separator}{first}-{last}")?,
+                [] => {}
+            }
+            separator = "+";
+        }
+        write!(f, ":{}", self.storage.name())
+    }
 }
 
 /// How keys and values are stored.
@@ -176,6 +241,7 @@ pub struct KvScheme {
     storage: Arc<dyn KvStorage>,
     sinks: usize,
     residual: usize,
+    exceptions: Option<Exceptions>,
     /// layers at both ends that are exact
     first: usize,
     last: usize,
@@ -184,7 +250,43 @@ pub struct KvScheme {
 impl KvScheme {
     /// Everything as it is.
     pub fn exact(kv_type: KvType) -> KvScheme {
-        KvScheme { storage: exact::storage(kv_type), sinks: 0, residual: 0, first: 0, last: 0 }
+        let storage = exact::storage(kv_type);
+        KvScheme { storage, sinks: 0, residual: 0, exceptions: None, first: 0, last: 0 }
+    }
+
+    /// This scheme, but with `layers` stored as `other` stores them (without its sinks, residual and exceptions).
+    ///
+    /// # Errors
+    /// The two store values in different spaces, or one layer cannot be as `other` has it.
+    pub fn with_layers(&self, layers: &[usize], other: &KvScheme) -> Result<KvScheme, KvSchemeError> {
+        let mut layers = layers.to_vec();
+        layers.sort_unstable();
+        layers.dedup();
+        let exceptions = Exceptions { layers, storage: other.storage.clone() };
+        let scheme = KvScheme { exceptions: Some(exceptions), ..self.clone() };
+        scheme.check_exceptions()?;
+        Ok(scheme)
+    }
+
+    /// All layers share one pool: they are exact, or have their values in one space.
+    fn check_exceptions(&self) -> Result<(), KvSchemeError> {
+        let Some(exceptions) = &self.exceptions else { return Ok(()) };
+        let is_possible = match exceptions.storage.exact() {
+            Some(kv_type) => kv_type == KvType::F16 && !self.is_exact(),
+            None => exceptions.storage.transforms_values() == self.storage.transforms_values(),
+        };
+        if is_possible && !exceptions.layers.is_empty() {
+            return Ok(());
+        }
+        Err(KvSchemeError::Parameter {
+            key: "layers".to_owned(),
+            value: exceptions.to_string(),
+            expected: format!(
+                "layers and f16, or a scheme that can stand beside {} (k2v2 … k4v4 with each other, q8 and kivi with each \
+                 other)",
+                self.storage.name()
+            ),
+        })
     }
 
     /// Names of all schemes, for messages.
@@ -199,7 +301,9 @@ impl KvScheme {
 
     /// Whether statistics of the model are needed.
     pub fn needs_calibration(&self) -> bool {
-        self.storage.needs_calibration()
+        let others =
+            self.exceptions.as_ref().is_some_and(|exceptions| exceptions.storage.needs_calibration());
+        self.storage.needs_calibration() || others
     }
 
     /// Tokens that stay exact at the beginning.
@@ -230,8 +334,24 @@ impl KvScheme {
                 ),
             });
         }
+        let mut named = self.exceptions.iter().flat_map(|exceptions| &exceptions.layers);
+        if let Some(layer) = named.find(|layer| **layer >= n_layers) {
+            return Err(KvSchemeError::Model {
+                name: self.to_string(),
+                reason: format!("there is no layer {layer}: it has {n_layers}, from 0"),
+            });
+        }
         let mut codes = self.storage.codes(context)?;
         let as_it_is = exact::page_code(KvType::F16, context.geometry.head_dim);
+        if let Some(exceptions) = &self.exceptions {
+            let others = match exceptions.storage.exact() {
+                Some(_) => vec![as_it_is.clone(); n_layers],
+                None => exceptions.storage.codes(context)?,
+            };
+            for &layer in &exceptions.layers {
+                codes[layer] = others[layer].clone();
+            }
+        }
         codes[..self.first].fill(as_it_is.clone());
         codes[n_layers - self.last..].fill(as_it_is);
         Ok(CacheLayout {
@@ -253,12 +373,12 @@ impl FromStr for KvScheme {
     fn from_str(text: &str) -> Result<KvScheme, KvSchemeError> {
         let (name, parameters) = text.trim().split_once(':').unwrap_or((text.trim(), ""));
         let mut parameters = Parameters::parse(parameters)?;
-        let storage = FAMILIES.iter().find_map(|family| (family.parse)(name, &mut parameters));
-        let storage = storage.unwrap_or_else(|| Err(unknown(name)))?;
+        let storage = storage(name, &mut parameters)?;
         let defaults = storage.defaults();
         let mut scheme = KvScheme {
             sinks: parameters.number(&["sinks"])?.unwrap_or(defaults.sinks),
             residual: parameters.number(&["residual", "residual_length"])?.unwrap_or(defaults.residual),
+            exceptions: parameters.exceptions()?,
             first: parameters.layers("first")?,
             last: parameters.layers("last")?,
             storage,
@@ -266,6 +386,7 @@ impl FromStr for KvScheme {
         if let Some((key, _)) = parameters.0.pop() {
             return Err(KvSchemeError::UnknownParameter { name: name.to_owned(), key });
         }
+        scheme.check_exceptions()?;
         if scheme.is_exact() {
             (scheme.sinks, scheme.residual, scheme.first, scheme.last) = (0, 0, 0, 0);
         }
@@ -278,6 +399,12 @@ impl FromStr for KvScheme {
         check("residual", scheme.residual, 1 << 20)?;
         Ok(scheme)
     }
+}
+
+/// The storage that `name` means.
+fn storage(name: &str, parameters: &mut Parameters) -> Parsed {
+    let storage = FAMILIES.iter().find_map(|family| (family.parse)(name, parameters));
+    storage.unwrap_or_else(|| Err(unknown(name)))
 }
 
 /// The error for a name of no family.
@@ -306,6 +433,9 @@ impl fmt::Display for KvScheme {
         };
         put(self.sinks != defaults.sinks, format!("sinks={}", self.sinks))?;
         put(self.residual != defaults.residual, format!("residual={}", self.residual))?;
+        if let Some(exceptions) = &self.exceptions {
+            put(true, format!("layers={exceptions}"))?;
+        }
         put(self.first != 0, format!("first={}:f16", self.first))?;
         put(self.last != 0, format!("last={}:f16", self.last))
     }
@@ -343,6 +473,8 @@ mod tests {
             "k2v2",
             "k4v2",
             "k3v3:sinks=16,residual=256,first=2:f16,last=1:f16",
+            "k2v2:layers=0+3+5-9+28+29:k4v4",
+            "kivi2:group_size=64,layers=1:q8,first=1:f16",
         ] {
             assert_eq!(scheme(text).to_string(), text);
             assert_eq!(scheme(&scheme(text).to_string()), scheme(text));
@@ -369,5 +501,21 @@ mod tests {
         assert!(error("k2v2:depth=3").contains("no parameter `depth`"));
         assert!(error("k2v2:first=2:q8").contains("2:f16"));
         assert!(error("f16:group_size=32").contains("no parameter"));
+        assert!(error("k2v2:layers=3").contains("0+7-9:k4v4"));
+        assert!(error("k2v2:layers=3-1:k4v4").contains("layers from 0"));
+        assert!(error("k2v2:layers=0-99999999:k4v4").contains("layers from 0"));
+        assert!(error("k2v2:layers=0:x9").contains("unknown"));
+        assert!(error("k2v2:layers=0:q8").contains("beside k2v2"));
+        assert!(error("k2v2:layers=0:f32").contains("beside k2v2"));
+        assert!(error("f16:layers=0:k2v2").contains("beside f16"));
+    }
+
+    #[test]
+    fn layers_are_named_once_and_in_order() {
+        assert_eq!(scheme("k2v2:layers=7+0+1-2+1:f16").to_string(), "k2v2:layers=0-2+7:f16");
+        let mixed = scheme("k2v2").with_layers(&[4, 2, 3, 2], &scheme("k3v3:sinks=0")).unwrap();
+        assert_eq!(mixed.to_string(), "k2v2:layers=2-4:k3v3");
+        assert!(scheme("k2v2").with_layers(&[], &scheme("k3v3")).is_err());
+        assert!(scheme("kivi2").with_layers(&[0], &scheme("k3v3")).is_err());
     }
 }

@@ -1,8 +1,11 @@
 //! Every scheme against the conformance suite.
 
+use std::sync::Arc;
+
 use half::f16;
 use lossy_kernels::KvType;
 
+use super::code::PageCode;
 use super::conformance::GEOMETRY;
 use super::conformance::{Loss, check};
 use super::{CacheLayout, Calibration, Context, HeadStatistics, KvScheme};
@@ -40,9 +43,13 @@ fn layout(scheme: &str) -> CacheLayout {
 
 #[test]
 fn calibrated_schemes_conform() {
-    for (scheme, loss) in
-        [("k2v2", 0.6), ("k2v2:sinks=0,residual=0", 0.7), ("k4v4", 0.15), ("k3v2:sinks=40,residual=256", 0.5)]
-    {
+    for (scheme, loss) in [
+        ("k2v2", 0.6),
+        ("k2v2:sinks=0,residual=0", 0.7),
+        ("k4v4", 0.15),
+        ("k3v2:sinks=40,residual=256", 0.5),
+        ("k2v2:layers=1:k2v3", 0.6),
+    ] {
         check(|_| layout(scheme), Loss::Packed { loss, rounding: 0.04 });
     }
 }
@@ -74,6 +81,8 @@ fn a_scheme_that_does_not_fit_the_model_says_what_would() {
     assert!(scheme.layout(&context).expect_err("not calibrated").to_string().contains("calibrated"));
     let scheme: KvScheme = "k2v2:first=2:f16,last=1:f16".parse().unwrap_or_else(|error| panic!("{error}"));
     assert!(scheme.layout(&context).expect_err("three layers of two").to_string().contains("3 layers"));
+    let scheme: KvScheme = "k2v2:layers=7:f16".parse().unwrap_or_else(|error| panic!("{error}"));
+    assert!(scheme.layout(&context).expect_err("layer 7 of two").to_string().contains("no layer 7"));
 }
 
 #[test]
@@ -82,4 +91,13 @@ fn layers_that_a_scheme_leaves_exact_are_f16() {
     let codes = layout.packed.expect("a packed layout").codes;
     assert_eq!(codes[0].bits_per_value(GEOMETRY.head_dim), 16.0);
     assert!(codes[1].bits_per_value(GEOMETRY.head_dim) < 3.0);
+}
+
+#[test]
+fn layers_are_stored_as_the_scheme_that_is_named_for_them() {
+    let mixed = layout("k2v2:layers=1:k4v4").packed.expect("a packed layout").codes;
+    let plain = |scheme: &str| layout(scheme).packed.expect("a packed layout").codes;
+    let bits = |code: &Arc<dyn PageCode>| code.bits_per_value(GEOMETRY.head_dim);
+    assert_eq!(bits(&mixed[0]), bits(&plain("k2v2")[0]));
+    assert_eq!(bits(&mixed[1]), bits(&plain("k4v4")[1]));
 }

@@ -59,6 +59,9 @@ pub enum PositionScheme {
     },
 }
 
+// No factor is NaN.
+impl Eq for PositionScheme {}
+
 /// Why positions cannot be had.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PositionError {

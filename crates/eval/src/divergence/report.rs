@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Distribution, Estimate, Summary};
+use crate::table::{self, Align, Table, with_error};
 
 /// The three blocks of one setting.
 pub fn blocks(summary: &Summary) -> String {
@@ -59,28 +60,30 @@ fn percentiles(spread: &Distribution) -> [(&'static str, f64); 13] {
     ]
 }
 
-/// By the length of the context, as a Markdown table; one row for each setting and range.
-pub fn depth_table<'a>(settings: impl Iterator<Item = (&'a str, &'a Summary)>) -> String {
-    let mut text = String::from(
-        "| setting | context | predictions | KL (nats) | same top | PPL(base) | PPL ratio |\n\
-         | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-    );
+/// By the length of the context; one row for each setting and range.
+pub fn depth_table<'a>(settings: impl Iterator<Item = (&'a str, &'a Summary)>) -> Table {
+    const HEADS: &[(&str, Align)] = &[
+        ("setting", Align::Left),
+        ("context", Align::Right),
+        ("predictions", Align::Right),
+        ("KL (nats)", Align::Right),
+        ("same top", Align::Right),
+        ("PPL(base)", Align::Right),
+        ("PPL ratio", Align::Right),
+    ];
+    let mut table = Table::new(HEADS);
     for (name, summary) in settings {
         for depth in &summary.depths {
-            let _ = writeln!(
-                text,
-                "| {name} | {}–{} | {} | {:.5} ± {:.5} | {:.1} % | {:.2} | {:.4} ± {:.4} |",
-                depth.range.from,
-                depth.range.to - 1,
-                depth.n_scored,
-                depth.kl.value,
-                depth.kl.se,
-                100.0 * depth.same_top.value,
-                depth.ppl_reference.value,
-                depth.ln_ppl_ratio.exp().value,
-                depth.ln_ppl_ratio.exp().se,
-            );
+            table.push([
+                name.to_string(),
+                format!("{}–{}", depth.range.from, depth.range.to - 1),
+                depth.n_scored.to_string(),
+                with_error(depth.kl, 5),
+                table::percent(depth.same_top.value, 1),
+                format!("{:.2}", depth.ppl_reference.value),
+                with_error(depth.ln_ppl_ratio.exp(), 4),
+            ]);
         }
     }
-    text
+    table
 }

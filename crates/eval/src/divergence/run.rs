@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 
 use lossy_engine::Logits;
 
-use crate::{EvalError, Lanes, RowSummary, Window, kl_divergence};
+use super::KeptRow;
+use crate::{EvalError, Lanes, Random, RowSummary, Window, kl_divergence};
+
+/// Of the random numbers with which kept predictions are drawn.
+const SEED: u64 = 1;
 
 /// How to run.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +18,16 @@ pub struct RunOptions {
     pub chunk: usize,
     /// threads for the comparison
     pub n_threads: usize,
+}
+
+/// Where the reference's predictions come from.
+pub enum ReferenceRun<'a> {
+    /// lane 0 is run
+    Run,
+    /// lane 0 is run, and its predictions are kept here
+    Keep(&'a mut Vec<KeptRow>),
+    /// lane 0 is not run: these are its predictions, one for each that counts
+    Kept(&'a [KeptRow]),
 }
 
 /// How far the run is.
@@ -36,6 +50,10 @@ pub struct TokenLoss {
     pub nll: f64,
     /// KL(reference ‖ setting), nats
     pub kl: f64,
+    /// what it cannot be below: itself, or the bound of a [`KeptRow`]
+    pub kl_at_least: f64,
+    /// variance of the estimate: 0, or that of a [`KeptRow`]
+    pub kl_variance: f64,
     /// whether the most likely token is the same
     pub is_same_top: bool,
 }
@@ -77,25 +95,28 @@ pub struct Divergence {
 /// so far is the result. A setting that fails is given up, with the reason, and the others go on.
 ///
 /// # Errors
-/// The reference fails.
+/// The reference fails, or fewer of its predictions were kept than count.
 pub fn run<L: Lanes>(
     lanes: &mut L,
     windows: &[Window],
+    mut reference: ReferenceRun<'_>,
     options: &RunOptions,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Divergence, EvalError> {
-    let n_lanes = lanes.n_lanes();
+    let n_settings = lanes.n_lanes().saturating_sub(1);
+    let n_lanes = n_settings + usize::from(!matches!(reference, ReferenceRun::Kept(_)));
     let n_total = n_lanes * windows.iter().map(|window| window.tokens.len()).sum::<usize>();
     let mut n_done = 0;
+    let mut n_scored = 0;
     let mut divergence = Divergence {
-        settings: vec![SettingRun::default(); n_lanes.saturating_sub(1)],
+        settings: vec![SettingRun::default(); n_settings],
         reference_tokens: 0,
         reference_time: Duration::ZERO,
         is_complete: false,
     };
     for window in windows {
         let mut reference_sequence = lanes.start(0)?;
-        let mut sequences = Vec::with_capacity(n_lanes);
+        let mut sequences = Vec::with_capacity(n_settings);
         for (index, setting) in divergence.settings.iter_mut().enumerate() {
             sequences.push(match lanes.start(index + 1) {
                 Ok(sequence) => Some(sequence),
@@ -111,12 +132,22 @@ pub fn run<L: Lanes>(
             if progress(Progress { n_done, n_total }).is_break() {
                 return Ok(divergence);
             }
-            let began = Instant::now();
-            let reference = lanes.forward(0, &mut reference_sequence, tokens, chunk.logits())?;
-            divergence.reference_time += began.elapsed();
-            divergence.reference_tokens += tokens.len();
-            n_done += tokens.len();
-            let comparison = Comparison::new(chunk, &reference, lanes.n_vocab(), options.n_threads)?;
+            let rows = match &reference {
+                ReferenceRun::Kept(rows) => {
+                    let end = n_scored + chunk.scored.len();
+                    Rows::Kept(rows.get(n_scored..end).ok_or(EvalError::TooFewKept { n_kept: rows.len() })?)
+                }
+                ReferenceRun::Run | ReferenceRun::Keep(_) => {
+                    let began = Instant::now();
+                    let logits = lanes.forward(0, &mut reference_sequence, tokens, chunk.logits())?;
+                    divergence.reference_time += began.elapsed();
+                    divergence.reference_tokens += tokens.len();
+                    n_done += tokens.len();
+                    Rows::of(logits, &chunk, lanes.n_vocab(), options.n_threads)?
+                }
+            };
+            let comparison =
+                Comparison { rows, chunk, n_vocab: lanes.n_vocab(), n_threads: options.n_threads };
             // A chunk counts for all settings or for none.
             let mut found = Vec::with_capacity(sequences.len());
             for (index, sequence) in sequences.iter_mut().enumerate() {
@@ -149,6 +180,10 @@ pub fn run<L: Lanes>(
                     None => {}
                 }
             }
+            if let ReferenceRun::Keep(kept) = &mut reference {
+                kept.extend(comparison.keep(n_scored)?);
+            }
+            n_scored += comparison.chunk.scored.len();
             start += tokens.len();
         }
     }
@@ -187,45 +222,77 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// The reference's rows of a chunk, ready to be compared with.
+/// The reference's predictions of a chunk, ready to be compared with.
+enum Rows<'a> {
+    /// all logits of the chunk, and what is known of the rows that count, in their order
+    Whole(Vec<f32>, Vec<RowSummary>),
+    /// those that count
+    Kept(&'a [KeptRow]),
+}
+
+impl Rows<'_> {
+    fn of(
+        logits: Vec<f32>,
+        chunk: &Chunk<'_>,
+        n_vocab: usize,
+        n_threads: usize,
+    ) -> Result<Rows<'static>, EvalError> {
+        let summaries = in_parallel(chunk.scored.clone(), n_threads, |position| {
+            let row = chunk.row(&logits, n_vocab, position);
+            RowSummary::of(row).ok_or(EvalError::NotFinite { position })
+        })?;
+        Ok(Rows::Whole(logits, summaries))
+    }
+}
+
 struct Comparison<'a> {
     chunk: Chunk<'a>,
-    reference: &'a [f32],
-    /// of the rows that count, in their order
-    summaries: Vec<RowSummary>,
+    rows: Rows<'a>,
     n_vocab: usize,
     n_threads: usize,
 }
 
-impl<'a> Comparison<'a> {
-    fn new(
-        chunk: Chunk<'a>,
-        reference: &'a [f32],
-        n_vocab: usize,
-        n_threads: usize,
-    ) -> Result<Comparison<'a>, EvalError> {
-        let summaries = in_parallel(chunk.scored.clone(), n_threads, |position| {
-            let row = chunk.row(reference, n_vocab, position);
-            RowSummary::of(row).ok_or(EvalError::NotFinite { position })
-        })?;
-        Ok(Comparison { chunk, reference, summaries, n_vocab, n_threads })
-    }
-
-    fn losses(&self, rows: &[f32]) -> Result<Vec<TokenLoss>, EvalError> {
+impl Comparison<'_> {
+    fn losses(&self, found: &[f32]) -> Result<Vec<TokenLoss>, EvalError> {
         let scored = self.chunk.scored.clone();
         in_parallel(scored.clone(), self.n_threads, |position| {
-            let a = self.chunk.row(self.reference, self.n_vocab, position);
-            let b = self.chunk.row(rows, self.n_vocab, position);
-            let a_summary = &self.summaries[position - scored.start];
-            let b_summary = RowSummary::of(b).ok_or(EvalError::NotFinite { position })?;
+            let index = position - scored.start;
+            let found = self.chunk.row(found, self.n_vocab, position);
+            let summary = RowSummary::of(found).ok_or(EvalError::NotFinite { position })?;
             let next = self.chunk.window.tokens[position + 1];
-            Ok(TokenLoss {
+            let loss = |reference_nll, top, kl, kl_at_least, kl_variance| TokenLoss {
                 depth: position + 1,
-                reference_nll: a_summary.nll(a, next),
-                nll: b_summary.nll(b, next),
-                kl: kl_divergence(a, a_summary, b, &b_summary),
-                is_same_top: a_summary.top == b_summary.top,
+                reference_nll,
+                nll: summary.nll(found, next),
+                kl,
+                kl_at_least,
+                kl_variance,
+                is_same_top: top == summary.top,
+            };
+            Ok(match &self.rows {
+                Rows::Whole(logits, summaries) => {
+                    let reference = self.chunk.row(logits, self.n_vocab, position);
+                    let kl = kl_divergence(reference, &summaries[index], found, &summary);
+                    loss(summaries[index].nll(reference, next), summaries[index].top, kl, kl, 0.0)
+                }
+                Rows::Kept(rows) => {
+                    let kl = rows[index].kl_divergence(found, &summary);
+                    loss(rows[index].nll, rows[index].top, kl.value, kl.at_least, kl.variance)
+                }
             })
+        })
+    }
+
+    /// What a later comparison needs; `n_before` predictions came before.
+    fn keep(&self, n_before: usize) -> Result<Vec<KeptRow>, EvalError> {
+        let Rows::Whole(logits, summaries) = &self.rows else { return Ok(Vec::new()) };
+        let scored = self.chunk.scored.clone();
+        in_parallel(scored.clone(), self.n_threads, |position| {
+            let index = position - scored.start;
+            let row = self.chunk.row(logits, self.n_vocab, position);
+            let next = self.chunk.window.tokens[position + 1];
+            let mut random = Random::new(SEED, (n_before + index) as u64);
+            Ok(KeptRow::of(row, &summaries[index], next, &mut random))
         })
     }
 }

@@ -5,7 +5,7 @@
 //! exp and quotients to first order. Neighbouring predictions are not independent, so that the true error is larger;
 //! [`Summary::kl_blocked_se`] is taken over the means of 64 predictions in a row instead.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::TokenLoss;
 
@@ -13,7 +13,7 @@ use super::TokenLoss;
 const PREDICTIONS_PER_BLOCK: usize = 64;
 
 /// A figure and its standard error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// the figure
     pub value: f64,
@@ -138,6 +138,10 @@ pub struct Summary {
     pub kl: Distribution,
     /// standard error of the mean KL that allows for neighbours which are alike; 0 for fewer than 128 predictions
     pub kl_blocked_se: f64,
+    /// part of the error of the mean KL that comes from a reference of which not everything was kept; 0: it was run
+    pub kl_kept_se: f64,
+    /// what the mean KL is not below, whatever was not kept
+    pub kl_at_least: f64,
     /// change of the probability of the token that follows
     pub delta_p: Distribution,
     /// its root mean square
@@ -213,6 +217,9 @@ impl Summary {
             },
             kl: Distribution::of(losses.iter().map(|loss| loss.kl).collect()),
             kl_blocked_se: blocked_se(losses),
+            kl_kept_se: losses.iter().map(|loss| loss.kl_variance).sum::<f64>().sqrt()
+                / losses.len().max(1) as f64,
+            kl_at_least: Estimate::mean(losses.iter().map(|loss| loss.kl_at_least)).value,
             delta_p_rms: Estimate::mean(delta_p.iter().map(|x| x * x)).sqrt(),
             delta_p: Distribution::of(delta_p),
             same_top: same_top(losses.iter()),
@@ -286,6 +293,8 @@ mod tests {
             reference_nll: -reference_p.ln(),
             nll: -p.ln(),
             kl,
+            kl_at_least: kl,
+            kl_variance: 0.0,
             is_same_top,
         };
         let summary = Summary::of(&[loss(10, 0.5, 0.25, 0.3, false), loss(600, 0.125, 0.125, 0.1, true)]);
@@ -317,6 +326,8 @@ mod tests {
                 reference_nll: 1.0,
                 nll: 1.0,
                 kl: f64::from(u8::from(i / 64 % 2 == 0)),
+                kl_at_least: 0.0,
+                kl_variance: 0.0,
                 is_same_top: true,
             })
             .collect();

@@ -14,6 +14,7 @@ struct Toy {
     n_lanes: usize,
     breaks_at: usize,
     reference: usize,
+    fails_in_lane_0: bool,
 }
 
 impl Lanes for Toy {
@@ -42,6 +43,7 @@ impl Lanes for Toy {
         tokens: &[u32],
         logits: Logits,
     ) -> Result<Vec<f32>, EngineError> {
+        assert!(lane > 0 || !self.fails_in_lane_0, "the reference is run");
         let start = *sequence;
         *sequence += tokens.len();
         if logits == Logits::None {
@@ -57,7 +59,7 @@ impl Lanes for Toy {
 }
 
 fn toy() -> Toy {
-    Toy { n_lanes: 4, breaks_at: 9, reference: 0 }
+    Toy { n_lanes: 4, breaks_at: 9, reference: 0, fails_in_lane_0: false }
 }
 
 fn windows() -> Vec<Window> {
@@ -65,7 +67,7 @@ fn windows() -> Vec<Window> {
 }
 
 fn go(chunk: usize, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Divergence {
-    run(&mut toy(), &windows(), &RunOptions { chunk, n_threads: 2 }, progress).unwrap()
+    run(&mut toy(), &windows(), ReferenceRun::Run, &RunOptions { chunk, n_threads: 2 }, progress).unwrap()
 }
 
 /// The tokens after positions 5 … 10 are 0, 1, 2, 0, 1, 2.
@@ -123,8 +125,35 @@ fn whoever_stops_has_compared_all_settings_on_the_same_tokens() {
 
 #[test]
 fn a_reference_that_fails_is_an_error() {
-    let mut toy = Toy { n_lanes: 1, breaks_at: 0, reference: 3 };
-    let result =
-        run(&mut toy, &windows(), &RunOptions { chunk: 4, n_threads: 1 }, &mut |_| ControlFlow::Continue(()));
+    let mut toy = Toy { n_lanes: 1, breaks_at: 0, reference: 3, fails_in_lane_0: false };
+    let options = RunOptions { chunk: 4, n_threads: 1 };
+    let result = run(&mut toy, &windows(), ReferenceRun::Run, &options, &mut |_| ControlFlow::Continue(()));
     assert!(matches!(result, Err(EvalError::NotFinite { position: 5 })));
+}
+
+#[test]
+fn a_reference_that_was_kept_gives_the_figures_of_one_that_is_run() {
+    let options = RunOptions { chunk: 5, n_threads: 2 };
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let mut rows = Vec::new();
+    let first = run(&mut toy(), &windows(), ReferenceRun::Keep(&mut rows), &options, go_on).unwrap();
+    assert_eq!(rows.len(), 12);
+    // In other chunks, and with a reference that would fail.
+    let mut broken = Toy { fails_in_lane_0: true, ..toy() };
+    let options = RunOptions { chunk: 7, n_threads: 1 };
+    let mut n_total = 0;
+    let second = run(&mut broken, &windows(), ReferenceRun::Kept(&rows), &options, &mut |progress| {
+        n_total = progress.n_total;
+        ControlFlow::Continue(())
+    });
+    let second = second.unwrap();
+    assert_eq!((n_total, second.reference_tokens), (3 * 24, 0));
+    let (first, second) = (Summary::of(&first.settings[1].losses), Summary::of(&second.settings[1].losses));
+    assert!((first.kl.mean.value - second.kl.mean.value).abs() < 1e-6);
+    assert_eq!(
+        (first.ppl_reference, first.ppl, first.same_top),
+        (second.ppl_reference, second.ppl, second.same_top)
+    );
+    let too_few = run(&mut toy(), &windows(), ReferenceRun::Kept(&rows[..11]), &options, go_on);
+    assert!(matches!(too_few, Err(EvalError::TooFewKept { n_kept: 11 })));
 }

@@ -2,8 +2,8 @@
 
 use lossy_tokenizer::{EncodeOptions, Tokenizer};
 
-use super::{Random, Request, Sample, Task};
-use crate::EvalError;
+use super::{Request, Sample, Task};
+use crate::{EvalError, Random};
 
 /// What to make.
 #[derive(Clone, Copy, Debug)]

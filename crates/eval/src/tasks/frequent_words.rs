@@ -1,7 +1,8 @@
 //! Common words and frequent words (RULER): which words occur most often?
 
 use super::words::{N_WORDS, word};
-use super::{Random, Request, Sample, Task, share_contained};
+use super::{Request, Sample, Task, share_contained};
+use crate::Random;
 
 const N_COMMON: usize = 10;
 const N_FREQUENT: usize = 3;

@@ -11,7 +11,6 @@ mod frequent_words;
 mod needle;
 mod passkey;
 mod passkeys;
-mod random;
 mod run;
 mod score;
 mod tool_call;
@@ -19,9 +18,10 @@ mod variables;
 mod words;
 
 pub use case::{Case, TaskOptions, cases};
-pub use random::Random;
 pub use run::{Answer, CaseRun, TaskRun, run};
 pub use score::{CaseScore, Interval, SettingScore, scores, table, wilson};
+
+use crate::Random;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,8 @@
 //! the depth of the request, the others anywhere.
 
 use super::words::{N_KEYS, key, number, prose_sentences, uuid};
-use super::{Random, Request, Sample, Task, share_contained};
+use super::{Request, Sample, Task, share_contained};
+use crate::Random;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Haystack {

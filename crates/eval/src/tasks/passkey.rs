@@ -1,6 +1,10 @@
-//! A number in a text that says nothing, as landmark attention (arXiv 2305.16300) tests it.
+//! A number in a text that says nothing, as landmark attention (arXiv 2305.16300) tests it: its text, word for word.
+//!
+//! There the garbage before and after the needle is cut at a random character. Here it is cut where the depth says, and
+//! depths are an even grid: so every depth is tested equally often.
 
-use super::{Random, Request, Sample, Task};
+use super::{Request, Sample, Task};
+use crate::Random;
 
 pub(super) const INTRODUCTION: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. \
                             I will quiz you about the important information there.";
@@ -53,18 +57,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_is_that_of_the_reference() {
+    fn the_text_of_a_seed_is_that_of_the_reference_word_for_word() {
         let sample = make(&Request { size: 200, depth: 0.5, seed: 1 }, &mut Random::new(1, 0));
-        let key = &sample.answers[0];
-        let garbage =
-            "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. ";
-        let wanted = format!(
-            "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. I will quiz \
-             you about the important information there.\n{garbage}The grass \nThe pass key is {key}. Remember it. \
-             {key} is the pass key.\n{garbage}The grass \nWhat is the pass key? The pass key is"
-        );
+        let wanted = "\
+There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. I will quiz you about the \
+important information there.
+The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. The grass\x20
+The pass key is 37290. Remember it. 37290 is the pass key.
+The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. The grass\x20
+What is the pass key? The pass key is";
         assert_eq!(sample.prompt, wanted);
-        assert_eq!(sample.continuation, format!(" {key}"));
+        assert_eq!((sample.continuation.as_str(), sample.answers[0].as_str()), (" 37290", "37290"));
     }
 
     #[test]

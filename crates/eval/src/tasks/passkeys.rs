@@ -6,7 +6,8 @@
 //! three times, since what fails in longer texts is mostly a number that is taken for another.
 
 use super::passkey::{INTRODUCTION, MAX_KEY, first_number, garbage};
-use super::{Random, Request, Sample, Task};
+use super::{Request, Sample, Task};
+use crate::Random;
 
 /// What the numbers are, in the order of the text.
 const NAMES: [&str; 16] = [

@@ -20,8 +20,8 @@ const LEAST_SHARED: usize = 64;
 pub struct Answer {
     /// 0 to 1
     pub score: f64,
-    /// mean log-probability of a token of the right answer
-    pub log_prob: f64,
+    /// mean over the tokens of the right answer of their log-probability
+    pub log_prob_per_token: f64,
     /// what it said, decoded greedily
     pub text: String,
 }
@@ -70,9 +70,9 @@ pub fn run<L: Lanes>(
             let mut reader =
                 Reader { lanes: &mut *lanes, lane, chunk, n_done, n_total, progress: &mut *progress };
             let Some((mut sequence, logits)) = reader.read(case, n_shared, kept)? else { return Ok(done) };
-            let log_prob = reader.log_prob(case, &sequence, &logits)?;
+            let log_prob_per_token = reader.log_prob_per_token(case, &sequence, &logits)?;
             let Some(text) = reader.answer(task, tokenizer, &mut sequence, logits)? else { return Ok(done) };
-            answers.push(Answer { score: (task.score)(&case.sample, &text), log_prob, text });
+            answers.push(Answer { score: (task.score)(&case.sample, &text), log_prob_per_token, text });
             n_done += case.prompt.len();
         }
         done.cases.push(CaseRun { depth: case.depth, answers });
@@ -150,7 +150,12 @@ impl<L: Lanes> Reader<'_, L> {
     }
 
     /// Mean over the tokens of the right answer that count.
-    fn log_prob(&mut self, case: &Case, sequence: &L::Sequence, logits: &[f32]) -> Result<f64, EvalError> {
+    fn log_prob_per_token(
+        &mut self,
+        case: &Case,
+        sequence: &L::Sequence,
+        logits: &[f32],
+    ) -> Result<f64, EvalError> {
         let answer = &case.continuation;
         let n_vocab = self.lanes.n_vocab();
         let mut rows = logits.to_vec();

@@ -1,11 +1,10 @@
 //! Scores of the reference and the settings, side by side.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 
 use super::{CaseRun, TaskRun};
 use crate::divergence::Estimate;
+use crate::table::{Align, Table, percent, with_error};
 
 /// A 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -44,8 +43,8 @@ pub struct SettingScore {
     pub score: f64,
     /// of the mean score
     pub interval: Interval,
-    /// log-probability of a token of the right answer
-    pub log_prob: Estimate,
+    /// mean over the tokens of the right answer of their log-probability
+    pub log_prob_per_token: Estimate,
     /// its change against the reference, case by case
     pub log_prob_change: Estimate,
     /// cases that scored less than the reference
@@ -63,8 +62,8 @@ pub struct CaseScore {
     pub depth: f64,
     /// 0 to 1
     pub score: f64,
-    /// log-probability of a token of the right answer
-    pub log_prob: f64,
+    /// mean over the tokens of the right answer of their log-probability
+    pub log_prob_per_token: f64,
     /// what was said
     pub text: String,
 }
@@ -81,9 +80,9 @@ pub fn scores(task: &str, n_tokens: usize, names: &[String], run: &TaskRun) -> V
             n_cases: run.cases.len(),
             score,
             interval: wilson(score, run.cases.len()),
-            log_prob: Estimate::mean(answers().map(|(_, own)| own.log_prob)),
+            log_prob_per_token: Estimate::mean(answers().map(|(_, own)| own.log_prob_per_token)),
             log_prob_change: Estimate::mean(
-                answers().map(|(reference, own)| own.log_prob - reference.log_prob),
+                answers().map(|(reference, own)| own.log_prob_per_token - reference.log_prob_per_token),
             ),
             n_worse: answers().filter(|(reference, own)| own.score < reference.score).count(),
             n_better: answers().filter(|(reference, own)| own.score > reference.score).count(),
@@ -99,39 +98,51 @@ impl CaseScore {
         CaseScore {
             depth: case.depth,
             score: answer.score,
-            log_prob: answer.log_prob,
+            log_prob_per_token: answer.log_prob_per_token,
             text: answer.text.clone(),
         }
     }
 }
 
-/// All rows as a Markdown table.
-pub fn table(scores: &[SettingScore]) -> String {
-    let mut text = String::from(
-        "| task | tokens | setting | cases | score | 95 % | log-prob of the answer | change | worse | better |\n\
-         | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-    );
+/// All rows.
+pub fn table(scores: &[SettingScore]) -> Table {
+    const HEADS: &[(&str, Align)] = &[
+        ("task", Align::Left),
+        ("tokens", Align::Right),
+        ("setting", Align::Left),
+        ("cases", Align::Right),
+        ("score", Align::Right),
+        ("95 % interval", Align::Right),
+        ("log-prob per token", Align::Right),
+        ("change", Align::Right),
+        ("worse", Align::Right),
+        ("better", Align::Right),
+    ];
+    let mut table = Table::new(HEADS);
     for row in scores {
-        // Writing to a String does not fail.
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {:.1} % | {:.0}–{:.0} % | {:.3} ± {:.3} | {:+.3} ± {:.3} | {} | {} |",
-            row.task,
-            row.n_tokens,
-            row.setting,
-            row.n_cases,
-            100.0 * row.score,
-            100.0 * row.interval.low,
-            100.0 * row.interval.high,
-            row.log_prob.value,
-            row.log_prob.se,
-            row.log_prob_change.value,
-            row.log_prob_change.se,
-            row.n_worse,
-            row.n_better,
-        );
+        table.push([
+            row.task.clone(),
+            row.n_tokens.to_string(),
+            row.setting.clone(),
+            row.n_cases.to_string(),
+            percent(row.score, 1),
+            format!("{:.0}–{:.0} %", 100.0 * row.interval.low, 100.0 * row.interval.high),
+            with_error(row.log_prob_per_token, 3),
+            change(row.log_prob_change),
+            row.n_worse.to_string(),
+            row.n_better.to_string(),
+        ]);
     }
-    text
+    table
+}
+
+/// `+0.012 ± 0.017`; nothing for the reference, which is at no distance from itself.
+fn change(estimate: Estimate) -> String {
+    if estimate == Estimate::default() {
+        return "—".to_string();
+    }
+    let sign = if estimate.value < 0.0 { "−" } else { "+" };
+    format!("{sign}{:.3} ± {:.3}", estimate.value.abs(), estimate.se)
 }
 
 #[cfg(test)]
@@ -156,7 +167,7 @@ mod tests {
 
     #[test]
     fn settings_are_compared_with_the_reference_case_by_case() {
-        let answer = |score, log_prob| Answer { score, log_prob, text: String::new() };
+        let answer = |score, log_prob_per_token| Answer { score, log_prob_per_token, text: String::new() };
         let case = |reference, setting| CaseRun { depth: 0.5, answers: vec![reference, setting] };
         let run = TaskRun {
             cases: vec![
@@ -171,6 +182,6 @@ mod tests {
         assert_eq!((rows[1].n_worse, rows[1].n_better), (1, 1));
         assert!((rows[1].log_prob_change.value + 0.1).abs() < 1e-12);
         assert!((rows[1].score - 2.0 / 3.0).abs() < 1e-12);
-        assert_eq!(table(&rows).lines().count(), 4);
+        assert_eq!(table(&rows).markdown().lines().count(), 4);
     }
 }

@@ -7,7 +7,7 @@ use lossy_engine::{EngineError, Logits};
 use lossy_testkit::TestModel;
 
 use super::*;
-use crate::Lanes;
+use crate::{Lanes, Random};
 
 fn tokenizer() -> lossy_tokenizer::Tokenizer {
     lossy_engine::ModelSource::open(&TestModel::SmolLm2.path()).unwrap().tokenizer().unwrap()
@@ -138,7 +138,7 @@ fn a_lane_that_forgets_the_beginning_fails_there_and_common_beginnings_are_read_
     let rows = scores("passkey", 1000, &["exact".to_string(), "short".to_string()], &done);
     assert_eq!((rows[0].score, rows[1].score, rows[1].n_worse), (1.0, 0.5, 5));
     assert!(rows[1].cases[..5].iter().all(|case| case.score == 0.0));
-    assert!(rows[0].log_prob.value > -0.01 && rows[1].log_prob.value < -5.0);
+    assert!(rows[0].log_prob_per_token.value > -0.01 && rows[1].log_prob_per_token.value < -5.0);
     let n_all: usize = 2 * made.iter().map(|case| case.prompt.len()).sum::<usize>();
     let n_read = lanes.n_read.get();
     assert!(n_read < n_all * 65 / 100, "{n_read} of {n_all} tokens were read");

@@ -7,7 +7,8 @@
 use serde_json::Value;
 
 use super::words::prose_sentences;
-use super::{Random, Request, Sample, Task};
+use super::{Request, Sample, Task};
+use crate::Random;
 
 const CITIES: [&str; 8] = ["Lisbon", "Oslo", "Nairobi", "Lima", "Osaka", "Quito", "Turin", "Tunis"];
 
@@ -37,9 +38,9 @@ fn make(request: &Request, random: &mut Random) -> Sample {
             "You can call these tools. Answer with one JSON object on one line.\n\
              forecast: arguments city (string), days (integer)\n\
              convert: arguments amount (number), currency (string)\n\nNotes: {}\n\n\
-             User: What will the weather be like in {} for {first_days} days?\nCall: {}\n\
              User: How much is {amount} in {rate}?\n\
              Call: {{\"name\": \"convert\", \"arguments\": {{\"amount\": {amount}, \"currency\": \"{rate}\"}}}}\n\
+             User: What will the weather be like in {} for {first_days} days?\nCall: {}\n\
              User: What will the weather be like in {} for {last_days} days?\nCall:",
             notes.join(" "),
             city(0),

@@ -1,7 +1,8 @@
 //! Variable tracking (RULER): a value that is handed from variable to variable, four times.
 
 use super::words::number;
-use super::{Random, Request, Sample, Task, share_contained};
+use super::{Request, Sample, Task, share_contained};
+use crate::Random;
 
 const N_VARIABLES: usize = 5;
 const NOISE: &str =

@@ -1,7 +1,6 @@
 //! Words, numbers and sentences that tasks are made of.
 
-use super::Random;
-use crate::BUNDLED;
+use crate::{BUNDLED, Random};
 
 const ADJECTIVES: [&str; 40] = [
     "amber", "brave", "brisk", "calm", "clear", "copper", "crimson", "daring", "eager", "early", "faint",

@@ -1,33 +1,35 @@
 //! `lossy measure`
 
+mod certificates;
 mod format;
 mod list;
+mod meter;
+mod mixtures;
+pub mod probe;
 mod progress;
+mod reference_file;
 mod settings;
 mod texts;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use clap::Args;
-use lossy_engine::{EngineOptions, ModelSource};
-use lossy_eval::divergence::{self, RunOptions};
-use lossy_eval::tasks::{self, SettingScore, Task, TaskOptions};
-use lossy_eval::{
-    Budget, Measurement, ReferenceFigures, Report, SettingFigures, Text, WindowOptions, today, windows,
-};
-use lossy_tokenizer::Tokenizer;
+use lossy_engine::{Engine, EngineOptions, PositionScheme};
+use lossy_eval::divergence::{KeptReference, KeptRow, ReferenceRun};
+use lossy_eval::tasks::{self, Task, TaskOptions};
+use lossy_eval::{Budget, Choice, EvalError, Measurement, Report, Text, Window, WindowOptions, windows};
 
 use self::format::Format;
 use self::list::{Lengths, SettingNames};
+use self::meter::{Meter, Reading};
 use self::progress::Bar;
-use self::settings::{Loaded, Settings};
 use super::Outcome;
 use crate::args::{Activations, ModelArgs};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::{in_file, open};
-use crate::version;
+use crate::terminal::{Spinner, note};
 
 /// Tokens of a window or a task where nothing else is said.
 const N_CTX: usize = 2048;
@@ -42,18 +44,31 @@ const N_CTX: usize = 2048;
   lossy measure smollm2 --kv k2v2
   lossy measure smollm2 --kv q8,kivi2,k2v2:residual=256 -f my.txt -c 2048,8192 -o report.html
   lossy measure smollm2 --max-loss kl=0.02
+  lossy measure smollm2 --kv k3v3 -f my.txt -c 8192 --reference my.reference
+  lossy measure smollm2 --positions self-extend,adaptive -c 16384 --task multi-passkey
   lossy measure smollm2 --kv k2v2 --task passkey,niah --lengths 2048,7500 --samples 32")]
 pub struct MeasureArgs {
     #[command(flatten)]
     model: ModelArgs,
 
     /// Ways to store keys and values, between commas; may be given several times
-    #[arg(long, value_name = "SCHEME", required_unless_present = "max_loss")]
+    #[arg(long, value_name = "SCHEME", required_unless_present_any = ["max_loss", "positions"])]
     kv: Vec<SettingNames>,
 
-    /// Finds the setting of fewest bits within a budget: kl=N, top=N or ppl=N. Without --kv it chooses from a list
+    /// Position maps, between commas; each is measured with each --kv. The reference then has the model's own positions,
+    /// beyond the trained context too
+    #[arg(long, value_name = "MAP", conflicts_with = "max_loss")]
+    positions: Vec<SettingNames>,
+
+    /// Finds the setting of fewest bits within a budget: kl=N, top=N or ppl=N. Without --kv it chooses from a list, and
+    /// then tries the mixtures of the best and the next cheaper one, layer by layer
     #[arg(long, value_name = "BUDGET", conflicts_with = "tasks")]
     max_loss: Option<Budget>,
+
+    /// Keeps the reference's predictions in FILE, and takes them from there the next time: other
+    /// settings then cost no run of the reference
+    #[arg(long, visible_alias = "kl-divergence-base", value_name = "FILE", conflicts_with = "tasks")]
+    reference: Option<PathBuf>,
 
     /// File with text; may be given several times [default: the bundled prose, code and dialogue]
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "tasks")]
@@ -126,10 +141,10 @@ fn task_list(text: &str) -> Result<Tasks, String> {
 /// Measures.
 pub fn run(args: MeasureArgs) -> Result<Outcome> {
     let names: Vec<String> = args.kv.iter().flat_map(|SettingNames(names)| names.clone()).collect();
-    let settings = match names.is_empty() {
-        true => Settings::candidates(args.activations)?,
-        false => Settings::parse(&names, args.activations)?,
-    };
+    let positions = args.positions.iter().flat_map(|SettingNames(names)| names);
+    let parse = |name: &String| name.parse().map_err(|error| anyhow!("--positions: {error}"));
+    let positions = positions.map(parse).collect::<Result<Vec<PositionScheme>>>()?;
+    let settings = settings::with_positions(settings::parse(&names)?, &positions, args.activations);
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
     let source = open(&path)?;
@@ -139,122 +154,144 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         Some(Lengths(lengths)) => lengths.clone(),
         None => vec![N_CTX.min(source.info().n_ctx_train)],
     };
+    if args.reference.is_some() && lengths.len() > 1 {
+        return Err(crate::usage_error("--reference is for one context length: give one number to -c").into());
+    }
     let options = EngineOptions {
         n_threads: args.threads.map(usize::from),
         activations: args.activations.into(),
         n_ctx: lengths.iter().copied().max(),
+        positions: if positions.is_empty() { PositionScheme::Auto } else { PositionScheme::Linear },
+        beyond_trained: !positions.is_empty(),
         chunk: args.batch_size as usize,
         ..EngineOptions::default()
     };
     interrupt::listen(interrupt::Second::Ends);
-    let loaded = settings.load(&source, &options).map_err(in_file(&path))?;
-    let model = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    let mut meter = Meter { args: &args, model, loaded };
-    let mut report = meter.report(&source);
-    for n_ctx in lengths {
+    let spinner = Spinner::start("loading the model");
+    let mut engine = Engine::load(&source, &options).map_err(in_file(&path))?;
+    drop(spinner);
+    let mut meter = Meter::new(&mut engine, &source, &path, args.activations, args.batch_size as usize)
+        .map_err(in_file(&path))?;
+    let is_set = match settings.is_empty() {
+        true => meter.set_possible(&settings::candidates()),
+        false => meter.set(&settings),
+    };
+    match is_set {
+        Err(_) if interrupt::is_asked() => return Ok(Outcome::Interrupted),
+        is_set => is_set.map_err(in_file(&path))?,
+    }
+    let mut report = meter.report();
+    for &n_ctx in &lengths {
         if interrupt::is_asked() {
             report.is_complete = false;
             break;
         }
         if args.tasks.is_empty() {
-            let measurement = meter.divergence(&texts, n_ctx)?;
-            report.is_complete &= measurement.is_complete;
-            report.divergence.push(measurement);
+            divergence(&args, &mut meter, &texts, n_ctx, &mut report)?;
         }
         for task in args.tasks.iter().flat_map(|Tasks(tasks)| tasks) {
-            let (scores, is_complete) = meter.task(task, &tokenizer, n_ctx)?;
-            report.is_complete &= is_complete;
-            report.tasks.extend(scores);
+            let options = TaskOptions { n_tokens: n_ctx, n_samples: args.samples.into(), seed: args.seed };
+            match meter.task(task, &tokenizer, &options) {
+                Ok((scores, is_complete)) => {
+                    report.is_complete &= is_complete;
+                    report.tasks.extend(scores);
+                }
+                // What was measured of other tasks and lengths is worth more than an error.
+                Err(error) if is_too_long(&error) && args.has_several_tasks() => {
+                    report.is_complete = false;
+                    note(&format!("{error:#}: left out"));
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
-    report.choice = match (&args.max_loss, report.divergence.last()) {
-        (Some(budget), Some(measurement)) => Some(budget.choose(&measurement.settings)),
-        _ => None,
-    };
     args.output.write(&report)?;
+    let kept = certificates::keep(&report);
+    let chosen = kept.iter().find(|(certificate, _)| certificate.budget.is_some());
+    if let Some((certificate, Some(file))) = chosen {
+        note(&format!("{}: the certificate of {}", file.display(), certificate.setting));
+    }
     Ok(if interrupt::is_asked() { Outcome::Interrupted } else { Outcome::Done })
 }
 
-/// The model with all settings, ready to be measured.
-struct Meter<'a> {
-    args: &'a MeasureArgs,
-    model: String,
-    loaded: Loaded,
+fn is_too_long(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(EvalError::TaskTooLong { .. }))
 }
 
-impl Meter<'_> {
-    /// Without figures yet.
-    fn report(&self, source: &ModelSource) -> Report {
-        Report {
-            version: version::short().to_string(),
-            command: command_line(),
-            date: today(),
-            model: self.model.clone(),
-            model_hash: source.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect(),
-            divergence: Vec::new(),
-            tasks: Vec::new(),
-            choice: None,
-            is_complete: true,
-        }
+impl MeasureArgs {
+    fn has_several_tasks(&self) -> bool {
+        let n_lengths = self.ctx_size.as_ref().map_or(1, |Lengths(lengths)| lengths.len());
+        n_lengths * self.tasks.iter().map(|Tasks(tasks)| tasks.len()).sum::<usize>() > 1
     }
+}
 
-    fn divergence(&mut self, texts: &[Text], n_ctx: usize) -> Result<Measurement> {
-        let args = self.args;
-        let window_options = WindowOptions {
-            max_scored: (args.tokens > 0).then_some(args.tokens),
-            skip: args.skip.unwrap_or(WindowOptions::new(n_ctx).skip),
-            n_ctx,
+/// Adds the figures at one context length to the report, and what the budget allows.
+fn divergence(
+    args: &MeasureArgs,
+    meter: &mut Meter<'_>,
+    texts: &[Text],
+    n_ctx: usize,
+    report: &mut Report,
+) -> Result<()> {
+    let window_options = WindowOptions {
+        max_scored: (args.tokens > 0).then_some(args.tokens),
+        skip: args.skip.unwrap_or(WindowOptions::new(n_ctx).skip),
+        n_ctx,
+    };
+    let texts = texts::long_enough(texts, n_ctx, !args.files.is_empty());
+    let windows = windows(&texts, &window_options)?;
+    let (mut measurement, rows) = against_reference(args, meter, &texts, &windows)?;
+    if let Some(budget) = &args.max_loss {
+        let kept = mixtures::Kept { windows: &windows, rows: &rows };
+        let is_wanted = args.kv.is_empty() && measurement.is_complete;
+        let sensitivity = match is_wanted {
+            true => mixtures::refine(meter, budget, &kept, &mut measurement.settings)?,
+            false => None,
         };
-        let texts = texts::long_enough(texts, n_ctx, !args.files.is_empty());
-        let windows = windows(&texts, &window_options)?;
-        let n_threads = self.loaded.lanes.engine().n_threads();
-        let bar = Bar::start(&format!("measuring at {n_ctx} tokens"));
-        let run_options = RunOptions { chunk: args.batch_size as usize, n_threads };
-        let divergence = divergence::run(&mut self.loaded.lanes, &windows, &run_options, &mut |progress| {
-            bar.set(progress.n_done, progress.n_total)
-        })?;
-        drop(bar);
-        Ok(Measurement {
-            version: version::short().to_string(),
-            command: command_line(),
-            model: self.model.clone(),
-            texts: texts.iter().take(windows.len()).map(|text| text.name.clone()).collect(),
-            n_ctx,
-            n_windows: windows.len(),
-            n_scored_per_window: windows.first().map_or(0, |window| window.n_scored()),
-            chunk: args.batch_size as usize,
-            activations: args.activations.name().to_string(),
-            n_threads,
-            is_complete: divergence.is_complete,
-            reference: ReferenceFigures::new(&self.loaded.reference, &divergence),
-            settings: SettingFigures::all(&self.loaded.settings, &divergence),
-        })
+        report.choice = Some(Choice { sensitivity, ..budget.choose(&measurement.settings) });
     }
-
-    /// Scores of the reference and the settings, and whether all questions were asked.
-    fn task(
-        &mut self,
-        task: &'static Task,
-        tokenizer: &Tokenizer,
-        n_tokens: usize,
-    ) -> Result<(Vec<SettingScore>, bool)> {
-        let args = self.args;
-        let options = TaskOptions { n_tokens, n_samples: args.samples.into(), seed: args.seed };
-        let cases = tasks::cases(task, tokenizer, &options)?;
-        let bar = Bar::start(&format!("{} at {n_tokens} tokens", task.name));
-        let lanes = &mut self.loaded.lanes;
-        let run = tasks::run(lanes, tokenizer, task, &cases, args.batch_size as usize, &mut |progress| {
-            bar.set(progress.n_done, progress.n_total)
-        });
-        let run = run.with_context(|| format!("{} at {n_tokens} tokens", task.name))?;
-        let costs = std::iter::once(&self.loaded.reference).chain(&self.loaded.settings);
-        let names: Vec<String> = costs.map(|cost| cost.setting.clone()).collect();
-        Ok((tasks::scores(task.name, n_tokens, &names, &run), run.is_complete))
-    }
+    report.is_complete &= measurement.is_complete && !interrupt::is_asked();
+    report.divergence.push(measurement);
+    Ok(())
 }
 
-/// What was typed, without the path of the program.
-fn command_line() -> String {
-    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
-    std::iter::once("lossy".to_string()).chain(args).collect::<Vec<_>>().join(" ")
+/// The settings against the reference, which is run or was kept; and its predictions, if there is a use for them.
+fn against_reference(
+    args: &MeasureArgs,
+    meter: &mut Meter<'_>,
+    texts: &[Text],
+    windows: &[Window],
+) -> Result<(Measurement, Vec<KeptRow>)> {
+    let origin = meter.origin(windows);
+    let before = match &args.reference {
+        Some(path) => reference_file::open(path, &origin)?,
+        None => None,
+    };
+    let is_run = before.is_none();
+    let mut rows = before.map(|before| before.rows).unwrap_or_default();
+    let is_kept = args.reference.is_some() || (args.max_loss.is_some() && args.kv.is_empty());
+    let reference = match (is_run, is_kept) {
+        (false, _) => ReferenceRun::Kept(&rows),
+        (true, true) => ReferenceRun::Keep(&mut rows),
+        (true, false) => ReferenceRun::Run,
+    };
+    let bar = Bar::start(&format!("measuring at {} tokens", origin.what.n_ctx));
+    let reading = Reading { texts, windows, reference };
+    let measurement =
+        meter.divergence(reading, &mut |progress| bar.set(progress.n_done, progress.n_total))?;
+    drop(bar);
+    if let Some(path) = &args.reference
+        && is_run
+    {
+        let reference = KeptReference { origin, rows };
+        match measurement.is_complete {
+            true => {
+                reference_file::keep(&reference, path)?;
+                note(&format!("{}: the reference, {} predictions", path.display(), reference.rows.len()));
+            }
+            false => note(&format!("{}: not written, since it was stopped", path.display())),
+        }
+        rows = reference.rows;
+    }
+    Ok((measurement, rows))
 }

@@ -12,17 +12,22 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// For `what`, whose length is told with its progress.
+    /// For `what`, whose length is told with its progress, and which Ctrl-C ends with what there is.
     pub fn start(what: &str) -> Bar {
+        Bar::with_hint(what, "Ctrl-C: what there is")
+    }
+
+    /// With what Ctrl-C does.
+    pub fn with_hint(what: &str, hint: &str) -> Bar {
         if !terminal::is_drawn() {
             return Bar { bar: ProgressBar::hidden() };
         }
-        let style =
-            ProgressStyle::with_template("{msg}  {bar:24}  {percent} %  {eta} left  (Ctrl-C: what there is)")
-                .expect("the template is a constant");
+        let style = ProgressStyle::with_template("{msg}  {bar:24}  {percent} %  {eta} left  {prefix}")
+            .expect("the template is a constant");
         let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(10));
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(what.to_string());
+        bar.set_prefix(format!("({hint})"));
         Bar { bar }
     }
 

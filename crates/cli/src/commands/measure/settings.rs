@@ -1,57 +1,49 @@
-//! The settings that are compared, and the model that runs them.
+//! The settings that are compared.
 
 use anyhow::{Result, anyhow};
-use lossy_engine::{Engine, EngineError, EngineOptions, KvScheme, ModelSource};
-use lossy_eval::{KvLanes, SettingCost};
+use lossy_engine::{KvScheme, KvType, PositionScheme};
+use lossy_eval::Setting;
 
 use crate::args::Activations;
-use crate::loaded::prepare_kv;
-use crate::terminal::Spinner;
 
-/// Settings that a budget chooses from unless others are named.
-const CANDIDATES: [&str; 9] =
-    ["k2v2", "k2v2:first=1:f16", "k3v2", "k3v3", "k3v3:first=1:f16", "k4v3", "k4v4", "q8", "f16"];
+/// Settings that a budget chooses from unless others are named, by rising bits. The last is the reference itself.
+const CANDIDATES: [&str; 7] = ["k2v2", "k3v2", "k3v3", "k4v3", "k4v4", "q8", "f16"];
 
-/// The reference and the settings, as they were typed.
-pub struct Settings {
-    schemes: Vec<KvScheme>,
+/// What others are compared with.
+pub fn reference(activations: Activations) -> Setting {
+    KvScheme::exact(if activations == Activations::F32 { KvType::F32 } else { KvType::F16 }).into()
 }
 
-/// A model that is ready to run all of them.
-pub struct Loaded {
-    /// lane 0 is the reference
-    pub lanes: KvLanes,
-    /// what the reference takes
-    pub reference: SettingCost,
-    /// what the settings take
-    pub settings: Vec<SettingCost>,
+/// The settings of `--kv`.
+///
+/// # Errors
+/// One does not exist; the error names it.
+pub fn parse(names: &[String]) -> Result<Vec<Setting>> {
+    names.iter().map(|name| name.parse().map_err(|error| anyhow!("--kv {name}: {error}"))).collect()
 }
 
-impl Settings {
-    /// Fails on a setting that does not exist.
-    pub fn parse(names: &[String], activations: Activations) -> Result<Settings> {
-        let reference = if activations == Activations::F32 { "f32" } else { "f16" };
-        let parse = |name: &str| name.parse().map_err(|error| anyhow!("--kv {name}: {error}"));
-        let names = std::iter::once(reference).chain(names.iter().map(String::as_str));
-        Ok(Settings { schemes: names.map(parse).collect::<Result<_>>()? })
+/// Each of `settings` with each of `positions`, where there are any; the reference's own cache where there are no settings.
+pub fn with_positions(
+    mut settings: Vec<Setting>,
+    positions: &[PositionScheme],
+    activations: Activations,
+) -> Vec<Setting> {
+    if positions.is_empty() {
+        return settings;
     }
+    if settings.is_empty() {
+        settings.push(reference(activations));
+    }
+    let each = |setting: &Setting| {
+        let kv = setting.kv.clone();
+        positions.iter().map(move |positions| Setting { kv: kv.clone(), positions: Some(*positions) })
+    };
+    settings.iter().flat_map(each).collect()
+}
 
-    /// What a budget chooses from.
-    pub fn candidates(activations: Activations) -> Result<Settings> {
-        Settings::parse(&CANDIDATES.map(str::to_string), activations)
-    }
-
-    /// Loads the model, once.
-    pub fn load(&self, source: &ModelSource, options: &EngineOptions) -> Result<Loaded, EngineError> {
-        let spinner = Spinner::start("loading the model");
-        let mut lanes = KvLanes::new(Engine::load(source, options)?);
-        let mut costs = Vec::new();
-        for scheme in &self.schemes {
-            costs.push(lanes.add(|engine| prepare_kv(engine, source, scheme, &spinner))?);
-        }
-        let reference = costs.remove(0);
-        Ok(Loaded { lanes, reference, settings: costs })
-    }
+/// What a budget chooses from.
+pub fn candidates() -> Vec<Setting> {
+    CANDIDATES.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -60,8 +52,27 @@ mod tests {
 
     #[test]
     fn all_candidates_are_settings() {
-        let settings = Settings::candidates(Activations::Q8).unwrap();
-        assert_eq!(settings.schemes.len(), CANDIDATES.len() + 1);
-        assert!(Settings::parse(&["x9".to_string()], Activations::Q8).is_err());
+        let names: Vec<String> = candidates().iter().map(Setting::to_string).collect();
+        assert_eq!(names, CANDIDATES);
+        assert_eq!(candidates().last(), Some(&reference(Activations::Q8)));
+    }
+
+    #[test]
+    fn every_scheme_meets_all_positions() {
+        let schemes = parse(&["f16".to_string(), "k2v2".to_string()]).unwrap();
+        let positions = [PositionScheme::Linear, PositionScheme::DualChunk { chunk: None }];
+        let names = |settings: Vec<Setting>| settings.iter().map(Setting::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            names(with_positions(schemes.clone(), &positions, Activations::Q8)),
+            ["f16 linear", "f16 dca", "k2v2 linear", "k2v2 dca"]
+        );
+        assert_eq!(names(with_positions(Vec::new(), &positions[1..], Activations::F32)), ["f32 dca"]);
+        assert_eq!(with_positions(schemes.clone(), &[], Activations::Q8), schemes);
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_named() {
+        let error = parse(&["k2v2".to_string(), "x9".to_string()]).unwrap_err().to_string();
+        assert!(error.starts_with("--kv x9: "), "{error}");
     }
 }

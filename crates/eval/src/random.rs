@@ -1,4 +1,4 @@
-//! Random numbers that stay the same: a seed gives the same task in every version and on every machine.
+//! Random numbers that stay the same: a seed gives the same numbers in every version and on every machine.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]

@@ -1,0 +1,33 @@
+//! `--reference`: the reference's predictions in a file.
+
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use lossy_eval::divergence::{KeptReference, Origin};
+
+use crate::atomic_file::AtomicFile;
+
+/// What the file holds; `None` if there is none yet.
+///
+/// # Errors
+/// The file cannot be read, is damaged, or is of another reference.
+pub fn open(path: &Path, origin: &Origin) -> Result<Option<KeptReference>> {
+    let context = || format!("--reference {}: delete it, or name another file", path.display());
+    match File::open(path) {
+        Ok(file) => KeptReference::read(file, &origin.what).with_context(context).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("--reference {}", path.display())),
+    }
+}
+
+/// Writes the file, whole or not at all.
+///
+/// # Errors
+/// The disk fails.
+pub fn keep(reference: &KeptReference, path: &Path) -> Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, AtomicFile::create(path)?);
+    reference.write(&mut out).with_context(|| format!("--reference {}", path.display()))?;
+    out.into_inner().map_err(|error| error.into_error())?.keep()
+}

@@ -1,0 +1,281 @@
+//! What was measured of one setting, kept: so that the next run knows it, and somebody else can check it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::divergence::{Estimate, Summary};
+use crate::{Budget, Report};
+
+/// Fewer predictions certify nothing: their standard error would not know that neighbours are alike.
+const LEAST_PREDICTIONS: usize = 128;
+
+/// What a setting loses, in a few figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    /// mean KL divergence, nats; the standard error allows for neighbours that are alike
+    pub kl: Estimate,
+    /// 99 % of the predictions lose less
+    pub kl_p99: f64,
+    /// share of the same most likely token
+    pub same_top: Estimate,
+    /// perplexity of the setting / of the reference
+    pub ppl_ratio: Estimate,
+}
+
+impl Loss {
+    /// From all figures.
+    pub fn of(summary: &Summary) -> Loss {
+        let se = summary.kl_blocked_se.max(summary.kl.mean.se);
+        Loss {
+            kl: Estimate { value: summary.kl.mean.value, se },
+            kl_p99: summary.kl.p99,
+            same_top: summary.same_top,
+            ppl_ratio: summary.ppl_ratio,
+        }
+    }
+
+    fn is_finite(&self) -> bool {
+        let estimates = [self.kl, self.same_top, self.ppl_ratio];
+        estimates.iter().all(|estimate| estimate.value.is_finite() && estimate.se.is_finite())
+            && self.kl_p99.is_finite()
+    }
+}
+
+/// One setting of one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// name and version of the program
+    pub version: String,
+    /// when, UTC
+    pub date: String,
+    /// the command line that made it
+    pub command: String,
+    /// the model's file
+    pub model: String,
+    /// what tells the model from others, in hexadecimal digits
+    pub model_hash: String,
+    /// `q8` or `f32`
+    pub activations: String,
+    /// the texts
+    pub texts: Vec<String>,
+    /// SHA-256 of their tokens, as they were cut into windows
+    pub text_hash: String,
+    /// tokens of a window
+    pub n_ctx: usize,
+    /// predictions
+    pub n_scored: usize,
+    /// what it is compared with
+    pub reference: String,
+    /// of the reference's cache
+    pub reference_bytes_per_token: usize,
+    /// the setting
+    pub setting: String,
+    /// bits that a cached number takes, metadata included
+    pub bits_per_value: f64,
+    /// of its cache
+    pub bytes_per_token: usize,
+    /// what it loses
+    pub loss: Loss,
+    /// the budget that it was chosen for, if it was
+    pub budget: Option<Budget>,
+}
+
+impl Certificate {
+    /// One for each setting that was measured without failing, at each context length, on at least 128 predictions.
+    pub fn all(report: &Report) -> Vec<Certificate> {
+        let mut all = Vec::new();
+        for measurement in &report.divergence {
+            for setting in &measurement.settings {
+                let loss = Loss::of(&setting.summary);
+                if setting.failure.is_some()
+                    || setting.summary.n_scored < LEAST_PREDICTIONS
+                    || !loss.is_finite()
+                {
+                    continue;
+                }
+                let choice = report.choice.as_ref();
+                let is_chosen = choice.is_some_and(|c| c.setting.as_ref() == Some(&setting.setting));
+                all.push(Certificate {
+                    version: report.version.clone(),
+                    date: report.date.clone(),
+                    command: report.command.clone(),
+                    model: report.model.clone(),
+                    model_hash: report.model_hash.clone(),
+                    activations: report.activations.clone(),
+                    texts: measurement.texts.clone(),
+                    text_hash: measurement.text_hash.clone(),
+                    n_ctx: measurement.n_ctx,
+                    n_scored: setting.summary.n_scored,
+                    reference: measurement.reference.setting.clone(),
+                    reference_bytes_per_token: measurement.reference.bytes_per_token,
+                    setting: setting.setting.clone(),
+                    bits_per_value: setting.bits_per_value,
+                    bytes_per_token: setting.bytes_per_token,
+                    loss,
+                    budget: choice.filter(|_| is_chosen).map(|choice| choice.budget.clone()),
+                });
+            }
+        }
+        all
+    }
+
+    /// `k2v2 on this model: KL 0.0310, same top token 91.0 %, 5.9× smaller`
+    pub fn line(&self) -> String {
+        format!(
+            "{} on this model: KL {:.4}, same top token {:.1} %, {:.1}× smaller than {}",
+            self.setting,
+            self.loss.kl.value,
+            100.0 * self.loss.same_top.value,
+            self.reference_bytes_per_token as f64 / self.bytes_per_token.max(1) as f64,
+            self.reference,
+        )
+    }
+
+    /// Whether answers will be others than the exact cache's after a few words.
+    pub fn is_bad(&self) -> bool {
+        self.loss.kl.value > 0.1 || self.loss.same_top.value < 0.85
+    }
+}
+
+/// A folder of certificates.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    folder: PathBuf,
+}
+
+impl Certificates {
+    /// Those in `folder`, which need not be there yet.
+    pub fn new(folder: PathBuf) -> Certificates {
+        Certificates { folder }
+    }
+
+    /// Keeps a certificate, unless there is one of the same setting and length that rests on more predictions. Returns its
+    /// file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep(&self, certificate: &Certificate) -> io::Result<PathBuf> {
+        let folder = self.of_model(&certificate.model_hash);
+        fs::create_dir_all(&folder)?;
+        let name: String = certificate
+            .setting
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == '=' || c == '.' { c } else { '-' })
+            .collect();
+        let path = folder.join(format!("{name}-{}-{}.json", certificate.activations, certificate.n_ctx));
+        let is_better = |old: &Certificate| {
+            old.version == certificate.version
+                && old.setting == certificate.setting
+                && old.n_scored > certificate.n_scored
+        };
+        if read(&path).as_ref().is_some_and(is_better) {
+            return Ok(path);
+        }
+        let partial = path.with_extension(format!("{}.part", std::process::id()));
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(&serde_json::to_vec_pretty(certificate)?)?;
+        fs::rename(&partial, &path)?;
+        Ok(path)
+    }
+
+    /// Of a model, by this version of the program, with these activations; for each setting that of the longest context. What
+    /// cannot be read is not there.
+    pub fn find(&self, model_hash: &str, version: &str, activations: &str) -> Vec<Certificate> {
+        let Ok(entries) = fs::read_dir(self.of_model(model_hash)) else { return Vec::new() };
+        let mut found: Vec<Certificate> = entries
+            .filter_map(|entry| read(&entry.ok()?.path()))
+            .filter(|c| c.model_hash == model_hash && c.version == version && c.activations == activations)
+            .collect();
+        found.sort_by(|a, b| {
+            a.setting.cmp(&b.setting).then((b.n_ctx, b.n_scored).cmp(&(a.n_ctx, a.n_scored)))
+        });
+        found.dedup_by(|later, first| later.setting == first.setting);
+        found
+    }
+
+    fn of_model(&self, model_hash: &str) -> PathBuf {
+        let digits = model_hash.bytes().take_while(u8::is_ascii_hexdigit).take(16).count();
+        self.folder.join(&model_hash[..digits])
+    }
+}
+
+fn read(path: &Path) -> Option<Certificate> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Of the certificates within a budget that of the fewest bits.
+pub fn cheapest<'a>(certificates: &'a [Certificate], budget: &Budget) -> Option<&'a Certificate> {
+    let allowed = certificates.iter().filter(|certificate| budget.allows_loss(&certificate.loss));
+    allowed.min_by(|a, b| a.bits_per_value.total_cmp(&b.bits_per_value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(setting: &str, bits: f64, kl: f64, n_ctx: usize, n_scored: usize) -> Certificate {
+        let exact = |value| Estimate { value, se: 0.0 };
+        Certificate {
+            version: "1".to_string(),
+            date: "2026-01-01".to_string(),
+            command: "lossy measure".to_string(),
+            model: "toy.gguf".to_string(),
+            model_hash: "0123456789abcdef0123".to_string(),
+            activations: "q8".to_string(),
+            texts: vec!["prose".to_string()],
+            text_hash: "fedc".to_string(),
+            n_ctx,
+            n_scored,
+            reference: "f16".to_string(),
+            reference_bytes_per_token: 160,
+            setting: setting.to_string(),
+            bits_per_value: bits,
+            bytes_per_token: 25,
+            loss: Loss { kl: exact(kl), kl_p99: 4.0 * kl, same_top: exact(1.0 - kl), ppl_ratio: exact(1.0) },
+            budget: Some("kl=0.02".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let folder = std::env::temp_dir().join(format!("lossy-certificates-{}", std::process::id()));
+        let kept = Certificates::new(folder.clone());
+        assert!(kept.find("0123456789abcdef0123", "1", "q8").is_empty());
+        let long = certificate("k2v2:sinks=4", 2.3, 0.03, 2048, 500);
+        for one in [
+            &certificate("k2v2:sinks=4", 2.3, 0.01, 1024, 900),
+            &long,
+            &certificate("q8", 8.5, 0.001, 1024, 900),
+        ] {
+            kept.keep(one).unwrap();
+        }
+        // Fewer predictions at the same length do not replace more.
+        kept.keep(&certificate("q8", 8.5, 0.5, 1024, 10)).unwrap();
+        let found = kept.find("0123456789abcdef0123", "1", "q8");
+        assert_eq!(found, [long, certificate("q8", 8.5, 0.001, 1024, 900)]);
+        assert!(kept.find("0123456789abcdef0123", "2", "q8").is_empty());
+        assert!(kept.find("0123456789abcdef0123", "1", "f32").is_empty());
+        assert!(kept.find("fedcba9876543210fedc", "1", "q8").is_empty());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn the_cheapest_within_the_budget_is_taken() {
+        let all = [certificate("two", 2.3, 0.03, 1024, 1), certificate("eight", 8.5, 0.001, 1024, 1)];
+        let setting = |budget: &str| cheapest(&all, &budget.parse().unwrap()).map(|c| c.setting.as_str());
+        assert_eq!(setting("kl=0.05"), Some("two"));
+        assert_eq!(setting("kl=0.02"), Some("eight"));
+        assert_eq!(setting("kl=0.0001"), None);
+    }
+
+    #[test]
+    fn the_line_says_what_is_lost_and_what_is_saved() {
+        let line = certificate("k2v2", 2.3, 0.031, 1024, 1).line();
+        assert_eq!(line, "k2v2 on this model: KL 0.0310, same top token 96.9 %, 6.4× smaller than f16");
+        assert!(!certificate("k2v2", 2.3, 0.031, 1024, 1).is_bad());
+        assert!(certificate("x", 4.5, 1.16, 1024, 1).is_bad());
+    }
+}

@@ -1,0 +1,315 @@
+//! All predictions of a reference in a file, so that other settings can be compared with it on another day.
+//!
+//! ```text
+//! 8       LOSSYREF
+//! 4 n     length of the header, and the header: JSON, an [`Origin`]
+//! rows    each: top u32, nll f64, rest f64, n_head u16, n_sample u16, (token u32, ln p f32) × (n_head + n_sample)
+//! 32      SHA-256 of everything before
+//! ```
+//! Numbers are little-endian. A row takes some 2.3 kB, whatever the vocabulary; see [`KeptRow`] for what it holds.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{KeptRow, LogProb};
+
+const MAGIC: &[u8; 8] = b"LOSSYREF";
+const DIGEST_BYTES: usize = 32;
+
+/// What predictions are of. Two origins with the same [`what`](Origin::what) have the same predictions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// what decides about the predictions
+    #[serde(flatten)]
+    pub what: OriginKey,
+    /// of the reference's cache
+    pub bytes_per_token: usize,
+    /// name and version of the program
+    pub version: String,
+    /// when, UTC
+    pub date: String,
+    /// the model's file
+    pub model: String,
+}
+
+/// What decides about predictions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginKey {
+    /// what tells the model from others, in hexadecimal digits
+    pub model_hash: String,
+    /// the reference
+    pub setting: String,
+    /// `q8` or `f32`
+    pub activations: String,
+    /// columns of the logits
+    pub n_vocab: usize,
+    /// tokens of a window
+    pub n_ctx: usize,
+    /// predictions that count
+    pub n_scored: usize,
+    /// SHA-256 of the windows: their tokens, and which predictions count
+    pub text_hash: String,
+}
+
+/// The predictions of a reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptReference {
+    /// what they are of
+    pub origin: Origin,
+    /// one for each prediction that counts, in the order of the text
+    pub rows: Vec<KeptRow>,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReferenceError {
+    /// the disk
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// another kind of file
+    #[error("it has no predictions of a reference: it does not begin with LOSSYREF")]
+    Foreign,
+    /// bytes that are not what was written
+    #[error("it is damaged: {0}")]
+    Damaged(&'static str),
+    /// predictions of something else
+    #[error("it is of another reference: its {what} is {found}, but {wanted} is measured")]
+    Other {
+        /// which property
+        what: &'static str,
+        /// in the file
+        found: String,
+        /// what is needed
+        wanted: String,
+    },
+}
+
+impl OriginKey {
+    /// Fails, with the first property that differs, unless this is `wanted`.
+    ///
+    /// # Errors
+    /// Something differs.
+    pub fn check(&self, wanted: &OriginKey) -> Result<(), ReferenceError> {
+        let short = |hash: &str| hash.get(..16).unwrap_or(hash).to_string();
+        let properties = [
+            ("model", short(&self.model_hash), short(&wanted.model_hash)),
+            ("setting", self.setting.clone(), wanted.setting.clone()),
+            ("kind of activations", self.activations.clone(), wanted.activations.clone()),
+            ("vocabulary", self.n_vocab.to_string(), wanted.n_vocab.to_string()),
+            ("context length", self.n_ctx.to_string(), wanted.n_ctx.to_string()),
+            ("number of predictions", self.n_scored.to_string(), wanted.n_scored.to_string()),
+            ("text", short(&self.text_hash), short(&wanted.text_hash)),
+        ];
+        match properties.into_iter().find(|(_, found, wanted)| found != wanted) {
+            Some((what, found, wanted)) => Err(ReferenceError::Other { what, found, wanted }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl KeptReference {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, mut out: impl Write) -> io::Result<()> {
+        let header = serde_json::to_vec(&self.origin)?;
+        let mut hash = Sha256::new();
+        let mut put = |bytes: &[u8]| {
+            hash.update(bytes);
+            out.write_all(bytes)
+        };
+        put(MAGIC)?;
+        put(&(header.len() as u32).to_le_bytes())?;
+        put(&header)?;
+        for row in &self.rows {
+            put(&row.top.to_le_bytes())?;
+            put(&row.nll.to_le_bytes())?;
+            put(&row.rest.to_le_bytes())?;
+            put(&(row.head.len() as u16).to_le_bytes())?;
+            put(&(row.sample.len() as u16).to_le_bytes())?;
+            for kept in row.head.iter().chain(&row.sample) {
+                put(&kept.token.to_le_bytes())?;
+                put(&kept.log_prob.to_le_bytes())?;
+            }
+        }
+        let digest = hash.finalize();
+        out.write_all(&digest)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The file is another one, damaged, or of another reference than `wanted`.
+    pub fn read(mut input: impl Read, wanted: &OriginKey) -> Result<KeptReference, ReferenceError> {
+        let mut bytes = Vec::new();
+        input.read_to_end(&mut bytes)?;
+        let rest = bytes.strip_prefix(MAGIC).ok_or(ReferenceError::Foreign)?;
+        let end = rest.len().checked_sub(DIGEST_BYTES).ok_or(ReferenceError::Damaged("it is cut off"))?;
+        let (body, digest) = rest.split_at(end);
+        if Sha256::new().chain_update(MAGIC).chain_update(body).finalize().as_slice() != digest {
+            return Err(ReferenceError::Damaged("the checksum is another one"));
+        }
+        let mut cursor = Cursor(body);
+        let header_bytes = cursor.u32()? as usize;
+        let header = cursor.take(header_bytes)?;
+        let origin: Origin = serde_json::from_slice(header)
+            .map_err(|_| ReferenceError::Damaged("the header is not what this version writes"))?;
+        origin.what.check(wanted)?;
+        let mut rows = Vec::new();
+        while !cursor.0.is_empty() {
+            rows.push(cursor.row(wanted.n_vocab)?);
+        }
+        if rows.len() != wanted.n_scored {
+            return Err(ReferenceError::Damaged("it has another number of predictions than it says"));
+        }
+        Ok(KeptReference { origin, rows })
+    }
+}
+
+/// What has not been read yet.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], ReferenceError> {
+        let (taken, rest) =
+            self.0.split_at_checked(n).ok_or(ReferenceError::Damaged("it ends in the middle"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ReferenceError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn u32(&mut self) -> Result<u32, ReferenceError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u16(&mut self) -> Result<usize, ReferenceError> {
+        Ok(u16::from_le_bytes(self.array()?).into())
+    }
+
+    fn f64(&mut self) -> Result<f64, ReferenceError> {
+        Ok(f64::from_le_bytes(self.array()?))
+    }
+
+    fn token(&mut self, n_vocab: usize) -> Result<u32, ReferenceError> {
+        let token = self.u32()?;
+        if (token as usize) < n_vocab {
+            Ok(token)
+        } else {
+            Err(ReferenceError::Damaged("a token is not in the vocabulary"))
+        }
+    }
+
+    fn log_probs(&mut self, n: usize, n_vocab: usize) -> Result<Vec<LogProb>, ReferenceError> {
+        let one = |_| -> Result<LogProb, ReferenceError> {
+            Ok(LogProb { token: self.token(n_vocab)?, log_prob: f32::from_le_bytes(self.array()?) })
+        };
+        (0..n).map(one).collect()
+    }
+
+    fn row(&mut self, n_vocab: usize) -> Result<KeptRow, ReferenceError> {
+        let (top, nll, rest) = (self.token(n_vocab)?, self.f64()?, self.f64()?);
+        let (n_head, n_sample) = (self.u16()?, self.u16()?);
+        Ok(KeptRow {
+            top,
+            nll,
+            rest,
+            head: self.log_probs(n_head, n_vocab)?,
+            sample: self.log_probs(n_sample, n_vocab)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference() -> KeptReference {
+        let kept = |token| LogProb { token, log_prob: -1.5 };
+        let row = |top| KeptRow {
+            top,
+            nll: 0.25,
+            rest: 0.1,
+            head: vec![kept(top), kept(9)],
+            sample: vec![kept(4)],
+        };
+        KeptReference {
+            origin: Origin {
+                what: OriginKey {
+                    model_hash: "0123456789abcdef0123".to_string(),
+                    setting: "f16".to_string(),
+                    activations: "q8".to_string(),
+                    n_vocab: 10,
+                    n_ctx: 64,
+                    n_scored: 2,
+                    text_hash: "00".to_string(),
+                },
+                bytes_per_token: 160,
+                version: "1".to_string(),
+                date: "2026-01-01".to_string(),
+                model: "toy.gguf".to_string(),
+            },
+            rows: vec![row(1), row(2)],
+        }
+    }
+
+    fn file() -> Vec<u8> {
+        let mut file = Vec::new();
+        reference().write(&mut file).unwrap();
+        file
+    }
+
+    /// With a checksum that is right again.
+    fn sealed(body: &[u8]) -> Vec<u8> {
+        [body, Sha256::digest(body).as_slice()].concat()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let wanted = reference();
+        assert_eq!(KeptReference::read(&file()[..], &wanted.origin.what).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_file_that_is_cut_or_changed_anywhere_is_an_error() {
+        let (file, what) = (file(), reference().origin.what);
+        for end in 0..file.len() {
+            assert!(KeptReference::read(&file[..end], &what).is_err(), "{end}");
+            let mut changed = file.clone();
+            changed[end] ^= 1;
+            assert!(KeptReference::read(&changed[..], &what).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_does_not_hold_together_is_an_error_also_with_a_right_checksum() {
+        let (file, what) = (file(), reference().origin.what);
+        let body = &file[..file.len() - DIGEST_BYTES];
+        for end in 0..body.len() {
+            assert!(KeptReference::read(&sealed(&body[..end])[..], &what).is_err(), "{end}");
+        }
+        let mut foreign = body.to_vec();
+        let last_token = body.len() - 8;
+        foreign[last_token] = 10;
+        let error = KeptReference::read(&sealed(&foreign)[..], &what).unwrap_err().to_string();
+        assert!(error.contains("not in the vocabulary"), "{error}");
+    }
+
+    #[test]
+    fn another_reference_is_named() {
+        let mut wanted = reference().origin.what;
+        wanted.n_ctx = 128;
+        let error = KeptReference::read(&file()[..], &wanted).unwrap_err().to_string();
+        assert_eq!(error, "it is of another reference: its context length is 64, but 128 is measured");
+        let wanted = OriginKey { n_scored: 3, ..reference().origin.what };
+        let error = KeptReference::read(&file()[..], &wanted).unwrap_err().to_string();
+        assert_eq!(error, "it is of another reference: its number of predictions is 2, but 3 is measured");
+    }
+}

@@ -1,0 +1,248 @@
+//! Bits across, mean KL upwards on a logarithmic scale; bars are two standard errors each way, the line is the frontier.
+
+use std::fmt::Write;
+
+use crate::budget::frontier;
+use crate::table::escape;
+use crate::{Loss, SettingFigures};
+
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 360.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 24.0;
+const TOP: f64 = 30.0;
+const BOTTOM: f64 = 50.0;
+/// Of a label.
+const LINE_HEIGHT: f64 = 14.0;
+const CHAR_WIDTH: f64 = 6.8;
+/// Longer names are in the table only.
+const MAX_LABEL: usize = 20;
+
+struct Scale {
+    most_bits: f64,
+    /// powers of ten
+    low: f64,
+    high: f64,
+}
+
+impl Scale {
+    fn new(points: &[&SettingFigures]) -> Scale {
+        // A bar that reaches 0 would have no end on this scale.
+        let lows = points.iter().map(|point| (kl(point) - bar(point)).max(kl(point) / 2.0));
+        let highs = points.iter().map(|point| kl(point) + bar(point));
+        let most_bits = points.iter().map(|point| point.bits_per_value).fold(0.0, f64::max);
+        let (low, high) = (lows.fold(f64::INFINITY, f64::min), highs.fold(0.0, f64::max));
+        let (low, high) = (round_down(low), round_up(high));
+        Scale {
+            most_bits: (most_bits * 1.12).ceil(),
+            low: low.log10(),
+            high: high.log10().max(low.log10() + 0.3),
+        }
+    }
+
+    fn x(&self, bits: f64) -> f64 {
+        LEFT + bits / self.most_bits * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn y(&self, kl: f64) -> f64 {
+        let share = (kl.max(1e-30).log10().clamp(self.low, self.high) - self.low) / (self.high - self.low);
+        HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
+    }
+}
+
+fn kl(setting: &SettingFigures) -> f64 {
+    setting.summary.kl.mean.value
+}
+
+/// Two standard errors.
+fn bar(setting: &SettingFigures) -> f64 {
+    2.0 * Loss::of(&setting.summary).kl.se
+}
+
+/// The largest of 1, 2, 5, 10, … times a power of ten that is not above `x`.
+fn round_down(x: f64) -> f64 {
+    let power = 10f64.powf(x.log10().floor());
+    [5.0, 2.0].iter().map(|digit| digit * power).find(|round| *round <= x).unwrap_or(power)
+}
+
+fn round_up(x: f64) -> f64 {
+    let down = round_down(x);
+    if down >= x {
+        down
+    } else {
+        [1.0, 2.0, 5.0, 10.0]
+            .map(|digit| digit * 10f64.powf(x.log10().floor()))
+            .into_iter()
+            .find(|round| *round >= x)
+            .unwrap_or(x)
+    }
+}
+
+/// 1, 2 and 5 times powers of ten within the scale; only powers where these are many.
+fn ticks(scale: &Scale) -> Vec<f64> {
+    let digits: &[f64] = if scale.high - scale.low > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let (first, last) = (scale.low.floor() as i32, scale.high.ceil() as i32);
+    let all = (first..=last).flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));
+    all.filter(|tick| (scale.low - 1e-9..=scale.high + 1e-9).contains(&tick.log10())).collect()
+}
+
+/// The picture, if there are two points to draw.
+pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result {
+    let is_drawn = |setting: &&SettingFigures| kl(setting) > 0.0 && kl(setting).is_finite();
+    let mut points: Vec<&SettingFigures> = settings.iter().filter(is_drawn).collect();
+    if points.len() < 2 {
+        return Ok(());
+    }
+    points.sort_by(|a, b| a.bits_per_value.total_cmp(&b.bits_per_value));
+    let scale = Scale::new(&points);
+    writeln!(
+        page,
+        "<svg width=\"{WIDTH}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"mean KL over bits\">"
+    )?;
+    axes(page, &scale)?;
+    let line: Vec<String> = frontier(points.iter().copied())
+        .iter()
+        .map(|point| format!("{:.1},{:.1}", scale.x(point.bits_per_value), scale.y(kl(point))))
+        .collect();
+    writeln!(
+        page,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"#7aa6d8\" stroke-width=\"1.5\"/>",
+        line.join(" ")
+    )?;
+    let mut taken: Vec<Label> = Vec::new();
+    for point in &points {
+        let (x, y) = (scale.x(point.bits_per_value), scale.y(kl(point)));
+        let (top, bottom) = (scale.y(kl(point) + bar(point)), scale.y(kl(point) - bar(point)));
+        writeln!(page, "<path d=\"M{x:.1} {top:.1}V{bottom:.1}\" stroke=\"#1f5fa8\" stroke-width=\"1.5\"/>")?;
+        for end in [top, bottom] {
+            writeln!(
+                page,
+                "<path d=\"M{:.1} {end:.1}h8\" stroke=\"#1f5fa8\" stroke-width=\"1.5\"/>",
+                x - 4.0
+            )?;
+        }
+        let is_named = point.setting.chars().count() <= MAX_LABEL;
+        let fill = if is_named { "#1f5fa8" } else { "#fff" };
+        writeln!(page, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"#1f5fa8\"/>")?;
+        if is_named {
+            let label = Label::place(&point.setting, x, y, &taken);
+            let text = escape(&point.setting);
+            writeln!(page, "<text x=\"{:.1}\" y=\"{:.1}\">{text}</text>", label.left, label.bottom)?;
+            taken.push(label);
+        }
+    }
+    writeln!(page, "</svg>")?;
+    let lossless: Vec<String> = settings
+        .iter()
+        .filter(|s| kl(s) == 0.0 && s.summary.n_scored > 0)
+        .map(|s| escape(&s.setting))
+        .collect();
+    if !lossless.is_empty() {
+        writeln!(page, "<p class=\"note\">Not drawn, since it loses nothing: {}.</p>", lossless.join(", "))?;
+    }
+    let has_hollow = points.iter().any(|point| point.setting.chars().count() > MAX_LABEL);
+    let hollow = if has_hollow { " The names of hollow points are in the table." } else { "" };
+    writeln!(
+        page,
+        "<p class=\"note\">Bars are two standard errors each way. No setting on the line is beaten in both.{hollow}</p>"
+    )
+}
+
+fn axes(page: &mut String, scale: &Scale) -> std::fmt::Result {
+    for tick in ticks(scale) {
+        let y = scale.y(tick);
+        writeln!(page, "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"#e0e0e0\"/>", WIDTH - RIGHT)?;
+        writeln!(
+            page,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            LEFT - 8.0,
+            y + 4.0,
+            number(tick)
+        )?;
+    }
+    let floor = HEIGHT - BOTTOM;
+    writeln!(page, "<path d=\"M{LEFT} {floor}H{:.1}\" stroke=\"#888\"/>", WIDTH - RIGHT)?;
+    let step = if scale.most_bits > 20.0 {
+        4
+    } else if scale.most_bits > 10.0 {
+        2
+    } else {
+        1
+    };
+    for bits in (0..=scale.most_bits as usize).step_by(step) {
+        let x = scale.x(bits as f64);
+        writeln!(page, "<path d=\"M{x:.1} {floor}v5\" stroke=\"#888\"/>")?;
+        writeln!(page, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{bits}</text>", floor + 18.0)?;
+    }
+    let middle = scale.x(scale.most_bits / 2.0);
+    writeln!(
+        page,
+        "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">bits a cached number</text>",
+        HEIGHT - 10.0
+    )?;
+    writeln!(page, "<text x=\"4\" y=\"14\">mean KL (nats)</text>")
+}
+
+/// Without the noise of binary fractions: 0.0002, 5e-7.
+fn number(x: f64) -> String {
+    if x < 1e-4 {
+        format!("{x:.0e}")
+    } else {
+        format!("{:.4}", x).trim_end_matches('0').trim_end_matches('.').to_string()
+    }
+}
+
+/// Where a point's name stands.
+struct Label {
+    left: f64,
+    bottom: f64,
+    width: f64,
+}
+
+impl Label {
+    /// The first of some places around the point at which no other label and no edge is in the way.
+    fn place(text: &str, x: f64, y: f64, taken: &[Label]) -> Label {
+        let width = CHAR_WIDTH * text.chars().count() as f64;
+        let places = [
+            (x + 8.0, y - 6.0),
+            (x + 8.0, y + 16.0),
+            (x - 8.0 - width, y - 6.0),
+            (x - 8.0 - width, y + 16.0),
+        ];
+        let label = |(left, bottom): (f64, f64)| Label { left, bottom, width };
+        let further = (1..8).map(|n| (x + 8.0, y - 6.0 - LINE_HEIGHT * f64::from(n)));
+        let free = places.into_iter().chain(further).map(label).find(|label| {
+            let is_inside = label.left > LEFT && label.left + width < WIDTH && label.bottom > TOP - 4.0;
+            is_inside && label.bottom < HEIGHT - BOTTOM && !taken.iter().any(|other| label.touches(other))
+        });
+        free.unwrap_or(label(((x + 8.0).min(WIDTH - width), y - 6.0)))
+    }
+
+    fn touches(&self, other: &Label) -> bool {
+        self.left < other.left + other.width
+            && other.left < self.left + self.width
+            && (self.bottom - other.bottom).abs() < LINE_HEIGHT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_round() {
+        assert_eq!([0.0034, 0.0051, 0.001].map(round_down), [0.002, 0.005, 0.001]);
+        assert_eq!([0.0034, 0.0051, 0.002].map(round_up), [0.005, 0.01, 0.002]);
+        assert_eq!([0.0002, 0.5, 10.0, 5e-7].map(number), ["0.0002", "0.5", "10", "5e-7"]);
+    }
+
+    #[test]
+    fn labels_of_points_that_are_near_do_not_touch() {
+        let mut taken = Vec::new();
+        for n in 0..6 {
+            let label = Label::place("k2v2:first=1:f16", 300.0 + f64::from(n), 150.0, &taken);
+            assert!(!taken.iter().any(|other| label.touches(other)), "{n}");
+            taken.push(label);
+        }
+    }
+}
