@@ -88,12 +88,25 @@ fn rate(n_tokens: usize, time: Duration) -> String {
     format!("{:.1} t/s", n_tokens as f64 / seconds)
 }
 
+/// What is said besides the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notes {
+    /// what is needed only
+    Few,
+    /// counts and speeds at the end
+    Usual,
+    /// those of every chunk of the prompt too
+    Many,
+}
+
 /// What it takes to answer: a model, how to sample, and where the text goes.
 pub struct Speaker<'a> {
     /// the model
     pub loaded: &'a mut Loaded,
     /// sampling and stopping
     pub options: &'a GenerationOptions,
+    /// what is said besides
+    pub notes: Notes,
     /// gets each piece of text as soon as it is certain
     pub print: &'a mut dyn FnMut(&str) -> io::Result<()>,
     /// gets the sequence when the whole prompt has been read, before anything is generated
@@ -144,8 +157,14 @@ impl Speaker<'_> {
 
     fn read(&mut self, sequence: &mut Sequence, tokens: &[u32]) -> Result<Read, EngineError> {
         let bar = Prefill::start(tokens.len());
+        let (start, mut last) = (Instant::now(), (0, Duration::ZERO));
         let mut progress = |progress: lossy_engine::Progress| {
             bar.set(progress.n_done);
+            let chunk = (progress.n_done - last.0, start.elapsed() - last.1);
+            if self.notes == Notes::Many && chunk.0 > 0 {
+                last = (progress.n_done, start.elapsed());
+                bar.note(&chunk_line(progress.n_done, progress.n_total, chunk, last.1));
+            }
             interrupt::go_on()
         };
         match self.loaded.engine.prefill(sequence, tokens, &mut progress) {
@@ -190,6 +209,19 @@ impl Speaker<'_> {
     }
 }
 
+/// `prompt 1,024 of 8,000 tokens: 512 in 1.21 s, 423.1 t/s, 2.3 s in all`; `chunk`: tokens and time of the last one.
+fn chunk_line(n_done: usize, n_total: usize, chunk: (usize, Duration), elapsed: Duration) -> String {
+    format!(
+        "prompt {} of {} tokens: {} in {:.2} s, {}, {:.1} s in all",
+        units::grouped(n_done as u64),
+        units::grouped(n_total as u64),
+        units::grouped(chunk.0 as u64),
+        chunk.1.as_secs_f64(),
+        rate(chunk.0, chunk.1),
+        elapsed.as_secs_f64(),
+    )
+}
+
 fn say(print: &mut dyn FnMut(&str) -> io::Result<()>, text: &str, answer: &mut Answer) -> io::Result<()> {
     if !text.is_empty() {
         print(text)?;
@@ -228,6 +260,12 @@ mod tests {
         let line = "prompt 1,200 tokens (+ 34 cached), 600.0 t/s | generated 11, 100.0 t/s | KV cache 27.0 MiB (f16) \
                     | first token after 2.01 s | seed 7";
         assert_eq!(stats.line(&f16(), Some(7)), line);
+    }
+
+    #[test]
+    fn a_chunk_has_its_own_speed() {
+        let line = chunk_line(1024, 8000, (512, Duration::from_millis(2000)), Duration::from_millis(3100));
+        assert_eq!(line, "prompt 1,024 of 8,000 tokens: 512 in 2.00 s, 256.0 t/s, 3.1 s in all");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use lossy_engine::{Engine, Finish, GenerationOptions, Sequence};
 use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
 
-use crate::answer::{Answer, End, Speaker};
+use crate::answer::{Answer, End, Notes, Speaker};
 use crate::commands::Outcome;
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -23,8 +23,8 @@ pub struct Completion {
     pub form: Form,
     /// sampling and stopping
     pub options: GenerationOptions,
-    /// no line of counts
-    pub quiet: bool,
+    /// what is said besides the answer
+    pub notes: Notes,
     /// where the prompt's KV cache is kept from one run to the next
     pub prompt_cache: Option<PathBuf>,
 }
@@ -66,7 +66,8 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     };
     interrupt::listen(interrupt::Second::Ends);
     let options = &completion.options;
-    let mut speaker = Speaker { loaded, options, print: &mut print, after_prompt: Some(&mut keep) };
+    let notes = completion.notes;
+    let mut speaker = Speaker { loaded, options, notes, print: &mut print, after_prompt: Some(&mut keep) };
     let answer = speaker.answer(&mut sequence, &prompt)?;
     if !ends_with_newline {
         output.write_now("\n")?;
@@ -74,7 +75,7 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     if options.sampling.n_logprobs.is_some() {
         print_logprobs(&loaded.tokenizer, &answer);
     }
-    let counts = (!completion.quiet).then(|| answer.stats.line(loaded.engine.kv(), seed_to_tell(options)));
+    let counts = (notes != Notes::Few).then(|| answer.stats.line(loaded.engine.kv(), seed_to_tell(options)));
     let notes: Vec<String> = counts.into_iter().chain(cut_off(&answer, options)).collect();
     // On a terminal the answer and the notes would run together.
     if !notes.is_empty() && stdout().is_terminal() && std::io::stderr().is_terminal() {

@@ -70,6 +70,14 @@ impl Prefill {
         Prefill { bar: Some(bar) }
     }
 
+    /// Prints a line beside it.
+    pub fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
+        }
+    }
+
     /// Tokens that are done.
     pub fn set(&self, n_done: usize) {
         if let Some(bar) = &self.bar {

@@ -10,7 +10,7 @@ use std::io::{IsTerminal, stdout};
 use anyhow::{Result, bail};
 use lossy_engine::GenerationOptions;
 
-use crate::answer::{Answer, End, Speaker};
+use crate::answer::{Answer, End, Notes, Speaker};
 use crate::commands::Outcome;
 use crate::completion::{cut_off, seed_to_tell};
 use crate::interrupt;
@@ -44,8 +44,8 @@ pub struct Settings {
     pub system: Option<String>,
     /// sampling and stopping
     pub options: GenerationOptions,
-    /// no line of counts
-    pub quiet: bool,
+    /// what is said besides the answers
+    pub notes: Notes,
 }
 
 /// Chats until Ctrl-D.
@@ -116,14 +116,15 @@ impl Chat<'_> {
         self.n_answers += 1;
         let mut output = Output::lock();
         let mut print = |text: &str| output.write_now(text);
+        let notes = self.settings.notes;
         let mut speaker =
-            Speaker { loaded: self.loaded, options: &options, print: &mut print, after_prompt: None };
+            Speaker { loaded: self.loaded, options: &options, notes, print: &mut print, after_prompt: None };
         let answer = speaker.answer(&mut self.conversation.sequence, &prompt)?;
         output.write_now(if answer.text.ends_with('\n') { "" } else { "\n" })?;
         if answer.end == End::Interrupted {
             note("[stopped]");
         }
-        if !self.settings.quiet {
+        if notes != Notes::Few {
             note(&answer.stats.line(self.loaded.engine.kv(), seed_to_tell(&options)));
         }
         if let Some(reason) = cut_off(&answer, &options) {

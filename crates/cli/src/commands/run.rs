@@ -8,6 +8,7 @@ use lossy_eval::Budget;
 
 use super::Outcome;
 use super::measure::probe::{Probe, When};
+use crate::answer::Notes;
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs};
 use crate::chat;
 use crate::completion::{self, Completion, Form};
@@ -79,6 +80,10 @@ pub struct RunArgs {
     /// No line with counts and speeds after the answer, and none with what a lossy cache costs
     #[arg(short = 'q', long)]
     quiet: bool,
+
+    /// A line with time and speed after every chunk of the prompt
+    #[arg(short = 'v', long, conflicts_with = "quiet")]
+    verbose: bool,
 }
 
 /// Answers or chats.
@@ -99,7 +104,9 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     }
     let path = hub::resolve(&model)?;
     let mut loaded = Loaded::open(&path, &engine_options)?;
-    loaded.tell_positions();
+    if !args.quiet {
+        loaded.tell_positions();
+    }
     let hint = if args.max_loss.is_some() { "Ctrl-C ends" } else { "Ctrl-C skips it" };
     let mut probe = Probe { model: &mut loaded, path: &path, activations: args.engine.activations, hint };
     match &args.max_loss {
@@ -109,6 +116,11 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     }
     let options = args.sampling.options();
     loaded.check(&options.sampling)?;
+    let notes = match (args.quiet, args.verbose) {
+        (true, _) => Notes::Few,
+        (_, true) => Notes::Many,
+        (false, false) => Notes::Usual,
+    };
     match prompt {
         Some(text) => {
             let form = match (&loaded.template, args.no_chat_template) {
@@ -124,11 +136,11 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
             };
             completion::run(
                 &mut loaded,
-                Completion { text, form, options, quiet: args.quiet, prompt_cache: args.prompt_cache },
+                Completion { text, form, options, notes, prompt_cache: args.prompt_cache },
             )
         }
         None => {
-            let settings = chat::Settings { model, system: args.system, options, quiet: args.quiet };
+            let settings = chat::Settings { model, system: args.system, options, notes };
             chat::run(&mut loaded, settings)
         }
     }
