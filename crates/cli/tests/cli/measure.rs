@@ -56,7 +56,7 @@ fn a_page_has_all_that_it_needs() {
     let page = home.path().join("report.html");
     let (model, name) = (model(), page.display().to_string());
     let output = home
-        .lossy(&["measure", &model, "--kv", "q8,kivi2", "-c", "256", "--tokens", "60", "-o", &name])
+        .lossy(&["measure", &model, "--kv", "q8,kivi2", "-c", "384", "--tokens", "60", "-o", &name])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
