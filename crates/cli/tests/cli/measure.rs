@@ -40,11 +40,11 @@ fn the_exact_cache_costs_nothing_and_another_something() {
 #[test]
 fn questions_are_asked_of_the_reference_and_the_setting() {
     let home = Home::new();
-    let report = report(&home, &["--kv", "f16", "--task", "passkey", "--lengths", "300", "--samples", "2"]);
+    let report = report(&home, &["--kv", "f16", "--task", "passkey", "--lengths", "200", "--samples", "1"]);
     let rows = report["tasks"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
     for row in rows {
-        assert_eq!((row["task"].as_str(), row["n_cases"].as_u64()), (Some("passkey"), Some(2)));
+        assert_eq!((row["task"].as_str(), row["n_cases"].as_u64()), (Some("passkey"), Some(1)));
         assert_eq!(row["log_prob_change"]["value"], 0.0);
     }
     assert!(rows[0]["log_prob_per_token"]["value"].as_f64().unwrap() > -1.0, "{}", rows[0]);
@@ -56,13 +56,13 @@ fn a_page_has_all_that_it_needs() {
     let page = home.path().join("report.html");
     let (model, name) = (model(), page.display().to_string());
     let output = home
-        .lossy(&["measure", &model, "--kv", "q8,k2v2", "-c", "256", "--tokens", "60", "-o", &name])
+        .lossy(&["measure", &model, "--kv", "q8,kivi2", "-c", "384", "--tokens", "60", "-o", &name])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("| q8 |"), "{}", text(&output.stdout));
     let page = fs::read_to_string(page).unwrap();
-    assert!(page.starts_with("<!doctype html>") && page.contains("<svg") && page.contains("k2v2"));
+    assert!(page.starts_with("<!doctype html>") && page.contains("<svg") && page.contains("kivi2"));
     assert!(!page.contains("http"), "it loads something");
 }
 
