@@ -6,6 +6,7 @@ mod kv_cache;
 mod measure;
 mod mock_hub;
 mod package;
+mod positions;
 mod program;
 mod real_model;
 mod tiny_model;
