@@ -1,7 +1,7 @@
 //! How fast attention over the paged cache is, beside what the machine can do.
 //!
-//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH … SCHEME …]` prints, for the attention shapes of
-//! SmolLM2-135M and Qwen2.5-0.5B and for 1 and 2 threads, how long decode takes at each depth in several KV schemes, which
+//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH … SCHEME … MODEL …]` prints, for the attention
+//! shapes of SmolLM2-135M (`smollm2`) and Qwen2.5-0.5B (`qwen`) and for 1 and 2 threads, how long decode takes at each depth in several KV schemes, which
 //! run in turns (medians); how much faster that is than the first scheme; the bytes per second that it reads from the cache
 //! and their share of the read bandwidth measured by the same threads; and the arithmetic per second of prefill (two
 //! multiply-adds per query head, channel and visible token) of the chunk of 512 tokens that ends there. With schemes named,
@@ -27,8 +27,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let depths: Vec<usize> = arguments.iter().filter_map(|arg| arg.parse().ok()).collect();
     let depths = if depths.is_empty() { vec![512, 8192, 32768] } else { depths };
-    let named: Vec<&str> =
-        arguments.iter().map(String::as_str).filter(|arg| arg.parse::<usize>().is_err()).collect();
+    let words = arguments.iter().map(String::as_str).filter(|arg| arg.parse::<usize>().is_err());
+    let (models, named): (Vec<&str>, Vec<&str>) = words.partition(|word| ["smollm2", "qwen"].contains(word));
     let schemes = if named.is_empty() { &SCHEMES[..] } else { &named[..] };
     let only_threads: Option<usize> =
         std::env::var("LOSSY_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
@@ -39,6 +39,9 @@ fn main() {
         let bandwidth = read_bandwidth(&cx);
         println!("{n_threads} threads: reads {:.1} GB/s", bandwidth / 1e9);
         for (name, geometry) in [("smollm2", smollm2), ("qwen", qwen)] {
+            if !models.is_empty() && !models.contains(&name) {
+                continue;
+            }
             for &depth in &depths {
                 decode(&cx, name, schemes, geometry, depth, bandwidth);
             }

@@ -34,6 +34,7 @@ mod keys;
 mod layout;
 mod scalar;
 mod values;
+mod weights;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,0 +1,299 @@
+//! Attention over codes with 256-bit vectors. The operations on integers are exact, those on floats the same as in
+//! `scalar`, in the same order.
+//!
+//! What makes it fast:
+//! 1. A load of 32 bytes is 128 codes. Table look-ups (`vpshufb`) take them apart into four vectors, each of which meets
+//!    all query heads: the bytes are read and taken apart once, and not by the units that multiply.
+//! 2. Two of the four vectors at a time, so that the sums of four heads, the codes and the operands fit the registers.
+//! 3. `maddubs` multiplies 32 codes with four int8 query channels (keys) or four token weights (values) at once, and adds
+//!    pairs; sums stay in 16 bits as long as they cannot overflow, which is known from the bits alone.
+//! 4. Per frame and head one vector of int8 is made; per token there is one multiplication by its gain.
+//! 5. All that depends on the number of bits is chosen once for a range, not once for a block.
+//! 6. While a head is read, the one that comes next is fetched, line by line.
+
+mod query;
+mod scores;
+mod values;
+mod weights;
+
+use std::arch::x86_64::*;
+
+use super::frames::FrameTable;
+use super::head::{FRAMES, HeadCode, PackedHead, RangeF32};
+use super::layout::{self, ROW, value_rows};
+use super::{BLOCK_TOKENS, BLOCKS, gain};
+use crate::attention::{Partial, RANGE_TOKENS, TokenQueries};
+use crate::math::avx2::{load, prefetch, store};
+use query::FrameQueries;
+use scores::KeyRows;
+use weights::Integers;
+
+/// Most heads whose sums are in registers at once.
+const MAX_HEADS: usize = 4;
+/// Most channels of a head.
+const MAX_DIM: usize = 256;
+/// Lines that are fetched for each head's softmax, and for each 16 channels of values.
+const LINES_OF_STEP: usize = 6;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn pack(code: &HeadCode, frames: &FrameTable, range: usize, exact: &RangeF32, packed: &mut [u8]) {
+    super::head::pack(code, frames, range, exact, packed);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn unpack(head: &PackedHead<'_>, frames: &FrameTable, range: usize, out: &mut RangeF32) {
+    super::head::unpack(head, frames, range, out);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn load_row(row: &[u8; ROW]) -> __m256i {
+    // SAFETY: `row` has 32 bytes.
+    unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
+}
+
+/// The sum of four integers.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn sum_of_four(x: __m128i) -> i32 {
+    let x = _mm_add_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
+    _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x)))
+}
+
+/// Gains of eight codes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn gains(codes: &[u8; 8]) -> __m256 {
+    // SAFETY: `codes` has eight bytes.
+    let bytes = unsafe { _mm_loadl_epi64(codes.as_ptr().cast()) };
+    let shifted = _mm256_slli_epi32::<19>(_mm256_cvtepu8_epi32(bytes));
+    _mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(gain::BIAS as i32)))
+}
+
+/// The low four bits of each byte.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn low_nibbles(x: __m256i) -> __m256i {
+    _mm256_and_si256(x, _mm256_set1_epi8(15))
+}
+
+/// Looks up each byte, which is below 16.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn look_up(table: &'static [u8; 32], at: __m256i) -> __m256i {
+    _mm256_shuffle_epi8(load_row(table), at)
+}
+
+/// A table of `(index >> shift & mask) << up`, twice.
+const fn table(shift: usize, mask: usize, up: usize) -> [u8; 32] {
+    let mut table = [0; 32];
+    let mut index = 0;
+    while index < 32 {
+        table[index] = (((index % 16) >> shift & mask) << up) as u8;
+        index += 1;
+    }
+    table
+}
+
+/// The low and the high two bits of nibbles, times 2^UP.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn two_bits<const UP: usize>(nibbles: __m256i) -> [__m256i; 2] {
+    [look_up(const { &table(0, 3, UP) }, nibbles), look_up(const { &table(2, 3, UP) }, nibbles)]
+}
+
+/// Bits `2·P` and `2·P + 1` of nibbles, times 2^UP.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn one_bit<const P: usize, const UP: usize>(nibbles: __m256i) -> [__m256i; 2] {
+    [look_up(const { &table(2 * P, 1, UP) }, nibbles), look_up(const { &table(2 * P + 1, 1, UP) }, nibbles)]
+}
+
+/// Bytes that will be read next, fetched little by little.
+struct Ahead {
+    at: *const u8,
+    n_lines: usize,
+}
+
+impl Ahead {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn fetch(&mut self, n_lines: usize) {
+        let n_lines = n_lines.min(self.n_lines);
+        for _ in 0..n_lines {
+            prefetch(self.at);
+            self.at = self.at.wrapping_add(64);
+        }
+        self.n_lines -= n_lines;
+    }
+}
+
+/// See [`PackedHead::attend_token`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn attend_token(
+    head: &PackedHead<'_>,
+    frames: &FrameTable,
+    range: usize,
+    first_token: usize,
+    token: &mut TokenQueries,
+    next: Option<&[u8]>,
+    partial: &mut Partial<'_>,
+) {
+    let code = head.code;
+    let head_dim = code.head_dim();
+    assert!(head_dim.is_multiple_of(32) && head_dim <= MAX_DIM, "channels of a packed head");
+    let parts = layout::parts(code, head.bytes);
+    let mut ahead = next.map_or(Ahead { at: std::ptr::null(), n_lines: 0 }, |next| Ahead {
+        at: next.as_ptr(),
+        n_lines: next.len() / 64,
+    });
+    let n_parts = token.n_heads().div_ceil(MAX_HEADS);
+    let part_len = token.n_heads().div_ceil(n_parts);
+    for row in (0..token.n_heads()).step_by(part_len) {
+        let mut job = Job { code, frames, range, parts: &parts, first_token, row, ahead: &mut ahead };
+        match head_dim {
+            32 => job.attend_some::<8>(token, part_len, partial),
+            64 => job.attend_some::<16>(token, part_len, partial),
+            96 => job.attend_some::<24>(token, part_len, partial),
+            128 => job.attend_some::<32>(token, part_len, partial),
+            160 => job.attend_some::<40>(token, part_len, partial),
+            192 => job.attend_some::<48>(token, part_len, partial),
+            224 => job.attend_some::<56>(token, part_len, partial),
+            _ => job.attend_some::<64>(token, part_len, partial),
+        }
+    }
+}
+
+/// Some heads against one range.
+struct Job<'a> {
+    code: &'a HeadCode,
+    frames: &'a FrameTable,
+    range: usize,
+    parts: &'a layout::Parts<'a>,
+    /// tokens before it are left out
+    first_token: usize,
+    /// first of the heads
+    row: usize,
+    ahead: &'a mut Ahead,
+}
+
+impl Job<'_> {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn attend_some<const QUADS: usize>(
+        &mut self,
+        token: &mut TokenQueries,
+        part_len: usize,
+        partial: &mut Partial<'_>,
+    ) {
+        let (queries, weights) = token.parts();
+        let end = (self.row + part_len).min(weights.len());
+        let queries = &queries[self.row * 4 * QUADS..end * 4 * QUADS];
+        let weights = &mut weights[self.row..end];
+        match weights.len() {
+            1 => attend::<QUADS, 1>(self, queries, weights, partial),
+            2 => attend::<QUADS, 2>(self, queries, weights, partial),
+            3 => attend::<QUADS, 3>(self, queries, weights, partial),
+            _ => attend::<QUADS, 4>(self, queries, weights, partial),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn attend<const QUADS: usize, const H: usize>(
+    job: &mut Job<'_>,
+    queries: &[f32],
+    weights: &mut [[f32; RANGE_TOKENS]],
+    partial: &mut Partial<'_>,
+) {
+    let Job { code, frames, range, parts, first_token, row, .. } = *job;
+    let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
+    score::<QUADS, H>(job, frames, range, queries, weights);
+    let gains = weights::decode_gains(parts.value_gains);
+    let mut integers = [Integers::EMPTY; H];
+    let mut sums = [0.0; H];
+    for (h, weights) in weights.iter_mut().enumerate() {
+        weights[..first_token].fill(f32::NEG_INFINITY);
+        let (max, sum) = weights::softmax(weights, &gains, &mut integers[h]);
+        partial.set(row + h, max, sum);
+        sums[h] = sum;
+        job.ahead.fetch(LINES_OF_STEP);
+    }
+    for (part, rows) in parts.values.chunks_exact(value_rows(code.values.bits)).enumerate() {
+        let (left, right) = match code.values.bits {
+            2 => {
+                (values::sum_codes::<H, 2, 0>(rows, &integers), values::sum_codes::<H, 2, 1>(rows, &integers))
+            }
+            3 => {
+                (values::sum_codes::<H, 3, 0>(rows, &integers), values::sum_codes::<H, 3, 1>(rows, &integers))
+            }
+            _ => {
+                (values::sum_codes::<H, 4, 0>(rows, &integers), values::sum_codes::<H, 4, 1>(rows, &integers))
+            }
+        };
+        job.ahead.fetch(2 * LINES_OF_STEP);
+        let (step, middle) = (code.values.step(), code.values.middle());
+        let means = code.values.mean[32 * part..][..32].as_chunks::<8>().0;
+        for h in 0..H {
+            let mut out = [_mm256_setzero_ps(); 4];
+            for (index, unit) in integers[h].units.iter().enumerate() {
+                let factor = _mm256_set1_ps(unit.unit * step);
+                let centre = _mm256_set1_ps(unit.total * middle);
+                let (left, right) = (left[index][h], right[index][h]);
+                for (out, integers) in out.iter_mut().zip([left[0], left[1], right[0], right[1]]) {
+                    let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), centre);
+                    *out = _mm256_fmadd_ps(centred, factor, *out);
+                }
+            }
+            let to = partial.out_mut(row + h)[32 * part..][..32].as_chunks_mut::<8>().0;
+            for ((to, out), mean) in to.iter_mut().zip(out).zip(means) {
+                store(to, _mm256_fmadd_ps(_mm256_set1_ps(sums[h]), load(mean), out));
+            }
+        }
+    }
+    job.ahead.fetch(usize::MAX);
+}
+
+/// Scores of `H` heads with a range of tokens.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn score<const QUADS: usize, const H: usize>(
+    job: &mut Job<'_>,
+    frames: &FrameTable,
+    range: usize,
+    queries: &[f32],
+    scores: &mut [[f32; RANGE_TOKENS]; H],
+) {
+    let (code, parts) = (job.code, job.parts);
+    let mut in_frames = [FrameQueries::<QUADS, H>::EMPTY; FRAMES];
+    for (index, in_frame) in in_frames.iter_mut().enumerate() {
+        in_frame.set(&code.keys, queries, frames.frame(range * FRAMES + index));
+    }
+    let keys = KeyRows { planes: &code.keys.planes, runs: &code.keys.runs, rows: parts.keys };
+    // Not `from_fn`, which does not have the features and would be called.
+    let mut quads: [[&[i32]; H]; BLOCKS] = [[&[]; H]; BLOCKS];
+    for (block, quads) in quads.iter_mut().enumerate() {
+        for (quads, of_head) in quads.iter_mut().zip(&in_frames[block * FRAMES / BLOCKS].quads) {
+            *quads = of_head;
+        }
+    }
+    let sums = scores::sum_codes::<H>(keys, quads, job.ahead);
+    let gain_codes = parts.key_gains.as_chunks::<8>().0.as_chunks::<2>().0;
+    for (half, (sums, gain_codes)) in sums.as_flattened().iter().zip(gain_codes).enumerate() {
+        let gains = [gains(&gain_codes[0]), gains(&gain_codes[1])];
+        let query = &in_frames[half * FRAMES / (2 * BLOCKS)];
+        for h in 0..H {
+            let (unit, middle, mean) = (
+                _mm256_set1_ps(query.unit[h]),
+                _mm256_set1_ps(query.middle[h]),
+                _mm256_set1_ps(query.mean[h]),
+            );
+            let to = scores[h][half * BLOCK_TOKENS / 2..][..BLOCK_TOKENS / 2].as_chunks_mut::<8>().0;
+            for ((to, integers), gains) in to.iter_mut().zip(sums[h]).zip(gains) {
+                let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), middle);
+                store(to, _mm256_fmadd_ps(centred, _mm256_mul_ps(gains, unit), mean));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Query heads as they meet one frame; see `scalar::FrameQuery`.
+//!
+//! All heads go through each step together: one head's chain from the largest channel over a division to integers in
+//! stored order is long, and the others fill its gaps.
+
+use std::arch::x86_64::*;
+
+use super::super::frames::Frame;
+use super::super::keys::KeyCode;
+use super::super::scalar::QUERY_TOP;
+use super::sum_of_four;
+use crate::math::avx2::{load, max_across, sum_across};
+
+/// `H` heads of `4 · QUADS` channels.
+#[derive(Clone, Copy)]
+pub(super) struct FrameQueries<const QUADS: usize, const H: usize> {
+    /// by stored position, four channels to an integer
+    pub quads: [[i32; QUADS]; H],
+    pub unit: [f32; H],
+    pub middle: [f32; H],
+    pub mean: [f32; H],
+}
+
+impl<const QUADS: usize, const H: usize> FrameQueries<QUADS, H> {
+    pub(super) const EMPTY: Self =
+        FrameQueries { quads: [[0; QUADS]; H], unit: [0.0; H], middle: [0.0; H], mean: [0.0; H] };
+
+    /// Takes `queries`, `[H, 4 · QUADS]`.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+    pub(super) fn set(&mut self, code: &KeyCode, queries: &[f32], frame: Frame<'_>) {
+        assert!(queries.len() == H * 4 * QUADS && QUADS.is_multiple_of(8));
+        // Vectors of half of the channels.
+        let half = QUADS / 4;
+        let mut of_head: [&[[f32; 8]]; H] = [&[]; H];
+        for (of_head, query) in of_head.iter_mut().zip(queries.chunks_exact(4 * QUADS)) {
+            *of_head = &query.as_chunks().0[..2 * half];
+        }
+        let (cos, sin) = (&frame.cos.as_chunks::<8>().0[..half], &frame.sin.as_chunks::<8>().0[..half]);
+        let (step_low, step_high) = code.step.as_chunks::<8>().0[..2 * half].split_at(half);
+        let (mean_low, mean_high) = code.mean.as_chunks::<8>().0[..2 * half].split_at(half);
+        let sign = _mm256_set1_ps(-0.0);
+        let zero = [_mm256_setzero_ps(); H];
+        let (mut largest, mut low, mut high) = (zero, zero, zero);
+        // Half as many vectors as quads; an array of that length cannot be named.
+        let mut scaled = [[_mm256_setzero_ps(); QUADS]; H];
+        for i in 0..half {
+            let (cos, sin) = (load(&cos[i]), load(&sin[i]));
+            for h in 0..H {
+                let (a, b) = (load(&of_head[h][i]), load(&of_head[h][i + half]));
+                let first = _mm256_fmadd_ps(b, sin, _mm256_mul_ps(a, cos));
+                let second = _mm256_fnmadd_ps(a, sin, _mm256_mul_ps(b, cos));
+                low[h] = _mm256_fmadd_ps(first, load(&mean_low[i]), low[h]);
+                high[h] = _mm256_fmadd_ps(second, load(&mean_high[i]), high[h]);
+                let first = _mm256_mul_ps(first, load(&step_low[i]));
+                let second = _mm256_mul_ps(second, load(&step_high[i]));
+                largest[h] = _mm256_max_ps(largest[h], _mm256_andnot_ps(sign, first));
+                largest[h] = _mm256_max_ps(largest[h], _mm256_andnot_ps(sign, second));
+                (scaled[h][i], scaled[h][i + half]) = (first, second);
+            }
+        }
+        let mut per_unit = [0.0; H];
+        for h in 0..H {
+            let largest = max_across(largest[h]);
+            per_unit[h] = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
+            self.unit[h] = largest / QUERY_TOP;
+            self.mean[h] = sum_across(_mm256_add_ps(low[h], high[h]));
+        }
+        let mut bytes = [[_mm_setzero_si128(); H]; QUADS];
+        for h in 0..H {
+            let per_unit = _mm256_set1_ps(per_unit[h]);
+            for i in 0..half {
+                let left = _mm256_cvtps_epi32(_mm256_mul_ps(scaled[h][2 * i], per_unit));
+                let right = _mm256_cvtps_epi32(_mm256_mul_ps(scaled[h][2 * i + 1], per_unit));
+                let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(left, right));
+                bytes[i][h] =
+                    _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            }
+        }
+        let mut twice = [_mm_setzero_si128(); H];
+        let tops = code.top_at.as_chunks::<16>().0;
+        for (j, (masks, top)) in code.shuffle.masks.chunks_exact(half).zip(tops).enumerate() {
+            let mut out = [_mm_setzero_si128(); H];
+            for (mask, from) in masks.iter().zip(&bytes) {
+                // SAFETY: `mask` has 16 bytes.
+                let mask = unsafe { _mm_loadu_si128(mask.as_ptr().cast()) };
+                for h in 0..H {
+                    out[h] = _mm_or_si128(out[h], _mm_shuffle_epi8(from[h], mask));
+                }
+            }
+            // SAFETY: `top` has 16 bytes.
+            let top = unsafe { _mm_loadu_si128(top.as_ptr().cast()) };
+            for h in 0..H {
+                let quads: &mut [i32; 4] = &mut self.quads[h].as_chunks_mut().0[j];
+                // SAFETY: `quads` has 16 bytes.
+                unsafe { _mm_storeu_si128(quads.as_mut_ptr().cast(), out[h]) };
+                let words = _mm_maddubs_epi16(top, out[h]);
+                twice[h] = _mm_add_epi32(twice[h], _mm_madd_epi16(words, _mm_set1_epi16(1)));
+            }
+        }
+        for h in 0..H {
+            self.middle[h] = sum_of_four(twice[h]) as f32 * 0.5;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! See `super::super::weights`, the specification.
+
+use std::arch::x86_64::*;
+
+use super::super::layout::TOKEN_QUADS;
+use super::super::weights::{LOWEST, P, ROUND, WEIGHT_TOKENS, WEIGHT_TOP, WEIGHT_UNITS};
+use super::gains;
+use crate::attention::RANGE_TOKENS;
+use crate::math::avx2::{load, max_across, store, sum_across};
+
+const GROUPS: usize = RANGE_TOKENS / 8;
+/// Vectors of tokens that share a scale.
+const EIGHTS: usize = WEIGHT_TOKENS / 8;
+
+/// Scale and sum of the integers of some weights.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Unit {
+    pub unit: f32,
+    pub total: f32,
+}
+
+/// Weights of one head as integers.
+#[derive(Clone, Copy)]
+pub(super) struct Integers {
+    /// of four tokens each
+    pub quads: [[u8; 4]; TOKEN_QUADS],
+    pub units: [Unit; WEIGHT_UNITS],
+}
+
+impl Integers {
+    pub(super) const EMPTY: Integers =
+        Integers { quads: [[0; 4]; TOKEN_QUADS], units: [Unit { unit: 0.0, total: 0.0 }; WEIGHT_UNITS] };
+}
+
+/// `2^x` of eight values; see `super::super::weights`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn exp2(x: __m256) -> __m256 {
+    let round = _mm256_set1_ps(ROUND);
+    let rounded = _mm256_add_ps(x, round);
+    let f = _mm256_sub_ps(x, _mm256_sub_ps(rounded, round));
+    let p = _mm256_fmadd_ps(_mm256_set1_ps(P[0]), f, _mm256_set1_ps(P[1]));
+    let p = _mm256_fmadd_ps(_mm256_fmadd_ps(p, f, _mm256_set1_ps(P[2])), f, _mm256_set1_ps(1.0));
+    let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(rounded));
+    let scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
+    _mm256_and_ps(scaled, _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(LOWEST)))
+}
+
+/// Gains of a range.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn decode_gains(codes: &[u8; RANGE_TOKENS]) -> [[f32; 8]; GROUPS] {
+    let mut out = [[0.0; 8]; GROUPS];
+    for (out, codes) in out.iter_mut().zip(codes.as_chunks().0) {
+        store(out, gains(codes));
+    }
+    out
+}
+
+/// Softmax of a range's scores, whose weights times `gains` become `integers`. Scores become weights times gains. Returns
+/// the maximum and the sum of the weights.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn softmax(
+    scores: &mut [f32; RANGE_TOKENS],
+    gains: &[[f32; 8]; GROUPS],
+    integers: &mut Integers,
+) -> (f32, f32) {
+    let groups = scores.as_chunks_mut::<8>().0;
+    let mut largest = [_mm256_set1_ps(f32::NEG_INFINITY); 2];
+    for pair in groups.as_chunks::<2>().0 {
+        largest = [_mm256_max_ps(largest[0], load(&pair[0])), _mm256_max_ps(largest[1], load(&pair[1]))];
+    }
+    let max = max_across(_mm256_max_ps(largest[0], largest[1]));
+    let shift = _mm256_set1_ps(max);
+    let mut sum = _mm256_setzero_ps();
+    let lines = groups.as_chunks_mut::<EIGHTS>().0.iter_mut().zip(gains.as_chunks::<EIGHTS>().0);
+    let mut tops = [0.0; WEIGHT_UNITS];
+    for ((groups, gains), top) in lines.zip(&mut tops) {
+        let mut largest = _mm256_setzero_ps();
+        for (group, gains) in groups.iter_mut().zip(gains) {
+            let weights = exp2(_mm256_sub_ps(load(group), shift));
+            sum = _mm256_add_ps(sum, weights);
+            let products = _mm256_mul_ps(weights, load(gains));
+            largest = _mm256_max_ps(largest, products);
+            store(group, products);
+        }
+        *top = max_across(largest);
+    }
+    let lines = groups
+        .as_chunks::<EIGHTS>()
+        .0
+        .iter()
+        .zip(integers.quads.as_chunks_mut::<8>().0.as_chunks_mut::<2>().0);
+    for (((groups, quads), top), unit) in lines.zip(tops).zip(&mut integers.units) {
+        let per_unit = _mm256_set1_ps(if top > 0.0 { WEIGHT_TOP / top } else { 0.0 });
+        let mut totals = _mm256_setzero_si256();
+        for (groups, quads) in groups.as_chunks::<4>().0.iter().zip(quads) {
+            let mut rounded = [_mm256_setzero_si256(); 4];
+            for (rounded, group) in rounded.iter_mut().zip(groups) {
+                *rounded = _mm256_cvtps_epi32(_mm256_mul_ps(load(group), per_unit));
+            }
+            let [a, b, c, d] = rounded;
+            let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+            let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+            totals = _mm256_add_epi64(totals, _mm256_sad_epu8(bytes, _mm256_setzero_si256()));
+            // SAFETY: `quads` has 32 bytes.
+            unsafe { _mm256_storeu_si256(quads.as_mut_ptr().cast(), bytes) };
+        }
+        let two = _mm_add_epi64(_mm256_castsi256_si128(totals), _mm256_extracti128_si256::<1>(totals));
+        let total = _mm_add_epi64(two, _mm_unpackhi_epi64(two, two));
+        *unit = Unit { unit: top / WEIGHT_TOP, total: _mm_cvtsi128_si32(total) as f32 };
+    }
+    (max, sum_across(sum))
+}
