@@ -38,8 +38,9 @@ pub struct KeyCode {
     pub(super) top_at: Vec<u8>,
     /// where the bits of each quad lie
     pub(super) planes: Planes,
-    /// neighbouring quads with the same number of bits
-    pub(super) runs: Vec<Run>,
+    /// For each stored quad, whether 16-bit sums of products with it and those before it could overflow, so that they are
+    /// carried over into 32 bits first.
+    pub(super) starts_sum: Vec<bool>,
     /// shuffles that bring bytes by channel into stored order
     pub(super) shuffle: Shuffle,
 }
@@ -114,32 +115,18 @@ impl Planes {
     }
 }
 
-/// Neighbouring quads with the same number of bits, whose sums fit 16 bits together with those of the runs before it up
-/// to one that begins with `starts_sum`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub bits: u8,
-    pub first: usize,
-    pub end: usize,
-    /// sums are carried over into 32 bits first
-    pub starts_sum: bool,
-}
-
-impl Run {
-    fn all(bits: &[u8]) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        let mut largest = 0;
-        for (quad, &bits) in bits.iter().enumerate().filter(|(_, bits)| **bits > 0) {
+/// See [`KeyCode::starts_sum`].
+fn starts_sum(bits: &[u8]) -> Vec<bool> {
+    let mut largest = 0;
+    let stored = bits.iter().filter(|bits| **bits > 0);
+    stored
+        .map(|&bits| {
             let more = 2 * ((1 << bits) - 1) * QUERY_TOP as i32;
             let starts_sum = largest + more > i32::from(i16::MAX);
             largest = if starts_sum { more } else { largest + more };
-            match runs.last_mut() {
-                Some(run) if run.bits == bits && !starts_sum => run.end = quad + 1,
-                _ => runs.push(Run { bits, first: quad, end: quad + 1, starts_sum }),
-            }
-        }
-        runs
-    }
+            starts_sum
+        })
+        .collect()
 }
 
 /// For each 16 bytes of the result, and each 16 bytes of the input, which of them go where (`0x80`: none).
@@ -193,12 +180,13 @@ impl KeyCode {
             inverse_at: of_position(&variance).iter().map(|v| 1.0 / v.sqrt()).collect(),
             weight_at,
             top_at: (0..head_dim).map(|position| (1 << bits[position / QUAD]) - 1).collect(),
-            planes: Planes::new(&bits),
-            runs: Run::all(&bits),
+
+            starts_sum: starts_sum(&bits),
             shuffle: Shuffle::new(&order),
             mean: mean.clone(),
             step,
             order,
+            planes: Planes::new(&bits),
             bits,
         }
     }
@@ -258,20 +246,18 @@ mod tests {
     }
 
     #[test]
-    fn runs_cover_all_stored_quads_and_their_sums_fit_16_bits() {
+    fn sums_of_quads_fit_16_bits() {
         for bits in
             [[6u8; 8].to_vec(), vec![6, 5, 5, 4, 3, 3, 2, 1, 1, 0], vec![2; 64], vec![4; 32], vec![0; 8]]
         {
-            let runs = Run::all(&bits);
-            let quads: Vec<usize> = runs.iter().flat_map(|run| run.first..run.end).collect();
-            let stored: Vec<usize> = (0..bits.len()).filter(|quad| bits[*quad] > 0).collect();
-            assert_eq!(quads, stored);
+            let starts = starts_sum(&bits);
+            assert_eq!(starts.len(), bits.iter().filter(|bits| **bits > 0).count());
             let mut sum = 0;
-            for run in runs {
-                if run.starts_sum {
+            for (bits, starts) in bits.iter().zip(starts) {
+                if starts {
                     sum = 0;
                 }
-                sum += (run.end - run.first) as i32 * 2 * ((1 << run.bits) - 1) * 127;
+                sum += 2 * ((1 << bits) - 1) * 127;
                 assert!(sum <= i32::from(i16::MAX), "{bits:?}");
             }
         }

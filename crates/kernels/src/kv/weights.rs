@@ -18,7 +18,8 @@ pub(super) const WEIGHT_UNITS: usize = RANGE_TOKENS / WEIGHT_TOKENS;
 /// The largest integer that a weight becomes.
 pub(super) const WEIGHT_TOP: f32 = 255.0;
 
-/// Scores this far below the maximum weigh nothing.
+/// Scores farther than this below the maximum, masked ones too, weigh as much as one there: 5e-20, which changes no sum
+/// and becomes no integer beside a weight of 1.
 pub(super) const LOWEST: f32 = -64.0;
 /// Adding it rounds to an integer.
 pub(super) const ROUND: f32 = 12_582_912.0;
@@ -26,11 +27,9 @@ pub(super) const ROUND: f32 = 12_582_912.0;
 #[allow(clippy::approx_constant, reason = "the fit's value, which is close to ln 2 but not equal")]
 pub(super) const P: [f32; 3] = [0.055_008_93, 0.242_210_96, 0.693_282_93];
 
-/// `2^x` for `x ≤ 0`; 0 below −64.
+/// `2^x` for `x ≤ 0`, and not below 2^−64.
 fn exp2(x: f32) -> f32 {
-    if x < LOWEST {
-        return 0.0;
-    }
+    let x = larger(x, LOWEST);
     let rounded = x + ROUND;
     let f = x - (rounded - ROUND);
     let p = P[0].mul_add(f, P[1]).mul_add(f, P[2]).mul_add(f, 1.0);
@@ -86,14 +85,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exponential_is_within_1_1e_4_and_nothing_far_below() {
+    fn the_exponential_is_within_1_1e_4_and_next_to_nothing_far_below() {
         for x in (0..64_000).map(|i| -(i as f32) * 1e-3) {
             let error = (f64::from(exp2(x)) / f64::from(x).exp2() - 1.0).abs();
             assert!(error < 1.1e-4, "exp2({x}) is off by {error:e}");
         }
         assert_eq!(exp2(0.0), 1.0);
-        assert_eq!(exp2(-64.1), 0.0);
-        assert_eq!(exp2(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp2(f32::NEG_INFINITY), exp2(-64.0));
+        assert_eq!(1.0 + 128.0 * exp2(f32::NEG_INFINITY), 1.0);
     }
 
     #[test]

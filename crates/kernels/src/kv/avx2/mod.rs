@@ -8,7 +8,7 @@
 //! 3. `maddubs` multiplies 32 codes with four int8 query channels (keys) or four token weights (values) at once, and adds
 //!    pairs; sums stay in 16 bits as long as they cannot overflow, which is known from the bits alone.
 //! 4. Per frame and head one vector of int8 is made; per token there is one multiplication by its gain.
-//! 5. All that depends on the number of bits is chosen once for a range, not once for a block.
+//! 5. Exponentials are as precise as the integers that they become.
 //! 6. While a head is read, the one that comes next is fetched, line by line.
 
 mod query;
@@ -17,17 +17,19 @@ mod values;
 mod weights;
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use super::frames::FrameTable;
 use super::head::{FRAMES, HeadCode, PackedHead, RangeF32};
 use super::layout::{self, ROW, value_rows};
-use super::{BLOCK_TOKENS, BLOCKS, gain};
+use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, TokenQueries};
 use crate::math::avx2::{load, prefetch, store};
 use query::FrameQueries;
-use scores::KeyRows;
+use scores::QuadCodes;
 use weights::Integers;
 
+#[allow(static_mut_refs)]
 /// Most heads whose sums are in registers at once.
 const MAX_HEADS: usize = 4;
 /// Most channels of a head.
@@ -80,7 +82,7 @@ fn low_nibbles(x: __m256i) -> __m256i {
 /// Looks up each byte, which is below 16.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn look_up(table: &'static [u8; 32], at: __m256i) -> __m256i {
+fn look_up(table: &[u8; 32], at: __m256i) -> __m256i {
     _mm256_shuffle_epi8(load_row(table), at)
 }
 
@@ -107,6 +109,41 @@ fn two_bits<const UP: usize>(nibbles: __m256i) -> [__m256i; 2] {
 #[inline]
 fn one_bit<const P: usize, const UP: usize>(nibbles: __m256i) -> [__m256i; 2] {
     [look_up(const { &table(2 * P, 1, UP) }, nibbles), look_up(const { &table(2 * P + 1, 1, UP) }, nibbles)]
+}
+
+/// Ends a step: the compiler computes all of these before anything that uses one of them. Otherwise it orders each chain
+/// of operations in one piece, and a CPU that looks only a few instructions ahead (Zen 1) waits for every one of them.
+macro_rules! end_step {
+    ($($x:expr),* ; $($format:literal),*) => {
+        // SAFETY: a comment is no instruction.
+        unsafe {
+            std::arch::asm!(concat!("/*", $($format,)* "*/"), $(inout(ymm_reg) $x,)*
+                options(pure, nomem, nostack, preserves_flags))
+        }
+    };
+}
+use end_step;
+
+/// Adds products pairwise.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+fn add_products<const H: usize>(words: &mut [[__m256i; 2]; H], products: [[__m256i; 2]; H]) {
+    let mut p = products;
+    match H {
+        1 => end_step!(p[0][0], p[0][1]; "{}", "{}"),
+        2 => end_step!(p[0][0], p[0][1], p[1][0], p[1][1]; "{}", "{}", "{}", "{}"),
+        3 => {
+            end_step!(p[0][0], p[0][1], p[1][0], p[1][1], p[2][0], p[2][1]; "{}", "{}", "{}", "{}", "{}", "{}")
+        }
+        // They would not fit the registers.
+        _ => {}
+    }
+    for v in 0..2 {
+        for h in 0..H {
+            words[h][v] = _mm256_add_epi16(words[h][v], p[h][v]);
+        }
+    }
 }
 
 /// Bytes that will be read next, fetched little by little.
@@ -151,15 +188,15 @@ pub(super) fn attend_token(
     let part_len = token.n_heads().div_ceil(n_parts);
     for row in (0..token.n_heads()).step_by(part_len) {
         let mut job = Job { code, frames, range, parts: &parts, first_token, row, ahead: &mut ahead };
-        match head_dim {
-            32 => job.attend_some::<8>(token, part_len, partial),
-            64 => job.attend_some::<16>(token, part_len, partial),
-            96 => job.attend_some::<24>(token, part_len, partial),
-            128 => job.attend_some::<32>(token, part_len, partial),
-            160 => job.attend_some::<40>(token, part_len, partial),
-            192 => job.attend_some::<48>(token, part_len, partial),
-            224 => job.attend_some::<56>(token, part_len, partial),
-            _ => job.attend_some::<64>(token, part_len, partial),
+        match head_dim / 16 {
+            2 => job.attend_some::<2>(token, part_len, partial),
+            4 => job.attend_some::<4>(token, part_len, partial),
+            6 => job.attend_some::<6>(token, part_len, partial),
+            8 => job.attend_some::<8>(token, part_len, partial),
+            10 => job.attend_some::<10>(token, part_len, partial),
+            12 => job.attend_some::<12>(token, part_len, partial),
+            14 => job.attend_some::<14>(token, part_len, partial),
+            _ => job.attend_some::<16>(token, part_len, partial),
         }
     }
 }
@@ -180,7 +217,7 @@ struct Job<'a> {
 impl Job<'_> {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    fn attend_some<const QUADS: usize>(
+    fn attend_some<const V: usize>(
         &mut self,
         token: &mut TokenQueries,
         part_len: usize,
@@ -188,20 +225,20 @@ impl Job<'_> {
     ) {
         let (queries, weights) = token.parts();
         let end = (self.row + part_len).min(weights.len());
-        let queries = &queries[self.row * 4 * QUADS..end * 4 * QUADS];
+        let queries = &queries[self.row * 16 * V..end * 16 * V];
         let weights = &mut weights[self.row..end];
         match weights.len() {
-            1 => attend::<QUADS, 1>(self, queries, weights, partial),
-            2 => attend::<QUADS, 2>(self, queries, weights, partial),
-            3 => attend::<QUADS, 3>(self, queries, weights, partial),
-            _ => attend::<QUADS, 4>(self, queries, weights, partial),
+            1 => attend::<V, 1>(self, queries, weights, partial),
+            2 => attend::<V, 2>(self, queries, weights, partial),
+            3 => attend::<V, 3>(self, queries, weights, partial),
+            _ => attend::<V, 4>(self, queries, weights, partial),
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn attend<const QUADS: usize, const H: usize>(
+fn attend<const V: usize, const H: usize>(
     job: &mut Job<'_>,
     queries: &[f32],
     weights: &mut [[f32; RANGE_TOKENS]],
@@ -209,7 +246,7 @@ fn attend<const QUADS: usize, const H: usize>(
 ) {
     let Job { code, frames, range, parts, first_token, row, .. } = *job;
     let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
-    score::<QUADS, H>(job, frames, range, queries, weights);
+    score::<V, H>(job, frames, range, queries, weights);
     let gains = weights::decode_gains(parts.value_gains);
     let mut integers = [Integers::EMPTY; H];
     let mut sums = [0.0; H];
@@ -258,41 +295,50 @@ fn attend<const QUADS: usize, const H: usize>(
 /// Scores of `H` heads with a range of tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn score<const QUADS: usize, const H: usize>(
+fn score<const V: usize, const H: usize>(
     job: &mut Job<'_>,
     frames: &FrameTable,
     range: usize,
     queries: &[f32],
     scores: &mut [[f32; RANGE_TOKENS]; H],
 ) {
-    let (code, parts) = (job.code, job.parts);
-    let mut in_frames = [FrameQueries::<QUADS, H>::EMPTY; FRAMES];
-    for (index, in_frame) in in_frames.iter_mut().enumerate() {
-        in_frame.set(&code.keys, queries, frames.frame(range * FRAMES + index));
-    }
-    let keys = KeyRows { planes: &code.keys.planes, runs: &code.keys.runs, rows: parts.keys };
-    // Not `from_fn`, which does not have the features and would be called.
-    let mut quads: [[&[i32]; H]; BLOCKS] = [[&[]; H]; BLOCKS];
-    for (block, quads) in quads.iter_mut().enumerate() {
-        for (quads, of_head) in quads.iter_mut().zip(&in_frames[block * FRAMES / BLOCKS].quads) {
-            *quads = of_head;
+    let (code, parts) = (&job.code.keys, job.parts);
+    let n_rows = code.planes.rows();
+    let mut in_frame = FrameQueries::<V, H>::EMPTY;
+    let mut codes = [[MaybeUninit::<QuadCodes>::uninit(); 4]; V];
+    for block in 0..BLOCKS {
+        if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
+            let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
+            in_frame.set(code, queries, frame);
         }
-    }
-    let sums = scores::sum_codes::<H>(keys, quads, job.ahead);
-    let gain_codes = parts.key_gains.as_chunks::<8>().0.as_chunks::<2>().0;
-    for (half, (sums, gain_codes)) in sums.as_flattened().iter().zip(gain_codes).enumerate() {
-        let gains = [gains(&gain_codes[0]), gains(&gain_codes[1])];
-        let query = &in_frames[half * FRAMES / (2 * BLOCKS)];
+        job.ahead.fetch(LINES_OF_STEP);
+        let mut quads: [&[i32]; H] = [&[]; H];
+        for (quads, of_head) in quads.iter_mut().zip(&in_frame.quads) {
+            *quads = of_head.as_flattened();
+        }
+        let rows = &parts.keys[block * n_rows..][..n_rows];
+        let unpacked = codes.as_flattened_mut();
+        scores::unpack(code, rows, unpacked);
+        let n_stored = code.planes.n_stored;
+        assert!(n_stored <= unpacked.len());
+        // SAFETY: `unpack` wrote those of all stored quads, and there are as many.
+        let codes = unsafe { std::slice::from_raw_parts(unpacked.as_ptr().cast::<QuadCodes>(), n_stored) };
+        let sums = [
+            scores::sum_codes::<H, 0>(codes, &code.starts_sum, &quads),
+            scores::sum_codes::<H, 1>(codes, &code.starts_sum, &quads),
+        ];
+        let gain_codes = parts.key_gains[block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks::<8>().0;
         for h in 0..H {
             let (unit, middle, mean) = (
-                _mm256_set1_ps(query.unit[h]),
-                _mm256_set1_ps(query.middle[h]),
-                _mm256_set1_ps(query.mean[h]),
+                _mm256_set1_ps(in_frame.unit[h]),
+                _mm256_set1_ps(in_frame.middle[h]),
+                _mm256_set1_ps(in_frame.mean[h]),
             );
-            let to = scores[h][half * BLOCK_TOKENS / 2..][..BLOCK_TOKENS / 2].as_chunks_mut::<8>().0;
-            for ((to, integers), gains) in to.iter_mut().zip(sums[h]).zip(gains) {
+            let to = scores[h][block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks_mut::<8>().0;
+            let sums = [sums[0][h][0], sums[0][h][1], sums[1][h][0], sums[1][h][1]];
+            for ((to, integers), gain_codes) in to.iter_mut().zip(sums).zip(gain_codes) {
                 let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), middle);
-                store(to, _mm256_fmadd_ps(centred, _mm256_mul_ps(gains, unit), mean));
+                store(to, _mm256_fmadd_ps(centred, _mm256_mul_ps(gains(gain_codes), unit), mean));
             }
         }
     }

@@ -11,53 +11,64 @@ use super::super::scalar::QUERY_TOP;
 use super::sum_of_four;
 use crate::math::avx2::{load, max_across, sum_across};
 
-/// `H` heads of `4 · QUADS` channels.
+/// `H` heads of `16 · V` channels.
 #[derive(Clone, Copy)]
-pub(super) struct FrameQueries<const QUADS: usize, const H: usize> {
+pub(super) struct FrameQueries<const V: usize, const H: usize> {
     /// by stored position, four channels to an integer
-    pub quads: [[i32; QUADS]; H],
+    pub quads: [[[i32; 4]; V]; H],
     pub unit: [f32; H],
     pub middle: [f32; H],
     pub mean: [f32; H],
 }
 
-impl<const QUADS: usize, const H: usize> FrameQueries<QUADS, H> {
+impl<const V: usize, const H: usize> FrameQueries<V, H> {
     pub(super) const EMPTY: Self =
-        FrameQueries { quads: [[0; QUADS]; H], unit: [0.0; H], middle: [0.0; H], mean: [0.0; H] };
+        FrameQueries { quads: [[[0; 4]; V]; H], unit: [0.0; H], middle: [0.0; H], mean: [0.0; H] };
 
-    /// Takes `queries`, `[H, 4 · QUADS]`.
+    /// Takes `queries`, `[H, 16 · V]`.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
     pub(super) fn set(&mut self, code: &KeyCode, queries: &[f32], frame: Frame<'_>) {
-        assert!(queries.len() == H * 4 * QUADS && QUADS.is_multiple_of(8));
-        // Vectors of half of the channels.
-        let half = QUADS / 4;
+        assert!(queries.len() == H * 16 * V && V.is_multiple_of(2));
         let mut of_head: [&[[f32; 8]]; H] = [&[]; H];
-        for (of_head, query) in of_head.iter_mut().zip(queries.chunks_exact(4 * QUADS)) {
-            *of_head = &query.as_chunks().0[..2 * half];
+        for (of_head, query) in of_head.iter_mut().zip(queries.chunks_exact(16 * V)) {
+            *of_head = &query.as_chunks().0[..2 * V];
         }
-        let (cos, sin) = (&frame.cos.as_chunks::<8>().0[..half], &frame.sin.as_chunks::<8>().0[..half]);
-        let (step_low, step_high) = code.step.as_chunks::<8>().0[..2 * half].split_at(half);
-        let (mean_low, mean_high) = code.mean.as_chunks::<8>().0[..2 * half].split_at(half);
+        let (cos, sin) = (&frame.cos.as_chunks::<8>().0[..V], &frame.sin.as_chunks::<8>().0[..V]);
+        let (step_low, step_high) = code.step.as_chunks::<8>().0[..2 * V].split_at(V);
+        let (mean_low, mean_high) = code.mean.as_chunks::<8>().0[..2 * V].split_at(V);
         let sign = _mm256_set1_ps(-0.0);
         let zero = [_mm256_setzero_ps(); H];
         let (mut largest, mut low, mut high) = (zero, zero, zero);
-        // Half as many vectors as quads; an array of that length cannot be named.
-        let mut scaled = [[_mm256_setzero_ps(); QUADS]; H];
-        for i in 0..half {
+        // Of the first and of the second half of the channels.
+        let mut scaled = [[[_mm256_setzero_ps(); V]; 2]; H];
+        for i in 0..V {
             let (cos, sin) = (load(&cos[i]), load(&sin[i]));
+            let (mut a, mut b) = (zero, zero);
             for h in 0..H {
-                let (a, b) = (load(&of_head[h][i]), load(&of_head[h][i + half]));
-                let first = _mm256_fmadd_ps(b, sin, _mm256_mul_ps(a, cos));
-                let second = _mm256_fnmadd_ps(a, sin, _mm256_mul_ps(b, cos));
-                low[h] = _mm256_fmadd_ps(first, load(&mean_low[i]), low[h]);
-                high[h] = _mm256_fmadd_ps(second, load(&mean_high[i]), high[h]);
-                let first = _mm256_mul_ps(first, load(&step_low[i]));
-                let second = _mm256_mul_ps(second, load(&step_high[i]));
-                largest[h] = _mm256_max_ps(largest[h], _mm256_andnot_ps(sign, first));
-                largest[h] = _mm256_max_ps(largest[h], _mm256_andnot_ps(sign, second));
-                (scaled[h][i], scaled[h][i + half]) = (first, second);
+                (a[h], b[h]) = (load(&of_head[h][i]), load(&of_head[h][i + V]));
+            }
+            let (mut first, mut second) = (zero, zero);
+            for h in 0..H {
+                (first[h], second[h]) = (_mm256_mul_ps(a[h], cos), _mm256_mul_ps(b[h], cos));
+            }
+            for h in 0..H {
+                first[h] = _mm256_fmadd_ps(b[h], sin, first[h]);
+                second[h] = _mm256_fnmadd_ps(a[h], sin, second[h]);
+            }
+            let (step, mean) =
+                ((load(&step_low[i]), load(&step_high[i])), (load(&mean_low[i]), load(&mean_high[i])));
+            for h in 0..H {
+                low[h] = _mm256_fmadd_ps(first[h], mean.0, low[h]);
+                high[h] = _mm256_fmadd_ps(second[h], mean.1, high[h]);
+                (first[h], second[h]) = (_mm256_mul_ps(first[h], step.0), _mm256_mul_ps(second[h], step.1));
+            }
+            for h in 0..H {
+                (scaled[h][0][i], scaled[h][1][i]) = (first[h], second[h]);
+                let sizes =
+                    _mm256_max_ps(_mm256_andnot_ps(sign, first[h]), _mm256_andnot_ps(sign, second[h]));
+                largest[h] = _mm256_max_ps(largest[h], sizes);
             }
         }
         let mut per_unit = [0.0; H];
@@ -67,12 +78,13 @@ impl<const QUADS: usize, const H: usize> FrameQueries<QUADS, H> {
             self.unit[h] = largest / QUERY_TOP;
             self.mean[h] = sum_across(_mm256_add_ps(low[h], high[h]));
         }
-        let mut bytes = [[_mm_setzero_si128(); H]; QUADS];
+        let mut bytes = [[_mm_setzero_si128(); H]; V];
         for h in 0..H {
             let per_unit = _mm256_set1_ps(per_unit[h]);
-            for i in 0..half {
-                let left = _mm256_cvtps_epi32(_mm256_mul_ps(scaled[h][2 * i], per_unit));
-                let right = _mm256_cvtps_epi32(_mm256_mul_ps(scaled[h][2 * i + 1], per_unit));
+            let scaled = scaled[h].as_flattened();
+            for i in 0..V {
+                let left = _mm256_cvtps_epi32(_mm256_mul_ps(scaled[2 * i], per_unit));
+                let right = _mm256_cvtps_epi32(_mm256_mul_ps(scaled[2 * i + 1], per_unit));
                 let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(left, right));
                 bytes[i][h] =
                     _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
@@ -80,7 +92,7 @@ impl<const QUADS: usize, const H: usize> FrameQueries<QUADS, H> {
         }
         let mut twice = [_mm_setzero_si128(); H];
         let tops = code.top_at.as_chunks::<16>().0;
-        for (j, (masks, top)) in code.shuffle.masks.chunks_exact(half).zip(tops).enumerate() {
+        for (j, (masks, top)) in code.shuffle.masks.chunks_exact(V).zip(tops).enumerate() {
             let mut out = [_mm_setzero_si128(); H];
             for (mask, from) in masks.iter().zip(&bytes) {
                 // SAFETY: `mask` has 16 bytes.
@@ -92,7 +104,7 @@ impl<const QUADS: usize, const H: usize> FrameQueries<QUADS, H> {
             // SAFETY: `top` has 16 bytes.
             let top = unsafe { _mm_loadu_si128(top.as_ptr().cast()) };
             for h in 0..H {
-                let quads: &mut [i32; 4] = &mut self.quads[h].as_chunks_mut().0[j];
+                let quads = &mut self.quads[h][j];
                 // SAFETY: `quads` has 16 bytes.
                 unsafe { _mm_storeu_si128(quads.as_mut_ptr().cast(), out[h]) };
                 let words = _mm_maddubs_epi16(top, out[h]);

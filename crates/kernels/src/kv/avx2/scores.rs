@@ -1,33 +1,17 @@
-//! Codes of keys times integers of queries, for all tokens of a range.
+//! Codes of keys times integers of queries.
 //!
-//! Runs of quads with the same number of bits are the outer loop, the blocks of the range the inner one: what a run needs
-//! is chosen once for 128 tokens. Sums of two times eight tokens and all heads are in registers during a run, and wait in
-//! memory for the next one.
+//! A block's codes are taken apart first, and then multiplied. Both at once is slower where the CPU looks only a few
+//! instructions ahead: products then wait for the long chain from a row to its codes.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
-use super::super::keys::{Planes, Run, has_four, has_one, has_two};
+use super::super::keys::{KeyCode, has_four, has_one, has_two};
 use super::super::layout::ROW;
-use super::super::{BLOCK_TOKENS, BLOCKS};
-use super::{Ahead, load_row, low_nibbles, one_bit, two_bits};
+use super::{add_products, load_row, low_nibbles, table};
 
-/// Sums of `H` heads with two times eight tokens.
+/// Sums of `H` heads with two times eight tokens, or channels.
 pub(super) type Pair<const H: usize> = [[__m256i; 2]; H];
-
-/// Sums of `H` heads with the tokens of a range: of each block, of each half of it.
-pub(super) type Sums<const H: usize> = [[Pair<H>; 2]; BLOCKS];
-
-/// Lines that are fetched during a run.
-const LINES_OF_RUN: usize = 6;
-
-/// Codes of a range's keys, and how to read them.
-#[derive(Clone, Copy)]
-pub(super) struct KeyRows<'a> {
-    pub planes: &'a Planes,
-    pub runs: &'a [Run],
-    /// `[BLOCKS * planes.rows()]`
-    pub rows: &'a [[u8; ROW]],
-}
 
 /// Adds the pairs of 16-bit sums to 32-bit ones.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -41,150 +25,95 @@ pub(super) fn widen<const H: usize>(words: &Pair<H>, integers: &mut Pair<H>) {
     }
 }
 
-/// The sums over all stored channels. `queries` are those of each block: of each head an integer for each quad.
+/// Codes of a quad of channels with a block of tokens, four times eight.
+pub(super) type QuadCodes = [__m256i; 4];
+
+/// Takes the codes of a block apart: of each stored quad.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(super) fn sum_codes<const H: usize>(
-    keys: KeyRows<'_>,
-    queries: [[&[i32]; H]; BLOCKS],
-    ahead: &mut Ahead,
-) -> Sums<H> {
-    let zero = [[[[_mm256_setzero_si256(); 2]; H]; 2]; BLOCKS];
-    let (mut words, mut integers) = (zero, zero);
-    let mut is_first = true;
-    for &run in keys.runs {
-        if run.starts_sum {
-            for (words, integers) in words.as_flattened().iter().zip(integers.as_flattened_mut()) {
-                widen(words, integers);
+pub(super) fn unpack(code: &KeyCode, rows: &[[u8; ROW]], out: &mut [MaybeUninit<QuadCodes>]) {
+    let places = code.bits.iter().zip(&code.planes.of_quad).take(code.planes.n_stored);
+    for ((&bits, place), out) in places.zip(out) {
+        let mut codes = [_mm256_setzero_si256(); 4];
+        if has_two(bits) {
+            let row = load_row(&rows[place.two]);
+            let (low, high) = (low_nibbles(row), low_nibbles(_mm256_srli_epi16::<4>(row)));
+            let tables = &TWO[usize::from(has_four(bits))].0;
+            let tables = [load_row(&tables[0]), load_row(&tables[1])];
+            for (k, nibbles) in [low, low, high, high].into_iter().enumerate() {
+                codes[k] = _mm256_shuffle_epi8(tables[k % 2], nibbles);
             }
         }
-        let is_new = run.starts_sum || is_first;
-        match run.bits {
-            1 => add_run::<H, 1>(keys, run, &queries, is_new, &mut words),
-            2 => add_run::<H, 2>(keys, run, &queries, is_new, &mut words),
-            3 => add_run::<H, 3>(keys, run, &queries, is_new, &mut words),
-            4 => add_run::<H, 4>(keys, run, &queries, is_new, &mut words),
-            5 => add_run::<H, 5>(keys, run, &queries, is_new, &mut words),
-            _ => add_run::<H, 6>(keys, run, &queries, is_new, &mut words),
+        if has_one(bits) {
+            let row = load_row(&rows[place.one / 2]);
+            let nibbles = low_nibbles(_mm256_srl_epi16(row, _mm_cvtsi32_si128(4 * (place.one % 2) as i32)));
+            let tables = &ONE[usize::from(bits / 2)].0;
+            for (codes, table) in codes.iter_mut().zip(tables) {
+                *codes = _mm256_or_si256(*codes, _mm256_shuffle_epi8(load_row(table), nibbles));
+            }
         }
-        is_first = false;
-        ahead.fetch(LINES_OF_RUN);
-    }
-    for (words, integers) in words.as_flattened().iter().zip(integers.as_flattened_mut()) {
-        widen(words, integers);
-    }
-    integers
-}
-
-/// The rows of one block in which a run's codes lie.
-struct RunRows<'a> {
-    four: &'a [[[u8; ROW]; 2]],
-    two: &'a [[u8; ROW]],
-    /// beginning with that in which the first quad has a half
-    one: &'a [[u8; ROW]],
-    /// whether that is the second half
-    one_is_odd: bool,
-}
-
-/// Adds the products of a run of quads of `BITS` bits. `is_new`: the sums begin with it.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn add_run<const H: usize, const BITS: u8>(
-    keys: KeyRows<'_>,
-    run: Run,
-    queries: &[[&[i32]; H]; BLOCKS],
-    is_new: bool,
-    words: &mut Sums<H>,
-) {
-    let n = run.end - run.first;
-    let place = keys.planes.of_quad[run.first];
-    let n_rows = keys.planes.rows();
-    let one_is_odd = place.one % 2 == 1;
-    for (block, words) in words.iter_mut().enumerate() {
-        let rows = &keys.rows[block * n_rows..][..n_rows];
-        let rows = RunRows {
-            four: rows[place.four..][..if has_four(BITS) { 2 * n } else { 0 }].as_chunks().0,
-            two: &rows[place.two..][..if has_two(BITS) { n } else { 0 }],
-            one: &rows[place.one / 2..]
-                [..if has_one(BITS) { (usize::from(one_is_odd) + n).div_ceil(2) } else { 0 }],
-            one_is_odd,
-        };
-        // Not `map`, which does not have the features and would be called.
-        let mut of_run: [&[i32]; H] = [&[]; H];
-        for (of_run, quads) in of_run.iter_mut().zip(queries[block]) {
-            *of_run = &quads[run.first..run.end];
+        if has_four(bits) {
+            for half in 0..2 {
+                let row = load_row(&rows[place.four + half]);
+                let four = [low_nibbles(row), low_nibbles(_mm256_srli_epi16::<4>(row))];
+                codes[2 * half] = _mm256_or_si256(codes[2 * half], four[0]);
+                codes[2 * half + 1] = _mm256_or_si256(codes[2 * half + 1], four[1]);
+            }
         }
-        add_half::<H, BITS, 0>(&rows, &of_run, n, is_new, &mut words[0]);
-        add_half::<H, BITS, 1>(&rows, &of_run, n, is_new, &mut words[1]);
+        out.write(codes);
     }
 }
 
-/// The same for tokens `16·P..16·P + 16` of a block.
+/// Tables that begin at a multiple of their size.
+#[repr(align(32))]
+struct Tables<const N: usize>([[u8; ROW]; N]);
+
+/// The two halves of a nibble, as they are and four bits up.
+static TWO: [Tables<2>; 2] =
+    [Tables([table(0, 3, 0), table(2, 3, 0)]), Tables([table(0, 3, 4), table(2, 3, 4)])];
+
+/// The four bits of a nibble, as they are, two and four bits up: as the highest bit of 1, 3 and 5.
+static ONE: [Tables<4>; 3] = [
+    Tables([table(0, 1, 0), table(1, 1, 0), table(2, 1, 0), table(3, 1, 0)]),
+    Tables([table(0, 1, 2), table(1, 1, 2), table(2, 1, 2), table(3, 1, 2)]),
+    Tables([table(0, 1, 4), table(1, 1, 4), table(2, 1, 4), table(3, 1, 4)]),
+];
+
+/// Sums over all stored channels of codes times `queries`, of each head an integer for each quad, for tokens
+/// `16·P..16·P + 16` of a block.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-fn add_half<const H: usize, const BITS: u8, const P: usize>(
-    rows: &RunRows<'_>,
+pub(super) fn sum_codes<const H: usize, const P: usize>(
+    codes: &[QuadCodes],
+    starts_sum: &[bool],
     queries: &[&[i32]; H],
-    n: usize,
-    is_new: bool,
-    words: &mut Pair<H>,
-) {
-    for quads in queries {
-        assert!(quads.len() == n);
+) -> Pair<H> {
+    let n = codes.len();
+    assert!(starts_sum.len() == n);
+    let mut of_head: [&[i32]; H] = [&[]; H];
+    for (of_head, quads) in of_head.iter_mut().zip(queries) {
+        *of_head = &quads[..n];
     }
-    assert!(!has_four(BITS) || rows.four.len() == n);
-    assert!(!has_two(BITS) || rows.two.len() == n);
-    let mut sums = if is_new { [[_mm256_setzero_si256(); 2]; H] } else { *words };
+    let zero = [[_mm256_setzero_si256(); 2]; H];
+    let (mut words, mut integers) = (zero, zero);
     for quad in 0..n {
-        let mut codes = [_mm256_setzero_si256(); 2];
-        if has_four(BITS) {
-            let row = load_row(&rows.four[quad][P]);
-            codes = [low_nibbles(row), low_nibbles(_mm256_srli_epi16::<4>(row))];
+        if starts_sum[quad] {
+            widen(&words, &mut integers);
+            words = zero;
         }
-        if has_two(BITS) {
-            let row = load_row(&rows.two[quad]);
-            let nibbles = low_nibbles(if P == 0 { row } else { _mm256_srli_epi16::<4>(row) });
-            if has_four(BITS) {
-                let two = two_bits::<4>(nibbles);
-                codes = [_mm256_or_si256(codes[0], two[0]), _mm256_or_si256(codes[1], two[1])];
-            } else {
-                codes = two_bits::<0>(nibbles);
-            }
-        }
-        if has_one(BITS) {
-            let half = usize::from(rows.one_is_odd) + quad;
-            let row = load_row(&rows.one[half / 2]);
-            let row = _mm256_srl_epi16(row, _mm_cvtsi32_si128(4 * (half % 2) as i32));
-            let nibbles = low_nibbles(row);
-            codes = match BITS {
-                1 => one_bit::<P, 0>(nibbles),
-                3 => {
-                    let one = one_bit::<P, 2>(nibbles);
-                    [_mm256_or_si256(codes[0], one[0]), _mm256_or_si256(codes[1], one[1])]
-                }
-                _ => {
-                    let one = one_bit::<P, 4>(nibbles);
-                    [_mm256_or_si256(codes[0], one[0]), _mm256_or_si256(codes[1], one[1])]
-                }
-            };
-        }
-        // All products with one vector before their additions: in another order they wait for each other.
         let mut query = [_mm256_setzero_si256(); H];
         for h in 0..H {
-            query[h] = _mm256_set1_epi32(queries[h][quad]);
+            query[h] = _mm256_set1_epi32(of_head[h][quad]);
         }
-        let mut products = [_mm256_setzero_si256(); H];
+        let mut products = zero;
         for v in 0..2 {
             for h in 0..H {
-                products[h] = _mm256_maddubs_epi16(codes[v], query[h]);
-            }
-            for h in 0..H {
-                sums[h][v] = _mm256_add_epi16(sums[h][v], products[h]);
+                products[h][v] = _mm256_maddubs_epi16(codes[quad][2 * P + v], query[h]);
             }
         }
+        add_products(&mut words, products);
     }
-    *words = sums;
+    widen(&words, &mut integers);
+    integers
 }
-
-const _: () = assert!(BLOCK_TOKENS == 32);

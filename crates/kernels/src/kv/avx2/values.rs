@@ -6,7 +6,7 @@ use super::super::layout::{ROW, TOKEN_QUADS, value_rows};
 use super::super::weights::{WEIGHT_TOKENS, WEIGHT_UNITS};
 use super::scores::{Pair, widen};
 use super::weights::Integers;
-use super::{load_row, low_nibbles, one_bit, two_bits};
+use super::{add_products, load_row, low_nibbles, one_bit, two_bits};
 
 /// Sums of `H` heads with two times eight channels, of the tokens that share a scale of weights.
 pub(super) type Sums<const H: usize> = [Pair<H>; WEIGHT_UNITS];
@@ -48,15 +48,13 @@ pub(super) fn sum_codes<const H: usize, const BITS: u8, const P: usize>(
                 for h in 0..H {
                     weight[h] = _mm256_set1_epi32(i32::from_le_bytes(weights[h].quads[j]));
                 }
-                let mut products = [_mm256_setzero_si256(); H];
+                let mut products = [[_mm256_setzero_si256(); 2]; H];
                 for v in 0..2 {
                     for h in 0..H {
-                        products[h] = _mm256_maddubs_epi16(weight[h], codes[v]);
-                    }
-                    for h in 0..H {
-                        words[h][v] = _mm256_add_epi16(words[h][v], products[h]);
+                        products[h][v] = _mm256_maddubs_epi16(weight[h], codes[v]);
                     }
                 }
+                add_products(&mut words, products);
             }
             widen(&words, sums);
         }
