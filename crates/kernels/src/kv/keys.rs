@@ -38,6 +38,8 @@ pub struct KeyCode {
     pub(super) top_at: Vec<u8>,
     /// where the bits of each quad lie
     pub(super) planes: Planes,
+    /// neighbouring stored quads with the same number of bits
+    pub(super) runs: Vec<Run>,
     /// For each stored quad, whether 16-bit sums of products with it and those before it could overflow, so that they are
     /// carried over into 32 bits first.
     pub(super) starts_sum: Vec<bool>,
@@ -115,6 +117,28 @@ impl Planes {
     }
 }
 
+/// Neighbouring quads with the same number of bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub bits: u8,
+    pub first: usize,
+    pub end: usize,
+}
+
+impl Run {
+    fn all(bits: &[u8]) -> Vec<Run> {
+        let mut first = 0;
+        let stored = bits.chunk_by(|a, b| a == b).filter(|run| run[0] > 0);
+        stored
+            .map(|run| {
+                let run = Run { bits: run[0], first, end: first + run.len() };
+                first = run.end;
+                run
+            })
+            .collect()
+    }
+}
+
 /// See [`KeyCode::starts_sum`].
 fn starts_sum(bits: &[u8]) -> Vec<bool> {
     let mut largest = 0;
@@ -181,6 +205,7 @@ impl KeyCode {
             weight_at,
             top_at: (0..head_dim).map(|position| (1 << bits[position / QUAD]) - 1).collect(),
 
+            runs: Run::all(&bits),
             starts_sum: starts_sum(&bits),
             shuffle: Shuffle::new(&order),
             mean: mean.clone(),
@@ -260,6 +285,16 @@ mod tests {
                 sum += 2 * ((1 << bits) - 1) * 127;
                 assert!(sum <= i32::from(i16::MAX), "{bits:?}");
             }
+        }
+    }
+
+    #[test]
+    fn runs_cover_all_stored_quads() {
+        for bits in [vec![6, 5, 5, 4, 3, 3, 2, 1, 1, 0], vec![2; 64], vec![0; 8]] {
+            let runs = Run::all(&bits);
+            let quads: Vec<usize> = runs.iter().flat_map(|run| run.first..run.end).collect();
+            assert!(quads.iter().copied().eq(0..bits.iter().filter(|bits| **bits > 0).count()));
+            assert!(runs.iter().all(|run| bits[run.first..run.end].iter().all(|bits| *bits == run.bits)));
         }
     }
 

@@ -30,7 +30,7 @@ use scores::QuadCodes;
 use weights::Integers;
 
 #[allow(static_mut_refs)]
-/// Most heads whose sums are in registers at once.
+/// Most heads whose sums are in registers at once; [`end_step_of_heads`] names them one by one.
 const MAX_HEADS: usize = 4;
 /// Most channels of a head.
 const MAX_DIM: usize = 256;
@@ -123,6 +123,20 @@ macro_rules! end_step {
     };
 }
 use end_step;
+
+/// [`end_step`] of two vectors of each head.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn end_step_of_heads<const H: usize>(a: &mut [__m256; H], b: &mut [__m256; H]) {
+    match H {
+        1 => end_step!(a[0], b[0]; "{}", "{}"),
+        2 => end_step!(a[0], b[0], a[1], b[1]; "{}", "{}", "{}", "{}"),
+        3 => end_step!(a[0], b[0], a[1], b[1], a[2], b[2]; "{}", "{}", "{}", "{}", "{}", "{}"),
+        _ => {
+            end_step!(a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]; "{}", "{}", "{}", "{}", "{}", "{}", "{}", "{}")
+        }
+    }
+}
 
 /// Adds products pairwise.
 #[target_feature(enable = "avx2,fma,f16c")]

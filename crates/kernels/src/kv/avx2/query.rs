@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::super::frames::Frame;
 use super::super::keys::KeyCode;
 use super::super::scalar::QUERY_TOP;
-use super::sum_of_four;
+use super::{end_step, end_step_of_heads, sum_of_four};
 use crate::math::avx2::{load, max_across, sum_across};
 
 /// `H` heads of `16 · V` channels.
@@ -53,10 +53,12 @@ impl<const V: usize, const H: usize> FrameQueries<V, H> {
             for h in 0..H {
                 (first[h], second[h]) = (_mm256_mul_ps(a[h], cos), _mm256_mul_ps(b[h], cos));
             }
+            end_step_of_heads(&mut first, &mut second);
             for h in 0..H {
                 first[h] = _mm256_fmadd_ps(b[h], sin, first[h]);
                 second[h] = _mm256_fnmadd_ps(a[h], sin, second[h]);
             }
+            end_step_of_heads(&mut first, &mut second);
             let (step, mean) =
                 ((load(&step_low[i]), load(&step_high[i])), (load(&mean_low[i]), load(&mean_high[i])));
             for h in 0..H {
@@ -64,6 +66,7 @@ impl<const V: usize, const H: usize> FrameQueries<V, H> {
                 high[h] = _mm256_fmadd_ps(second[h], mean.1, high[h]);
                 (first[h], second[h]) = (_mm256_mul_ps(first[h], step.0), _mm256_mul_ps(second[h], step.1));
             }
+            end_step_of_heads(&mut first, &mut second);
             for h in 0..H {
                 (scaled[h][0][i], scaled[h][1][i]) = (first[h], second[h]);
                 let sizes =
@@ -81,13 +84,22 @@ impl<const V: usize, const H: usize> FrameQueries<V, H> {
         let mut bytes = [[_mm_setzero_si128(); H]; V];
         for h in 0..H {
             let per_unit = _mm256_set1_ps(per_unit[h]);
-            let scaled = scaled[h].as_flattened();
-            for i in 0..V {
-                let left = _mm256_cvtps_epi32(_mm256_mul_ps(scaled[2 * i], per_unit));
-                let right = _mm256_cvtps_epi32(_mm256_mul_ps(scaled[2 * i + 1], per_unit));
-                let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(left, right));
-                bytes[i][h] =
-                    _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            for (bytes, four) in
+                bytes.as_chunks_mut::<2>().0.iter_mut().zip(scaled[h].as_flattened().as_chunks::<4>().0)
+            {
+                let [mut a, mut b, mut c, mut d] = *four;
+                for x in [&mut a, &mut b, &mut c, &mut d] {
+                    *x = _mm256_mul_ps(*x, per_unit);
+                }
+                end_step!(a, b, c, d; "{}", "{}", "{}", "{}");
+                let (mut a, mut b) = (_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+                let (mut c, mut d) = (_mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d));
+                end_step!(a, b, c, d; "{}", "{}", "{}", "{}");
+                // Each half of the result has halves of all four.
+                let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+                let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+                bytes[0][h] = _mm256_castsi256_si128(packed);
+                bytes[1][h] = _mm256_extracti128_si256::<1>(packed);
             }
         }
         let mut twice = [_mm_setzero_si128(); H];

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::super::keys::{KeyCode, has_four, has_one, has_two};
+use super::super::keys::{KeyCode, QuadPlace, has_four, has_one, has_two};
 use super::super::layout::ROW;
 use super::{add_products, load_row, low_nibbles, table};
 
@@ -32,32 +32,49 @@ pub(super) type QuadCodes = [__m256i; 4];
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn unpack(code: &KeyCode, rows: &[[u8; ROW]], out: &mut [MaybeUninit<QuadCodes>]) {
-    let places = code.bits.iter().zip(&code.planes.of_quad).take(code.planes.n_stored);
-    for ((&bits, place), out) in places.zip(out) {
+    for run in &code.runs {
+        let (place, out) = (code.planes.of_quad[run.first], &mut out[run.first..run.end]);
+        match run.bits {
+            1 => unpack_run::<1>(place, rows, out),
+            2 => unpack_run::<2>(place, rows, out),
+            3 => unpack_run::<3>(place, rows, out),
+            4 => unpack_run::<4>(place, rows, out),
+            5 => unpack_run::<5>(place, rows, out),
+            _ => unpack_run::<6>(place, rows, out),
+        }
+    }
+}
+
+/// Takes the codes of quads of `BITS` bits apart, of which the first one lies at `place`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn unpack_run<const BITS: u8>(place: QuadPlace, rows: &[[u8; ROW]], out: &mut [MaybeUninit<QuadCodes>]) {
+    for (index, out) in out.iter_mut().enumerate() {
         let mut codes = [_mm256_setzero_si256(); 4];
-        if has_two(bits) {
-            let row = load_row(&rows[place.two]);
+        if has_four(BITS) {
+            let rows = [&rows[place.four + 2 * index], &rows[place.four + 2 * index + 1]];
+            let rows = [load_row(rows[0]), load_row(rows[1])];
+            codes = [rows[0], _mm256_srli_epi16::<4>(rows[0]), rows[1], _mm256_srli_epi16::<4>(rows[1])];
+            for codes in &mut codes {
+                *codes = low_nibbles(*codes);
+            }
+        }
+        if has_two(BITS) {
+            let row = load_row(&rows[place.two + index]);
             let (low, high) = (low_nibbles(row), low_nibbles(_mm256_srli_epi16::<4>(row)));
-            let tables = &TWO[usize::from(has_four(bits))].0;
+            let tables = &TWO[usize::from(has_four(BITS))].0;
             let tables = [load_row(&tables[0]), load_row(&tables[1])];
             for (k, nibbles) in [low, low, high, high].into_iter().enumerate() {
-                codes[k] = _mm256_shuffle_epi8(tables[k % 2], nibbles);
+                codes[k] = _mm256_or_si256(codes[k], _mm256_shuffle_epi8(tables[k % 2], nibbles));
             }
         }
-        if has_one(bits) {
-            let row = load_row(&rows[place.one / 2]);
-            let nibbles = low_nibbles(_mm256_srl_epi16(row, _mm_cvtsi32_si128(4 * (place.one % 2) as i32)));
-            let tables = &ONE[usize::from(bits / 2)].0;
+        if has_one(BITS) {
+            let half = place.one + index;
+            let row = load_row(&rows[half / 2]);
+            let nibbles = low_nibbles(_mm256_srl_epi16(row, _mm_cvtsi32_si128(4 * (half % 2) as i32)));
+            let tables = &ONE[usize::from(BITS / 2)].0;
             for (codes, table) in codes.iter_mut().zip(tables) {
                 *codes = _mm256_or_si256(*codes, _mm256_shuffle_epi8(load_row(table), nibbles));
-            }
-        }
-        if has_four(bits) {
-            for half in 0..2 {
-                let row = load_row(&rows[place.four + half]);
-                let four = [low_nibbles(row), low_nibbles(_mm256_srli_epi16::<4>(row))];
-                codes[2 * half] = _mm256_or_si256(codes[2 * half], four[0]);
-                codes[2 * half + 1] = _mm256_or_si256(codes[2 * half + 1], four[1]);
             }
         }
         out.write(codes);
