@@ -32,6 +32,7 @@ mod gain;
 mod head;
 mod keys;
 mod layout;
+mod q8;
 mod scalar;
 mod values;
 mod weights;
@@ -42,6 +43,7 @@ mod avx2;
 pub use frames::FrameTable;
 pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
 pub use keys::{KeyCode, KeyStatistics};
+pub use q8::Q8Code;
 pub use values::{ValueCode, hadamard};
 
 use crate::attention::RANGE_TOKENS;

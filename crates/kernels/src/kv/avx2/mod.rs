@@ -11,6 +11,7 @@
 //! 5. Exponentials are as precise as the integers that they become.
 //! 6. While a head is read, the one that comes next is fetched, line by line.
 
+mod q8;
 mod query;
 mod scores;
 mod values;
@@ -25,6 +26,7 @@ use super::layout::{self, ROW, value_rows};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, TokenQueries};
 use crate::math::avx2::{load, prefetch, store};
+pub(super) use q8::attend_q8;
 use query::FrameQueries;
 use scores::QuadCodes;
 use weights::Integers;
@@ -167,6 +169,13 @@ struct Ahead {
 }
 
 impl Ahead {
+    fn new(next: Option<&[u8]>) -> Ahead {
+        next.map_or(Ahead { at: std::ptr::null(), n_lines: 0 }, |next| Ahead {
+            at: next.as_ptr(),
+            n_lines: next.len() / 64,
+        })
+    }
+
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn fetch(&mut self, n_lines: usize) {
@@ -194,10 +203,7 @@ pub(super) fn attend_token(
     let head_dim = code.head_dim();
     assert!(head_dim.is_multiple_of(32) && head_dim <= MAX_DIM, "channels of a packed head");
     let parts = layout::parts(code, head.bytes);
-    let mut ahead = next.map_or(Ahead { at: std::ptr::null(), n_lines: 0 }, |next| Ahead {
-        at: next.as_ptr(),
-        n_lines: next.len() / 64,
-    });
+    let mut ahead = Ahead::new(next);
     let n_parts = token.n_heads().div_ceil(MAX_HEADS);
     let part_len = token.n_heads().div_ceil(n_parts);
     for row in (0..token.n_heads()).step_by(part_len) {

@@ -84,6 +84,18 @@ pub(super) fn softmax(
     gains: &[[f32; 8]; GROUPS],
     integers: &mut Integers,
 ) -> (f32, f32) {
+    let (max, sum, tops) = exponentials(scores, gains);
+    integers.round(scores, tops);
+    (max, sum)
+}
+
+/// Turns scores into weights times gains. Returns the maximum score, the sum of the weights, and the largest products.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn exponentials(
+    scores: &mut [f32; RANGE_TOKENS],
+    gains: &[[f32; 8]; GROUPS],
+) -> (f32, f32, [f32; WEIGHT_UNITS]) {
     let groups = scores.as_chunks_mut::<8>().0;
     let mut largest = [_mm256_set1_ps(f32::NEG_INFINITY); 2];
     for pair in groups.as_chunks::<2>().0 {
@@ -96,12 +108,43 @@ pub(super) fn softmax(
         let of_unit = unit * EIGHTS..(unit + 1) * EIGHTS;
         *top = weigh(&mut groups[of_unit.clone()], &gains[of_unit], max, &mut sum);
     }
-    let quads = integers.quads.as_chunks_mut::<{ WEIGHT_TOKENS / 4 }>().0;
-    let lines = groups.chunks_exact(EIGHTS).zip(quads);
-    for (((groups, quads), top), unit) in lines.zip(tops).zip(&mut integers.units) {
-        *unit = round(groups, top, quads);
+    (max, sum_across(sum), tops)
+}
+
+/// `out = weights · factors`; returns the largest products, of each unit.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn scale(
+    weights: &[f32; RANGE_TOKENS],
+    factors: &[[f32; 8]; GROUPS],
+    out: &mut [f32; RANGE_TOKENS],
+) -> [f32; WEIGHT_UNITS] {
+    let (weights, out) = (weights.as_chunks::<8>().0, out.as_chunks_mut::<8>().0);
+    let mut tops = [0.0; WEIGHT_UNITS];
+    for (unit, top) in tops.iter_mut().enumerate() {
+        let mut largest = _mm256_setzero_ps();
+        for at in unit * EIGHTS..(unit + 1) * EIGHTS {
+            let product = _mm256_mul_ps(load(&weights[at]), load(&factors[at]));
+            largest = _mm256_max_ps(largest, product);
+            store(&mut out[at], product);
+        }
+        *top = max_across(largest);
     }
-    (max, sum_across(sum))
+    tops
+}
+
+impl Integers {
+    /// Rounds weights whose largest are `tops`.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    pub(super) fn round(&mut self, weights: &[f32; RANGE_TOKENS], tops: [f32; WEIGHT_UNITS]) {
+        let groups = weights.as_chunks::<8>().0;
+        let quads = self.quads.as_chunks_mut::<{ WEIGHT_TOKENS / 4 }>().0;
+        let lines = groups.chunks_exact(EIGHTS).zip(quads);
+        for (((groups, quads), top), unit) in lines.zip(tops).zip(&mut self.units) {
+            *unit = round(groups, top, quads);
+        }
+    }
 }
 
 /// Turns scores into weights times gains, and adds the weights; returns the largest product.
