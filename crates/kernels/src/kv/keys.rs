@@ -172,7 +172,31 @@ impl Shuffle {
     }
 }
 
+/// What queries need to know of keys to meet them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyOperand<'a> {
+    /// `[head_dim]` by channel: the distance of two codes
+    pub step: &'a [f32],
+    /// `[head_dim]` by channel: what the middle between the codes stands for
+    pub mean: &'a [f32],
+    /// see [`KeyCode`]
+    pub order: &'a [u16],
+    pub top_at: &'a [u8],
+    pub shuffle: &'a Shuffle,
+}
+
 impl KeyCode {
+    /// What queries in a frame need to know.
+    pub(super) fn operand(&self) -> KeyOperand<'_> {
+        KeyOperand {
+            step: &self.step,
+            mean: &self.mean,
+            order: &self.order,
+            top_at: &self.top_at,
+            shuffle: &self.shuffle,
+        }
+    }
+
     /// The code that spends `average_bits` a channel where they help most.
     ///
     /// # Panics

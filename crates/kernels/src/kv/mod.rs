@@ -29,6 +29,7 @@
 mod encode;
 mod frames;
 mod gain;
+mod grouped;
 mod head;
 mod keys;
 mod layout;
@@ -41,6 +42,7 @@ mod weights;
 mod avx2;
 
 pub use frames::FrameTable;
+pub use grouped::GroupedCode;
 pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
 pub use keys::{KeyCode, KeyStatistics};
 pub use q8::Q8Code;

@@ -2,7 +2,7 @@
 
 use super::frames::{Frame, FrameTable};
 use super::head::{FRAMES, PackedHead};
-use super::keys::KeyCode;
+use super::keys::KeyOperand;
 use super::layout::{self, value_rows};
 use super::weights::{self, Integers, WEIGHT_TOKENS};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
@@ -24,7 +24,7 @@ pub(super) struct FrameQuery {
 }
 
 impl FrameQuery {
-    fn new(code: &KeyCode, query: &[f32], frame: Frame<'_>) -> FrameQuery {
+    pub(super) fn new(code: KeyOperand<'_>, query: &[f32], frame: Frame<'_>) -> FrameQuery {
         let half = query.len() / 2;
         let mut turned = vec![0.0; query.len()];
         for pair in 0..half {
@@ -32,13 +32,13 @@ impl FrameQuery {
             turned[pair] = b.mul_add(sin, a * cos);
             turned[pair + half] = (-a).mul_add(sin, b * cos);
         }
-        let scaled: Vec<f32> = turned.iter().zip(&code.step).map(|(q, step)| q * step).collect();
+        let scaled: Vec<f32> = turned.iter().zip(code.step).map(|(q, step)| q * step).collect();
         let largest = scaled.iter().map(|x| x.abs()).fold(0.0, f32::max);
         let per_unit = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
         let by_channel: Vec<i8> = scaled.iter().map(|x| (x * per_unit).round_ties_even() as i8).collect();
         let integers: Vec<i8> = code.order.iter().map(|channel| by_channel[usize::from(*channel)]).collect();
         let twice: i32 =
-            integers.iter().zip(&code.top_at).map(|(q, top)| i32::from(*q) * i32::from(*top)).sum();
+            integers.iter().zip(code.top_at).map(|(q, top)| i32::from(*q) * i32::from(*top)).sum();
         // The two halves of the channels apart, in eight lanes each.
         let product_with_mean = |channels: std::ops::Range<usize>| {
             let (turned, mean) = (turned[channels.clone()].as_chunks::<8>().0, &code.mean[channels]);
@@ -75,7 +75,7 @@ pub(super) fn attend_token(
         let n_rows = code.keys.planes.rows();
         for block in 0..BLOCKS {
             let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
-            let query = FrameQuery::new(&code.keys, query, frame);
+            let query = FrameQuery::new(code.keys.operand(), query, frame);
             layout::unpack_keys(&code.keys, &parts.keys[block * n_rows..][..n_rows], &mut codes);
             for t in 0..BLOCK_TOKENS {
                 let sum: i32 = (0..4 * code.keys.planes.n_stored)

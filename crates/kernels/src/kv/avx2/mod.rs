@@ -11,6 +11,7 @@
 //! 5. Exponentials are as precise as the integers that they become.
 //! 6. While a head is read, the one that comes next is fetched, line by line.
 
+mod grouped;
 mod q8;
 mod query;
 mod scores;
@@ -22,13 +23,15 @@ use std::mem::MaybeUninit;
 
 use super::frames::FrameTable;
 use super::head::{FRAMES, HeadCode, PackedHead, RangeF32};
+use super::keys::KeyCode;
 use super::layout::{self, ROW, value_rows};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, TokenQueries};
 use crate::math::avx2::{load, prefetch, store};
+pub(super) use grouped::attend_grouped;
 pub(super) use q8::attend_q8;
 use query::FrameQueries;
-use scores::QuadCodes;
+use scores::{Pair, QuadCodes};
 use weights::Integers;
 
 #[allow(static_mut_refs)]
@@ -329,24 +332,11 @@ fn score<const V: usize, const H: usize>(
     for block in 0..BLOCKS {
         if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
             let frame = frames.frame(range * FRAMES + block * BLOCK_TOKENS / FRAME_TOKENS);
-            in_frame.set(code, queries, frame);
+            in_frame.set(code.operand(), queries, frame);
         }
         job.ahead.fetch(LINES_OF_STEP);
-        let mut quads: [&[i32]; H] = [&[]; H];
-        for (quads, of_head) in quads.iter_mut().zip(&in_frame.quads) {
-            *quads = of_head.as_flattened();
-        }
         let rows = &parts.keys[block * n_rows..][..n_rows];
-        let unpacked = codes.as_flattened_mut();
-        scores::unpack(code, rows, unpacked);
-        let n_stored = code.planes.n_stored;
-        assert!(n_stored <= unpacked.len());
-        // SAFETY: `unpack` wrote those of all stored quads, and there are as many.
-        let codes = unsafe { std::slice::from_raw_parts(unpacked.as_ptr().cast::<QuadCodes>(), n_stored) };
-        let sums = [
-            scores::sum_codes::<H, 0>(codes, &code.starts_sum, &quads),
-            scores::sum_codes::<H, 1>(codes, &code.starts_sum, &quads),
-        ];
+        let sums = block_sums(code, rows, &in_frame, &mut codes);
         let gain_codes = parts.key_gains[block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks::<8>().0;
         for h in 0..H {
             let (unit, middle, mean) = (
@@ -362,4 +352,30 @@ fn score<const V: usize, const H: usize>(
             }
         }
     }
+}
+
+/// Sums of codes times query integers of `H` heads with the two halves of a block, whose codes are taken apart into `codes`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn block_sums<const V: usize, const H: usize>(
+    code: &KeyCode,
+    rows: &[[u8; ROW]],
+    queries: &FrameQueries<V, H>,
+    codes: &mut [[MaybeUninit<QuadCodes>; 4]; V],
+) -> [Pair<H>; 2] {
+    // Not `map`, which does not have the features and would be called.
+    let mut quads: [&[i32]; H] = [&[]; H];
+    for (quads, of_head) in quads.iter_mut().zip(&queries.quads) {
+        *quads = of_head.as_flattened();
+    }
+    let codes = codes.as_flattened_mut();
+    scores::unpack(code, rows, codes);
+    let n_stored = code.planes.n_stored;
+    assert!(n_stored <= codes.len());
+    // SAFETY: `unpack` wrote those of all stored quads, and there are as many.
+    let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast::<QuadCodes>(), n_stored) };
+    [
+        scores::sum_codes::<H, 0>(codes, &code.starts_sum, &quads),
+        scores::sum_codes::<H, 1>(codes, &code.starts_sum, &quads),
+    ]
 }

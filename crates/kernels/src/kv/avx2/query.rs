@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::super::frames::Frame;
-use super::super::keys::KeyCode;
+use super::super::keys::KeyOperand;
 use super::super::scalar::QUERY_TOP;
 use super::{end_step, end_step_of_heads, sum_of_four};
 use crate::math::avx2::{load, max_across, sum_across};
@@ -29,7 +29,7 @@ impl<const V: usize, const H: usize> FrameQueries<V, H> {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-    pub(super) fn set(&mut self, code: &KeyCode, queries: &[f32], frame: Frame<'_>) {
+    pub(super) fn set(&mut self, code: KeyOperand<'_>, queries: &[f32], frame: Frame<'_>) {
         assert!(queries.len() == H * 16 * V && V.is_multiple_of(2));
         let mut of_head: [&[[f32; 8]]; H] = [&[]; H];
         for (of_head, query) in of_head.iter_mut().zip(queries.chunks_exact(16 * V)) {
