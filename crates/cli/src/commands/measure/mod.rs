@@ -1,7 +1,7 @@
 //! `lossy measure`
 
 mod format;
-mod list;
+pub mod list;
 mod progress;
 mod settings;
 mod texts;
