@@ -25,7 +25,7 @@ pub(super) const LOWEST: f32 = -64.0;
 pub(super) const ROUND: f32 = 12_582_912.0;
 /// Coefficients of the polynomial, highest power first, without the constant 1: `2^f` within 1.02e-4 for |f| ≤ ½.
 #[allow(clippy::approx_constant, reason = "the fit's value, which is close to ln 2 but not equal")]
-pub(super) const P: [f32; 3] = [0.055_008_93, 0.242_210_96, 0.693_282_93];
+pub(super) const P: [f32; 3] = [0.055_008_93, 0.242_210_96, 0.693_282_9];
 
 /// `2^x` for `x ≤ 0`, and not below 2^−64.
 fn exp2(x: f32) -> f32 {
