@@ -1,9 +1,11 @@
 //! How fast attention over the paged cache is, beside what the machine can do.
 //!
-//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH …]` prints, for the attention shapes of
-//! SmolLM2-135M and Qwen2.5-0.5B and for 1 and 2 threads, the bytes per second that decode reads from the cache at each
-//! depth, in several KV schemes, their share of the read bandwidth measured by the same threads, and the arithmetic per second of prefill
-//! (two multiply-adds per query head, channel and visible token) of the chunk of 512 tokens that ends there.
+//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH … SCHEME … MODEL …]` prints, for the attention
+//! shapes of SmolLM2-135M (`smollm2`) and Qwen2.5-0.5B (`qwen`) and for 1 and 2 threads, how long decode takes at each depth in several KV schemes, which
+//! run in turns (medians); how much faster that is than the first scheme; the bytes per second that it reads from the cache
+//! and their share of the read bandwidth measured by the same threads; and the arithmetic per second of prefill (two
+//! multiply-adds per query head, channel and visible token) of the chunk of 512 tokens that ends there. With schemes named,
+//! prefill is left out. `LOSSY_BENCH_THREADS=2` leaves out the other number of threads.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -19,26 +21,35 @@ use lossy_kernels::{Compute, Isa, KvType};
 
 const CHUNK: usize = 512;
 const REPEATS: usize = 25;
-/// Schemes whose decode is timed.
-const SCHEMES: [&str; 4] = ["f16", "k2v2", "k3v3", "k4v4"];
+/// Schemes whose decode is timed unless others are named.
+const SCHEMES: [&str; 6] = ["f16", "q8", "kivi2", "k2v2", "k3v3", "k4v4"];
 
 fn main() {
-    let depths: Vec<usize> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let depths: Vec<usize> = arguments.iter().filter_map(|arg| arg.parse().ok()).collect();
     let depths = if depths.is_empty() { vec![512, 8192, 32768] } else { depths };
+    let words = arguments.iter().map(String::as_str).filter(|arg| arg.parse::<usize>().is_err());
+    let (models, named): (Vec<&str>, Vec<&str>) = words.partition(|word| ["smollm2", "qwen"].contains(word));
+    let schemes = if named.is_empty() { &SCHEMES[..] } else { &named[..] };
+    let only_threads: Option<usize> =
+        std::env::var("LOSSY_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
     let smollm2 = KvGeometry { n_layers: 30, n_kv_heads: 3, heads_per_kv: 3, head_dim: 64 };
     let qwen = KvGeometry { n_layers: 24, n_kv_heads: 2, heads_per_kv: 7, head_dim: 64 };
-    for n_threads in [1, 2] {
+    for n_threads in [1, 2].into_iter().filter(|n| only_threads.is_none_or(|only| only == *n)) {
         let cx = Compute::with_isa(n_threads, Isa::best());
         let bandwidth = read_bandwidth(&cx);
         println!("{n_threads} threads: reads {:.1} GB/s", bandwidth / 1e9);
         for (name, geometry) in [("smollm2", smollm2), ("qwen", qwen)] {
-            for &depth in &depths {
-                for scheme in SCHEMES {
-                    decode(&cx, name, scheme, geometry, depth, bandwidth);
-                }
+            if !models.is_empty() && !models.contains(&name) {
+                continue;
             }
-            for n_tokens in [512, 8192] {
-                prefill(&cx, name, geometry, n_tokens);
+            for &depth in &depths {
+                decode(&cx, name, schemes, geometry, depth, bandwidth);
+            }
+            if named.is_empty() {
+                for n_tokens in [512, 8192] {
+                    prefill(&cx, name, geometry, n_tokens);
+                }
             }
         }
     }
@@ -146,27 +157,47 @@ fn positions(geometry: KvGeometry, n_ctx: usize) -> Arc<Positions> {
     Arc::new(Positions::new(PositionMap::Linear, Rope::new(&config, geometry.head_dim), n_ctx))
 }
 
-fn decode(cx: &Compute, name: &str, scheme: &str, geometry: KvGeometry, depth: usize, bandwidth: f64) {
+/// A filled cache, and the time that each of several tokens took.
+struct Lane {
+    scheme: String,
+    cache: KvSequence,
+    seconds: Vec<f64>,
+}
+
+fn decode(cx: &Compute, name: &str, schemes: &[&str], geometry: KvGeometry, depth: usize, bandwidth: f64) {
     let n_layers = geometry.n_layers;
     // Enough layers that none is found in a cache the next time.
     let bytes_per_layer = depth * 4 * geometry.n_kv_heads * geometry.head_dim;
     let geometry = KvGeometry { n_layers: n_layers.min((128 << 20) / bytes_per_layer + 1), ..geometry };
-    let pool = pool(scheme, geometry, depth + CHUNK);
     let chunk = Chunk::new(geometry);
-    let mut cache = filled(cx, &pool, &chunk, depth - 1);
     let mut out = vec![0.0; chunk.query_width];
-    cache.reserve(1).expect("no budget");
-    (0..geometry.n_layers).for_each(|layer| chunk.append(cx, layer, &mut cache, 1));
-    let seconds = fastest(|| {
-        (0..geometry.n_layers).for_each(|layer| chunk.attend(cx, layer, &mut cache, 1, &mut out));
-    });
-    let rate = (depth * pool.bytes_per_token()) as f64 / seconds;
-    println!(
-        "  {name:8} {scheme:5} decode  @ {depth:5}: {:8.3} ms a token, {:5.1} GB/s, {:3.0} % of the bandwidth",
-        seconds * 1e3 * n_layers as f64 / geometry.n_layers as f64,
-        rate / 1e9,
-        100.0 * rate / bandwidth
-    );
+    let lane = |scheme: &&str| {
+        let mut cache = filled(cx, &pool(scheme, geometry, depth + CHUNK), &chunk, depth - 1);
+        cache.reserve(1).expect("no budget");
+        (0..geometry.n_layers).for_each(|layer| chunk.append(cx, layer, &mut cache, 1));
+        Lane { scheme: scheme.to_string(), cache, seconds: Vec::new() }
+    };
+    let mut lanes: Vec<Lane> = schemes.iter().map(lane).collect();
+    for _ in 0..REPEATS {
+        for lane in &mut lanes {
+            let start = Instant::now();
+            (0..geometry.n_layers).for_each(|layer| chunk.attend(cx, layer, &mut lane.cache, 1, &mut out));
+            lane.seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let mut first = None;
+    for Lane { scheme, cache, seconds } in &mut lanes {
+        seconds.sort_by(f64::total_cmp);
+        let seconds = seconds[seconds.len() / 2];
+        let rate = (depth * cache.pool().bytes_per_token()) as f64 / seconds;
+        println!(
+            "  {name:8} {scheme:6} decode  @ {depth:5}: {:8.3} ms a token, {:5.2} times as fast, {:5.1} GB/s, {:3.0} % of the bandwidth",
+            seconds * 1e3 * n_layers as f64 / geometry.n_layers as f64,
+            *first.get_or_insert(seconds) / seconds,
+            rate / 1e9,
+            100.0 * rate / bandwidth
+        );
+    }
 }
 
 fn prefill(cx: &Compute, name: &str, geometry: KvGeometry, n_tokens: usize) {

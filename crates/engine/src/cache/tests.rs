@@ -56,13 +56,13 @@ fn calibrated_schemes_conform() {
 
 #[test]
 fn kivi_conforms() {
-    check(|_| layout("kivi2"), Loss::Packed { loss: 0.8, rounding: 1e-5 });
-    check(|_| layout("kivi4:residual_length=0"), Loss::Packed { loss: 0.3, rounding: 1e-5 });
+    check(|_| layout("kivi2"), Loss::Packed { loss: 0.8, rounding: 0.04 });
+    check(|_| layout("kivi4:residual_length=0"), Loss::Packed { loss: 0.3, rounding: 0.04 });
 }
 
 #[test]
 fn q8_conforms() {
-    check(|_| layout("q8"), Loss::Packed { loss: 0.02, rounding: 1e-5 });
+    check(|_| layout("q8"), Loss::Packed { loss: 0.02, rounding: 3e-4 });
 }
 
 #[test]

@@ -57,10 +57,6 @@ pub use rows::Rows;
 pub use state::{Partial, TokenQueries};
 pub use tile::Tile;
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::softmax as avx2_softmax;
-pub(crate) use scalar::softmax as scalar_softmax;
-
 /// Tokens of a range: the unit in which softmax is computed and merged, and the smallest unit of work. Part of the
 /// definition of the result. A cache page holds a whole number of ranges.
 pub const RANGE_TOKENS: usize = 128;

@@ -26,7 +26,7 @@ fn score_group(query: &[f32], keys: impl Iterator<Item = [f32; GROUP_TOKENS]>) -
 }
 
 /// Turns the first `n_tokens` scores into weights, the others into 0; returns the maximum and the sum of the weights.
-pub(crate) fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32, f32) {
+pub(super) fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32, f32) {
     scores[n_tokens..].fill(f32::NEG_INFINITY);
     let groups = scores.as_chunks_mut::<GROUP_TOKENS>().0;
     let mut max = [f32::NEG_INFINITY; GROUP_TOKENS];

@@ -158,19 +158,29 @@ impl<'a> PackedHead<'a> {
         partial: &mut Partial<'_>,
     ) {
         assert_eq!(token.head_dim(), self.code.head_dim(), "head_dim of queries and keys");
-        let first_token = sinks.map_or(0, |sinks| sinks.n_tokens);
-        assert!(first_token < RANGE_TOKENS, "{first_token} sinks in a range");
-        match isa {
+        with_sinks(isa, sinks, token, partial, |first_token, token, partial| match isa {
             Isa::Scalar => scalar::attend_token(self, frames, first_token, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
             Isa::Avx2(_) => unsafe { avx2::attend_token(self, frames, first_token, token, next, partial) },
-        }
-        if let Some(sinks) = sinks {
-            partial.merge_with(isa, |partial| {
-                sinks.head.attend_token(isa, 0..sinks.n_tokens, token, None, partial)
-            });
-        }
+        });
+    }
+}
+
+/// Partial softmax over codes from the sinks on, which `attend` computes, and over the sinks.
+pub(super) fn with_sinks(
+    isa: Isa,
+    sinks: Option<Sinks<'_>>,
+    token: &mut TokenQueries,
+    partial: &mut Partial<'_>,
+    attend: impl FnOnce(usize, &mut TokenQueries, &mut Partial<'_>),
+) {
+    let first_token = sinks.map_or(0, |sinks| sinks.n_tokens);
+    assert!(first_token < RANGE_TOKENS, "{first_token} sinks in a range");
+    attend(first_token, token, partial);
+    if let Some(sinks) = sinks {
+        partial
+            .merge_with(isa, |partial| sinks.head.attend_token(isa, 0..sinks.n_tokens, token, None, partial));
     }
 }
 

@@ -38,8 +38,11 @@ pub struct KeyCode {
     pub(super) top_at: Vec<u8>,
     /// where the bits of each quad lie
     pub(super) planes: Planes,
-    /// neighbouring quads with the same number of bits
+    /// neighbouring stored quads with the same number of bits
     pub(super) runs: Vec<Run>,
+    /// For each stored quad, whether 16-bit sums of products with it and those before it could overflow, so that they are
+    /// carried over into 32 bits first.
+    pub(super) starts_sum: Vec<bool>,
     /// shuffles that bring bytes by channel into stored order
     pub(super) shuffle: Shuffle,
 }
@@ -114,32 +117,40 @@ impl Planes {
     }
 }
 
-/// Neighbouring quads with the same number of bits, whose sums fit 16 bits together with those of the runs before it up
-/// to one that begins with `starts_sum`.
+/// Neighbouring quads with the same number of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub bits: u8,
     pub first: usize,
     pub end: usize,
-    /// sums are carried over into 32 bits first
-    pub starts_sum: bool,
 }
 
 impl Run {
     fn all(bits: &[u8]) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        let mut largest = 0;
-        for (quad, &bits) in bits.iter().enumerate().filter(|(_, bits)| **bits > 0) {
+        let mut first = 0;
+        let stored = bits.chunk_by(|a, b| a == b).filter(|run| run[0] > 0);
+        stored
+            .map(|run| {
+                let run = Run { bits: run[0], first, end: first + run.len() };
+                first = run.end;
+                run
+            })
+            .collect()
+    }
+}
+
+/// See [`KeyCode::starts_sum`].
+fn starts_sum(bits: &[u8]) -> Vec<bool> {
+    let mut largest = 0;
+    let stored = bits.iter().filter(|bits| **bits > 0);
+    stored
+        .map(|&bits| {
             let more = 2 * ((1 << bits) - 1) * QUERY_TOP as i32;
             let starts_sum = largest + more > i32::from(i16::MAX);
             largest = if starts_sum { more } else { largest + more };
-            match runs.last_mut() {
-                Some(run) if run.bits == bits && !starts_sum => run.end = quad + 1,
-                _ => runs.push(Run { bits, first: quad, end: quad + 1, starts_sum }),
-            }
-        }
-        runs
-    }
+            starts_sum
+        })
+        .collect()
 }
 
 /// For each 16 bytes of the result, and each 16 bytes of the input, which of them go where (`0x80`: none).
@@ -161,7 +172,31 @@ impl Shuffle {
     }
 }
 
+/// What queries need to know of keys to meet them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyOperand<'a> {
+    /// `[head_dim]` by channel: the distance of two codes
+    pub step: &'a [f32],
+    /// `[head_dim]` by channel: what the middle between the codes stands for
+    pub mean: &'a [f32],
+    /// see [`KeyCode`]
+    pub order: &'a [u16],
+    pub top_at: &'a [u8],
+    pub shuffle: &'a Shuffle,
+}
+
 impl KeyCode {
+    /// What queries in a frame need to know.
+    pub(super) fn operand(&self) -> KeyOperand<'_> {
+        KeyOperand {
+            step: &self.step,
+            mean: &self.mean,
+            order: &self.order,
+            top_at: &self.top_at,
+            shuffle: &self.shuffle,
+        }
+    }
+
     /// The code that spends `average_bits` a channel where they help most.
     ///
     /// # Panics
@@ -193,12 +228,14 @@ impl KeyCode {
             inverse_at: of_position(&variance).iter().map(|v| 1.0 / v.sqrt()).collect(),
             weight_at,
             top_at: (0..head_dim).map(|position| (1 << bits[position / QUAD]) - 1).collect(),
-            planes: Planes::new(&bits),
+
             runs: Run::all(&bits),
+            starts_sum: starts_sum(&bits),
             shuffle: Shuffle::new(&order),
             mean: mean.clone(),
             step,
             order,
+            planes: Planes::new(&bits),
             bits,
         }
     }
@@ -258,22 +295,30 @@ mod tests {
     }
 
     #[test]
-    fn runs_cover_all_stored_quads_and_their_sums_fit_16_bits() {
+    fn sums_of_quads_fit_16_bits() {
         for bits in
             [[6u8; 8].to_vec(), vec![6, 5, 5, 4, 3, 3, 2, 1, 1, 0], vec![2; 64], vec![4; 32], vec![0; 8]]
         {
-            let runs = Run::all(&bits);
-            let quads: Vec<usize> = runs.iter().flat_map(|run| run.first..run.end).collect();
-            let stored: Vec<usize> = (0..bits.len()).filter(|quad| bits[*quad] > 0).collect();
-            assert_eq!(quads, stored);
+            let starts = starts_sum(&bits);
+            assert_eq!(starts.len(), bits.iter().filter(|bits| **bits > 0).count());
             let mut sum = 0;
-            for run in runs {
-                if run.starts_sum {
+            for (bits, starts) in bits.iter().zip(starts) {
+                if starts {
                     sum = 0;
                 }
-                sum += (run.end - run.first) as i32 * 2 * ((1 << run.bits) - 1) * 127;
+                sum += 2 * ((1 << bits) - 1) * 127;
                 assert!(sum <= i32::from(i16::MAX), "{bits:?}");
             }
+        }
+    }
+
+    #[test]
+    fn runs_cover_all_stored_quads() {
+        for bits in [vec![6, 5, 5, 4, 3, 3, 2, 1, 1, 0], vec![2; 64], vec![0; 8]] {
+            let runs = Run::all(&bits);
+            let quads: Vec<usize> = runs.iter().flat_map(|run| run.first..run.end).collect();
+            assert!(quads.iter().copied().eq(0..bits.iter().filter(|bits| **bits > 0).count()));
+            assert!(runs.iter().all(|run| bits[run.first..run.end].iter().all(|bits| *bits == run.bits)));
         }
     }
 

@@ -28,17 +28,22 @@
 
 mod encode;
 mod gain;
+mod grouped;
 mod head;
 mod keys;
 mod layout;
+mod q8;
 mod scalar;
 mod values;
+mod weights;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 
+pub use grouped::GroupedCode;
 pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
 pub use keys::{KeyCode, KeyStatistics};
+pub use q8::Q8Code;
 pub use values::{ValueCode, hadamard};
 
 pub use crate::attention::FRAME_TOKENS;

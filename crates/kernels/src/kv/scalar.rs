@@ -1,19 +1,15 @@
 //! The specification of attention over codes: the formula of the module's documentation, one operation at a time.
 
 use super::head::PackedHead;
-use super::keys::KeyCode;
+use super::keys::KeyOperand;
 use super::layout::{self, value_rows};
+use super::weights::{self, Integers, WEIGHT_TOKENS};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
-use crate::attention::{Frame, Partial, RANGE_TOKENS, RangeFrames, TokenQueries, scalar_softmax};
+use crate::attention::{Frame, Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
 use crate::math::across;
 
-/// Tokens whose weights share a scale.
-pub(super) const WEIGHT_TOKENS: usize = 64;
 /// The largest integer that a query channel becomes.
 pub(super) const QUERY_TOP: f32 = 127.0;
-/// The largest integer that a weight becomes.
-pub(super) const WEIGHT_TOP: f32 = 255.0;
-
 /// One query head as it meets one frame.
 pub(super) struct FrameQuery {
     /// `[head_dim]` by stored position
@@ -27,7 +23,7 @@ pub(super) struct FrameQuery {
 }
 
 impl FrameQuery {
-    fn new(code: &KeyCode, query: &[f32], frame: Frame<'_>) -> FrameQuery {
+    pub(super) fn new(code: KeyOperand<'_>, query: &[f32], frame: Frame<'_>) -> FrameQuery {
         let half = query.len() / 2;
         let mut turned = vec![0.0; query.len()];
         for pair in 0..half {
@@ -35,17 +31,21 @@ impl FrameQuery {
             turned[pair] = b.mul_add(sin, a * cos);
             turned[pair + half] = (-a).mul_add(sin, b * cos);
         }
-        let scaled: Vec<f32> = turned.iter().zip(&code.step).map(|(q, step)| q * step).collect();
+        let scaled: Vec<f32> = turned.iter().zip(code.step).map(|(q, step)| q * step).collect();
         let largest = scaled.iter().map(|x| x.abs()).fold(0.0, f32::max);
         let per_unit = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
         let by_channel: Vec<i8> = scaled.iter().map(|x| (x * per_unit).round_ties_even() as i8).collect();
         let integers: Vec<i8> = code.order.iter().map(|channel| by_channel[usize::from(*channel)]).collect();
         let twice: i32 =
-            integers.iter().zip(&code.top_at).map(|(q, top)| i32::from(*q) * i32::from(*top)).sum();
-        let mut mean = [0.0f32; 8];
-        for (q, m) in turned.as_chunks::<8>().0.iter().zip(code.mean.as_chunks::<8>().0) {
-            mean = std::array::from_fn(|l| q[l].mul_add(m[l], mean[l]));
-        }
+            integers.iter().zip(code.top_at).map(|(q, top)| i32::from(*q) * i32::from(*top)).sum();
+        // The two halves of the channels apart, in eight lanes each.
+        let product_with_mean = |channels: std::ops::Range<usize>| {
+            let (turned, mean) = (turned[channels.clone()].as_chunks::<8>().0, &code.mean[channels]);
+            let pairs = turned.iter().zip(mean.as_chunks::<8>().0);
+            pairs.fold([0.0f32; 8], |sum, (q, m)| std::array::from_fn(|l| q[l].mul_add(m[l], sum[l])))
+        };
+        let (low, high) = (product_with_mean(0..half), product_with_mean(half..2 * half));
+        let mean: [f32; 8] = std::array::from_fn(|l| low[l] + high[l]);
         FrameQuery {
             integers,
             unit: largest / QUERY_TOP,
@@ -73,7 +73,7 @@ pub(super) fn attend_token(
         let n_rows = code.keys.planes.rows();
         for block in 0..BLOCKS {
             let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
-            let query = FrameQuery::new(&code.keys, query, frame);
+            let query = FrameQuery::new(code.keys.operand(), query, frame);
             layout::unpack_keys(&code.keys, &parts.keys[block * n_rows..][..n_rows], &mut codes);
             for t in 0..BLOCK_TOKENS {
                 let sum: i32 = (0..4 * code.keys.planes.n_stored)
@@ -88,23 +88,11 @@ pub(super) fn attend_token(
     let bits = code.values.bits;
     for (row, weights) in weights.iter_mut().enumerate() {
         weights[..first_token].fill(f32::NEG_INFINITY);
-        let (max, sum) = scalar_softmax(weights, RANGE_TOKENS);
+        let (max, sum) = weights::softmax(weights);
         let out = partial.set(row, max, sum);
         out.fill(0.0);
-        let mut integers = [0u8; RANGE_TOKENS];
-        let mut units = [0.0; RANGE_TOKENS / WEIGHT_TOKENS];
-        for (token, weight) in weights.iter_mut().enumerate() {
-            *weight *= gain::decode(parts.value_gains[token]);
-        }
-        let lines = weights.chunks_exact(WEIGHT_TOKENS).zip(integers.chunks_exact_mut(WEIGHT_TOKENS));
-        for ((weights, integers), unit) in lines.zip(&mut units) {
-            let largest = weights.iter().copied().fold(0.0, f32::max);
-            let per_unit = if largest > 0.0 { WEIGHT_TOP / largest } else { 0.0 };
-            for (to, weight) in integers.iter_mut().zip(weights) {
-                *to = (weight * per_unit).round_ties_even() as u8;
-            }
-            *unit = largest / WEIGHT_TOP;
-        }
+        let Integers { integers, units } =
+            weights::integers(weights, |token| gain::decode(parts.value_gains[token]));
         let mut codes = [[0u8; 32]; RANGE_TOKENS];
         for (part, rows) in parts.values.chunks_exact(value_rows(bits)).enumerate() {
             layout::unpack_values(bits, rows, &mut codes);

@@ -213,3 +213,99 @@ fn a_head_has_the_bytes_that_its_bits_say() {
         );
     }
 }
+
+/// What attention over codes needs, whatever the code.
+fn attend_with(
+    head_dim: usize,
+    n_heads: usize,
+    queries: &[f32],
+    fill: impl FnOnce(&mut TokenQueries, &mut Partial<'_>),
+) -> Vec<f32> {
+    let mut token = TokenQueries::default();
+    token.set(Rows::new(queries, queries.len(), 0), n_heads, head_dim, 1.0);
+    let mut records = vec![0.0; n_heads * (8 + head_dim)];
+    fill(&mut token, &mut Partial::new(&mut records, head_dim));
+    records
+        .chunks_exact(8 + head_dim)
+        .flat_map(|r| r[8..].iter().map(|x| x / r[1]).collect::<Vec<_>>())
+        .collect()
+}
+
+/// How far `got` is from `wanted`, as a share of it.
+fn distance(got: &[f32], wanted: &[f32]) -> f32 {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+    norm(&mut got.iter().zip(wanted).map(|(a, b)| a - b)) / norm(&mut wanted.iter().copied())
+}
+
+#[test]
+fn eight_bit_codes_have_the_bits_of_the_scalar_twin_and_stand_for_what_they_were() {
+    for head_dim in [32, 64, 96, 128, 256] {
+        let exact = case(head_dim, 2.0, 2, Isa::best()).exact;
+        let code = Q8Code::new(head_dim);
+        let mut bytes = vec![0xA5; code.bytes()];
+        code.pack(&exact, &mut bytes);
+        let mut unpacked = RangeF32::default();
+        code.unpack(&bytes, &mut unpacked);
+        let (got, wanted) = (unpacked.keys_and_values(), exact.keys_and_values());
+        assert!(distance(got.0, wanted.0) < 6e-3 && distance(got.1, wanted.1) < 6e-3);
+        for n_heads in [1, 2, 3, 4, 7] {
+            for size in [0.0, 0.02, 0.3] {
+                let queries: Vec<f32> = noise(9, n_heads * head_dim).iter().map(|x| x * size).collect();
+                let of = |isa: Isa| {
+                    attend_with(head_dim, n_heads, &queries, |token, partial| {
+                        code.attend_token(isa, &bytes, None, Some(&bytes), token, partial)
+                    })
+                };
+                let wanted = of(Isa::Scalar);
+                for isa in Isa::available() {
+                    let got = of(isa);
+                    let same = got.iter().zip(&wanted).position(|(a, b)| a.to_bits() != b.to_bits());
+                    assert_eq!(same, None, "{isa}, {head_dim} channels, {n_heads} heads, size {size}");
+                }
+                let exact = attend_with(head_dim, n_heads, &queries, |token, partial| {
+                    unpacked.head().attend_token(Isa::best(), 0..RANGE_TOKENS, token, None, partial)
+                });
+                // The rounding of queries and weights to 16 bits, and the exponential.
+                assert!(distance(&wanted, &exact) < 3e-4, "{}", distance(&wanted, &exact));
+            }
+        }
+    }
+}
+
+#[test]
+fn grouped_codes_have_the_bits_of_the_scalar_twin_and_stand_for_what_they_were() {
+    for (head_dim, bits, group_size) in
+        [(32, 2, 32), (64, 2, 32), (64, 4, 64), (96, 2, 32), (128, 2, 128), (128, 4, 32), (256, 2, 64)]
+    {
+        let exact = case(head_dim, 2.0, 2, Isa::best()).exact;
+        let code = GroupedCode::new(head_dim, bits, group_size);
+        let mut bytes = vec![0xA5; code.bytes()];
+        code.pack(&exact, &mut bytes);
+        let mut unpacked = RangeF32::default();
+        code.unpack(&bytes, &mut unpacked);
+        let (got, wanted) = (unpacked.keys_and_values(), exact.keys_and_values());
+        let most = if bits == 2 { 0.5 } else { 0.1 };
+        assert!(distance(got.0, wanted.0) < most && distance(got.1, wanted.1) < most);
+        for n_heads in [1, 2, 3, 4, 7] {
+            for size in [0.0, 0.02, 0.2] {
+                let queries: Vec<f32> = noise(9, n_heads * head_dim).iter().map(|x| x * size).collect();
+                let of = |isa: Isa| {
+                    attend_with(head_dim, n_heads, &queries, |token, partial| {
+                        code.attend_token(isa, &bytes, None, Some(&bytes), token, partial)
+                    })
+                };
+                let wanted = of(Isa::Scalar);
+                for isa in Isa::available() {
+                    let got = of(isa);
+                    let same = got.iter().zip(&wanted).position(|(a, b)| a.to_bits() != b.to_bits());
+                    assert_eq!(same, None, "{isa}, {head_dim} channels, {n_heads} heads, size {size}");
+                }
+                let exact = attend_with(head_dim, n_heads, &queries, |token, partial| {
+                    unpacked.head().attend_token(Isa::best(), 0..RANGE_TOKENS, token, None, partial)
+                });
+                // The rounding of queries to int8, which moves large scores most, and of weights to uint8.
+                assert!(distance(&wanted, &exact) < 0.05, "{}", distance(&wanted, &exact));
+            }
+        }
+    }
+}

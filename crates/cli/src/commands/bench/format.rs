@@ -30,12 +30,14 @@ pub struct Printer<W: Write> {
     below: Vec<String>,
 }
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 12] = [
     "model",
     "size",
     "params",
     "backend",
     "threads",
+    "kv",
+    "kv size",
     "test",
     "t/s",
     "median t/s",
@@ -85,9 +87,9 @@ impl<W: Write> Printer<W> {
         self.out.flush()
     }
 
-    /// After the last row of a setting: what is said about it below the table.
-    pub fn end_setting(&mut self, last: &Row) {
-        self.below.push(load_and_memory(last));
+    /// After the last workload of a setting, which has these rows: what is said about it below the table.
+    pub fn end_setting(&mut self, last: &[Row]) {
+        self.below.extend(load_and_memory(last));
     }
 
     /// Closes what is open.
@@ -101,26 +103,30 @@ impl<W: Write> Printer<W> {
     }
 }
 
-/// `2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.1 MiB, KV cache 14.1 MiB)`
-fn load_and_memory(row: &Row) -> String {
-    let (setting, memory) = (&row.setting, &row.memory);
+/// `2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.1 MiB, KV cache 14.1 MiB)`; of several
+/// schemes all caches.
+fn load_and_memory(rows: &[Row]) -> Option<String> {
+    let last = rows.last()?;
+    let (setting, memory) = (&last.setting, &last.memory);
     let peak = memory.peak_bytes.map_or("not known here".to_string(), units::bytes);
-    format!(
-        "{} threads, batch {}: loaded in {:.2} s; peak memory {peak} (weights {}, KV cache {})",
+    let kv_bytes: usize = rows.iter().map(|row| row.memory.kv_bytes).sum();
+    Some(format!(
+        "{} threads, batch {}: loaded in {:.2} s; peak memory {peak} (weights {}, KV cache{} {})",
         setting.n_threads,
         setting.n_batch,
         setting.load_ns as f64 * 1e-9,
         units::bytes(setting.weight_bytes as u64),
-        units::bytes(memory.kv_bytes as u64),
-    )
+        if rows.len() > 1 { "s" } else { "" },
+        units::bytes(kv_bytes as u64),
+    ))
 }
 
 /// Widths at which the rows of a table line up; a longer cell makes its row longer.
-const WIDTHS: [usize; 10] = [30, 10, 10, 12, 7, 15, 18, 10, 11, 12];
+const WIDTHS: [usize; 12] = [30, 10, 10, 12, 7, 6, 10, 15, 18, 10, 11, 12];
 
-fn markdown(cells: &[String; 10]) -> String {
+fn markdown(cells: &[String; 12]) -> String {
     let padded = cells.iter().zip(WIDTHS).enumerate().map(|(column, (cell, width))| match column {
-        0 | 3 => format!("{cell:<width$}"),
+        0 | 3 | 5 => format!("{cell:<width$}"),
         _ => format!("{cell:>width$}"),
     });
     format!("| {} |", padded.collect::<Vec<_>>().join(" | "))
@@ -129,12 +135,12 @@ fn markdown(cells: &[String; 10]) -> String {
 fn dashes(column: &str) -> String {
     let index = COLUMNS.iter().position(|name| *name == column).unwrap_or(0);
     match index {
-        0 | 3 => "-".repeat(WIDTHS[index]),
+        0 | 3 | 5 => "-".repeat(WIDTHS[index]),
         _ => format!("{}:", "-".repeat(WIDTHS[index] - 1)),
     }
 }
 
-fn cells(row: &Row) -> [String; 10] {
+fn cells(row: &Row) -> [String; 12] {
     let setting = &row.setting;
     [
         setting.model_type.clone(),
@@ -142,6 +148,8 @@ fn cells(row: &Row) -> [String; 10] {
         units::parameters(setting.model_n_params),
         format!("{} {}", setting.backends, setting.cpu_isa),
         setting.n_threads.to_string(),
+        setting.type_k.clone(),
+        units::bytes(row.memory.kv_bytes as u64),
         row.test.clone(),
         format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts),
         format!("{:.2}", row.median_ts),
@@ -208,13 +216,13 @@ mod tests {
         let mut printer = Printer::new(&mut out, format);
         printer.row(&row()).unwrap();
         printer.row(&row()).unwrap();
-        printer.end_setting(&row());
+        printer.end_setting(&[row()]);
         printer.finish().unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn the_table_is_that_of_llama_bench_with_three_more_columns_and_a_line_below() {
+    fn the_table_is_that_of_llama_bench_with_more_columns_and_a_line_below() {
         let text = printed(Format::Md);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 6);
@@ -222,9 +230,10 @@ mod tests {
         assert_eq!(lines[4..], ["", below]);
         assert!(lines[0].starts_with("| model  "), "{text}");
         let cells: Vec<&str> = lines[2].trim_matches('|').split(" | ").map(str::trim).collect();
-        let expected = ["llama Q4_1", "93.8 MiB", "134.52 M", "CPU avx2", "2", "pp512 @ d8192"];
-        assert_eq!(cells[..6], expected);
-        assert_eq!(cells[6..], ["312.89 ± 177.64", "256.00", "5", "50"]);
+        let expected =
+            ["llama Q4_1", "93.8 MiB", "134.52 M", "CPU avx2", "2", "f16", "14.0 MiB", "pp512 @ d8192"];
+        assert_eq!(cells[..8], expected);
+        assert_eq!(cells[8..], ["312.89 ± 177.64", "256.00", "5", "50"]);
         assert!(lines[..4].iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
     }
 

@@ -8,64 +8,80 @@ use lossy_engine::{BatchItem, Engine, Logits, Sequence};
 
 use super::workload::Workload;
 
-/// A model and one sequence, whose cache is filled by a real prefill to the depth that a workload asks for.
+/// A model, and one sequence for each way to store keys and values, whose cache is filled by a real prefill to the depth
+/// that a workload asks for.
 pub struct Bench<'a> {
     engine: &'a mut Engine,
+    lanes: Vec<Lane>,
+}
+
+/// One way to store keys and values.
+struct Lane {
     sequence: Sequence,
+    /// most bytes that the cache had until now
     kv_bytes: usize,
 }
 
 impl<'a> Bench<'a> {
-    /// With an empty cache.
-    pub fn new(engine: &'a mut Engine) -> Bench<'a> {
-        let sequence = engine.sequence();
-        Bench { engine, sequence, kv_bytes: 0 }
+    /// With an empty cache for each of `sequences`, which are `engine`'s.
+    pub fn new(engine: &'a mut Engine, sequences: Vec<Sequence>) -> Bench<'a> {
+        let lanes = sequences.into_iter().map(|sequence| Lane { sequence, kv_bytes: 0 }).collect();
+        Bench { engine, lanes }
     }
 
-    /// Most bytes that the cache had until now.
-    pub fn kv_bytes(&self) -> usize {
-        self.kv_bytes
+    /// Most bytes that each cache had until now.
+    pub fn kv_bytes(&self) -> Vec<usize> {
+        self.lanes.iter().map(|lane| lane.kv_bytes).collect()
     }
 
-    /// The times of `n_repetitions` runs; `warm_up`: after one that does not count.
+    /// For each sequence the times of `n_repetitions` runs, which they take in turns; `warm_up`: after one that does not
+    /// count.
     pub fn measure(
         &mut self,
         workload: &Workload,
         n_repetitions: usize,
         warm_up: bool,
-    ) -> Result<Vec<Duration>> {
-        self.fill(workload.n_depth)?;
-        if warm_up {
-            let n_gen = workload.n_gen.min(1);
-            self.time(&Workload { n_gen, ..*workload })?;
+    ) -> Result<Vec<Vec<Duration>>> {
+        let Bench { engine, lanes } = self;
+        for lane in lanes.iter_mut() {
+            lane.fill(engine, workload.n_depth)?;
+            if warm_up {
+                let n_gen = workload.n_gen.min(1);
+                lane.time(engine, &Workload { n_gen, ..*workload })?;
+            }
         }
-        (0..n_repetitions)
-            .map(|_| self.time(workload))
-            .collect::<Result<_>>()
-            .with_context(|| workload.to_string())
+        let mut times = vec![Vec::with_capacity(n_repetitions); lanes.len()];
+        for _ in 0..n_repetitions {
+            for (lane, times) in lanes.iter_mut().zip(&mut times) {
+                times.push(lane.time(engine, workload).with_context(|| workload.to_string())?);
+            }
+        }
+        Ok(times)
     }
+}
 
+impl Lane {
     /// Brings the cache to hold `n_tokens`; what is there already stays.
-    fn fill(&mut self, n_tokens: usize) -> Result<()> {
+    fn fill(&mut self, engine: &mut Engine, n_tokens: usize) -> Result<()> {
         self.sequence.truncate(n_tokens);
         let n_there = self.sequence.tokens().len();
         if n_there < n_tokens {
-            let tokens = self.tokens(n_there..n_tokens);
-            self.prefill(&tokens)?;
+            let tokens = tokens(engine, n_there..n_tokens);
+            self.prefill(engine, &tokens)?;
         }
         Ok(())
     }
 
-    fn time(&mut self, workload: &Workload) -> Result<Duration> {
-        let prompt = self.tokens(workload.n_depth..workload.n_depth + workload.n_prompt);
-        let generated = self.tokens(workload.n_depth + workload.n_prompt..workload.n_tokens());
+    fn time(&mut self, engine: &mut Engine, workload: &Workload) -> Result<Duration> {
+        let prompt = tokens(engine, workload.n_depth..workload.n_depth + workload.n_prompt);
+        let generated = tokens(engine, workload.n_depth + workload.n_prompt..workload.n_tokens());
         let start = Instant::now();
         if !prompt.is_empty() {
-            self.prefill(&prompt)?;
+            self.prefill(engine, &prompt)?;
         }
         for token in generated.chunks(1) {
             let item = BatchItem { sequence: &mut self.sequence, tokens: token, logits: Logits::Last };
-            self.engine.forward(&mut [item])?;
+            engine.forward(&mut [item])?;
         }
         let time = start.elapsed();
         self.kv_bytes = self.kv_bytes.max(self.sequence.kv_bytes());
@@ -74,16 +90,16 @@ impl<'a> Bench<'a> {
     }
 
     /// Logits are computed for the last token only.
-    fn prefill(&mut self, tokens: &[u32]) -> Result<()> {
-        self.engine.prefill(&mut self.sequence, tokens, &mut |_| ControlFlow::Continue(()))?;
+    fn prefill(&mut self, engine: &mut Engine, tokens: &[u32]) -> Result<()> {
+        engine.prefill(&mut self.sequence, tokens, &mut |_| ControlFlow::Continue(()))?;
         Ok(())
     }
+}
 
-    /// Any tokens do, as long as they are not all the same; these depend on their position alone.
-    fn tokens(&self, positions: std::ops::Range<usize>) -> Vec<u32> {
-        let n_vocab = self.engine.n_vocab() as u64;
-        positions.map(|position| (scramble(position as u64) % n_vocab) as u32).collect()
-    }
+/// Any tokens do, as long as they are not all the same; these depend on their position alone.
+fn tokens(engine: &Engine, positions: std::ops::Range<usize>) -> Vec<u32> {
+    let n_vocab = engine.n_vocab() as u64;
+    positions.map(|position| (scramble(position as u64) % n_vocab) as u32).collect()
 }
 
 /// The finalizer of SplitMix64: neighbours become numbers that look random.

@@ -10,14 +10,16 @@ mod statistics;
 mod workload;
 
 use std::path::Path;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use lossy_engine::{Engine, EngineOptions, ModelSource};
+use lossy_engine::{Engine, EngineOptions, KvScheme, KvSchemeError, ModelSource};
 use lossy_kernels::Isa;
 
 use super::Outcome;
+use super::measure::list::SettingNames;
 use crate::args::{Activations, CacheArgs, ModelArgs};
 use crate::loaded::{self, Loaded};
 use crate::output::Output;
@@ -35,11 +37,12 @@ use workload::{Numbers, Pair, Workload};
 /// -d the cache holds that many tokens before, which are read by a real prefill that is not measured. Two more columns
 /// say how much of the machine was used: of the read bandwidth and of the arithmetic peak, both measured first. Below
 /// the table: the time to load the model, and the peak of resident memory (Linux) beside what the weights and the cache
-/// need.
+/// need. Several KV schemes are measured in turns, so that what else the machine does meets all of them.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   lossy bench smollm2
   lossy bench -m model.gguf -p 512,2048 -n 128 -d 0,8192 -t 1,2 -r 5 -o jsonl
+  lossy bench -d 0,8192,32768 --kv f16,q8,kivi2,k2v2
 
 Numbers are lists (1,2,4) or ranges (first-last, first-last+step, first-last*factor).")]
 pub struct BenchArgs {
@@ -82,17 +85,51 @@ pub struct BenchArgs {
     #[arg(long, value_enum, default_value_t = Activations::Q8)]
     activations: Activations,
 
-    #[command(flatten)]
-    cache: CacheArgs,
+    /// How the KV cache is stored: one or several of f16, f32, q8, kivi2, k2v2, …, between commas, with parameters as in
+    /// k2v2:sinks=8,residual=128 [default: f16, or f32 with --activations f32]
+    #[arg(long, value_name = "SCHEME", env = "LOSSY_KV")]
+    kv: Option<Schemes>,
+
+    /// [-ctk] One scheme in llama.cpp's words; keys and values are named apart, and alike for now
+    #[arg(long, value_name = "TYPE", conflicts_with = "kv")]
+    cache_type_k: Option<KvScheme>,
+
+    /// [-ctv] Type of the cached values; the same as that of the keys
+    #[arg(long, value_name = "TYPE", conflicts_with = "kv")]
+    cache_type_v: Option<KvScheme>,
 
     /// Measures the first run too
     #[arg(long)]
     no_warmup: bool,
 }
 
+/// KV schemes between commas.
+#[derive(Clone, Debug)]
+struct Schemes(Vec<KvScheme>);
+
+impl FromStr for Schemes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Schemes, String> {
+        let SettingNames(names) = text.parse()?;
+        let scheme = |name: &String| name.parse().map_err(|error: KvSchemeError| error.to_string());
+        names.iter().map(scheme).collect::<Result<_, _>>().map(Schemes)
+    }
+}
+
+/// The schemes to measure; none: the default.
+fn schemes(args: &BenchArgs) -> Result<Vec<KvScheme>> {
+    if let Some(Schemes(schemes)) = &args.kv {
+        return Ok(schemes.clone());
+    }
+    let (cache_type_k, cache_type_v) = (args.cache_type_k.clone(), args.cache_type_v.clone());
+    let cache = CacheArgs { kv: None, cache_type_k, cache_type_v };
+    Ok(cache.resolve()?.into_iter().collect())
+}
+
 /// Measures.
 pub fn run(args: BenchArgs) -> Result<Outcome> {
-    let kv = args.cache.resolve()?;
+    let schemes = schemes(&args)?;
     let workloads = workloads(&args);
     if workloads.is_empty() {
         return Err(crate::usage_error("nothing to measure: -p, -n and --pg are all 0").into());
@@ -116,58 +153,68 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
             let options = EngineOptions {
                 n_threads,
                 activations: args.activations.into(),
-                kv: kv.clone(),
                 chunk,
                 n_ctx: Some(n_ctx),
                 beyond_trained: true,
                 ..EngineOptions::default()
             };
-            measure(&args, &path, &source, &options, &workloads, &mut printer)?;
+            measure(&args, &path, &source, &options, &schemes, &workloads, &mut printer)?;
         }
     }
     printer.finish()?;
     Ok(Outcome::Done)
 }
 
-/// All workloads in one setting.
+/// All workloads with some threads and chunks, in all schemes.
 fn measure(
     args: &BenchArgs,
     path: &Path,
     source: &ModelSource,
     options: &EngineOptions,
+    schemes: &[KvScheme],
     workloads: &[Workload],
     printer: &mut Printer<Output>,
 ) -> Result<()> {
     memory::forget_peak();
     let start = Instant::now();
     let Loaded { mut engine, tokenizer, .. } = Loaded::open(path, options)?;
-    let load_time = start.elapsed();
-    let load_peak = memory::peak_bytes();
-    let setting = setting(args, path, source, &engine, options, load_time)?;
     let spinner = Spinner::start("measuring the machine");
+    let default = [engine.kv().clone()];
+    let mut sequences = Vec::new();
+    let mut settings = Vec::new();
+    for scheme in if schemes.is_empty() { &default } else { schemes } {
+        loaded::prepare_kv(&mut engine, source, scheme, &spinner).map_err(loaded::in_file(path))?;
+        sequences.push(engine.sequence());
+        let setting = setting(args, path, source, &engine, options, start.elapsed())?;
+        let cost = ModelCost::new(
+            source.info(),
+            is_tied(source),
+            engine.weight_bytes(),
+            engine.kv_bytes_per_token(),
+            options.chunk,
+        );
+        settings.push((setting, cost));
+    }
+    let load_peak = memory::peak_bytes();
     let machine = machine::measure(engine.n_threads(), options.activations)?;
     // It reads memory of its own, which is no part of what the model needs.
     memory::forget_peak();
-    let is_tied = is_tied(source);
-    let cost = ModelCost::new(
-        source.info(),
-        is_tied,
-        engine.weight_bytes(),
-        engine.kv_bytes_per_token(),
-        options.chunk,
-    );
-    let mut bench = Bench::new(&mut engine);
-    let mut last = None;
+    let mut bench = Bench::new(&mut engine, sequences);
+    let mut last = Vec::new();
     for workload in workloads {
         spinner.say(&workload.to_string());
         let times = bench.measure(workload, args.repetitions as usize, !args.no_warmup)?;
-        let memory = Memory { kv_bytes: bench.kv_bytes(), peak_bytes: load_peak.max(memory::peak_bytes()) };
-        let row = Row::new(&setting, machine, workload, cost.of(workload), memory, &times);
-        spinner.hide(|| printer.row(&row))?;
-        last = Some(row);
+        let peak_bytes = load_peak.max(memory::peak_bytes());
+        last.clear();
+        for (((setting, cost), times), kv_bytes) in settings.iter().zip(times).zip(bench.kv_bytes()) {
+            let memory = Memory { kv_bytes, peak_bytes };
+            let row = Row::new(setting, machine, workload, cost.of(workload), memory, &times);
+            spinner.hide(|| printer.row(&row))?;
+            last.push(row);
+        }
     }
-    // The peak only rises, so the last row has the highest.
-    last.iter().for_each(|row| printer.end_setting(row));
+    // The peak only rises, so the last rows have the highest.
+    printer.end_setting(&last);
     // Whoever runs a model also has its tokenizer in memory.
     drop(tokenizer);
     Ok(())

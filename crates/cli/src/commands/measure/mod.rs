@@ -2,7 +2,7 @@
 
 mod certificates;
 mod format;
-mod list;
+pub mod list;
 mod meter;
 mod mixtures;
 pub mod probe;

@@ -39,7 +39,7 @@ fn load_elements<E: Element>(x: &[E; 8]) -> __m256 {
 /// maximum and the sum of the weights.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(crate) fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32, f32) {
+pub(super) fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32, f32) {
     let end = n_tokens.next_multiple_of(GROUP_TOKENS);
     scores[n_tokens..end].fill(f32::NEG_INFINITY);
     let groups = scores[..end].as_chunks_mut::<GROUP_TOKENS>().0;

@@ -1,0 +1,376 @@
+//! Attention over codes with 256-bit vectors. The operations on integers are exact, those on floats the same as in
+//! `scalar`, in the same order.
+//!
+//! What makes it fast:
+//! 1. A load of 32 bytes is 128 codes. Table look-ups (`vpshufb`) take them apart into four vectors, each of which meets
+//!    all query heads: the bytes are read and taken apart once, and not by the units that multiply.
+//! 2. Two of the four vectors at a time, so that the sums of four heads, the codes and the operands fit the registers.
+//! 3. `maddubs` multiplies 32 codes with four int8 query channels (keys) or four token weights (values) at once, and adds
+//!    pairs; sums stay in 16 bits as long as they cannot overflow, which is known from the bits alone.
+//! 4. Per frame and head one vector of int8 is made; per token there is one multiplication by its gain.
+//! 5. Exponentials are as precise as the integers that they become.
+//! 6. While a head is read, the one that comes next is fetched, line by line.
+
+mod grouped;
+mod q8;
+mod query;
+mod scores;
+mod values;
+mod weights;
+
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+
+use super::head::{HeadCode, PackedHead, RangeF32};
+use super::keys::KeyCode;
+use super::layout::{self, ROW, value_rows};
+use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
+use crate::attention::{Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
+use crate::math::avx2::{load, prefetch, store};
+pub(super) use grouped::attend_grouped;
+pub(super) use q8::attend_q8;
+use query::FrameQueries;
+use scores::{Pair, QuadCodes};
+use weights::Integers;
+
+/// Most heads whose sums are in registers at once; [`end_step_of_heads`] names them one by one.
+const MAX_HEADS: usize = 4;
+/// Most channels of a head.
+const MAX_DIM: usize = 256;
+/// Lines that are fetched for each head's softmax, and for each 16 channels of values.
+const LINES_OF_STEP: usize = 6;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, packed: &mut [u8]) {
+    super::head::pack(code, frames, exact, packed);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, out: &mut RangeF32) {
+    super::head::unpack(head, frames, out);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn load_row(row: &[u8; ROW]) -> __m256i {
+    // SAFETY: `row` has 32 bytes.
+    unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
+}
+
+/// The sum of four integers.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn sum_of_four(x: __m128i) -> i32 {
+    let x = _mm_add_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
+    _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x)))
+}
+
+/// Gains of eight codes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn gains(codes: &[u8; 8]) -> __m256 {
+    // SAFETY: `codes` has eight bytes.
+    let bytes = unsafe { _mm_loadl_epi64(codes.as_ptr().cast()) };
+    let shifted = _mm256_slli_epi32::<19>(_mm256_cvtepu8_epi32(bytes));
+    _mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(gain::BIAS as i32)))
+}
+
+/// The low four bits of each byte.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn low_nibbles(x: __m256i) -> __m256i {
+    _mm256_and_si256(x, _mm256_set1_epi8(15))
+}
+
+/// Looks up each byte, which is below 16.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn look_up(table: &[u8; 32], at: __m256i) -> __m256i {
+    _mm256_shuffle_epi8(load_row(table), at)
+}
+
+/// A table of `(index >> shift & mask) << up`, twice.
+const fn table(shift: usize, mask: usize, up: usize) -> [u8; 32] {
+    let mut table = [0; 32];
+    let mut index = 0;
+    while index < 32 {
+        table[index] = (((index % 16) >> shift & mask) << up) as u8;
+        index += 1;
+    }
+    table
+}
+
+/// The low and the high two bits of nibbles, times 2^UP.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn two_bits<const UP: usize>(nibbles: __m256i) -> [__m256i; 2] {
+    [look_up(const { &table(0, 3, UP) }, nibbles), look_up(const { &table(2, 3, UP) }, nibbles)]
+}
+
+/// Bits `2·P` and `2·P + 1` of nibbles, times 2^UP.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn one_bit<const P: usize, const UP: usize>(nibbles: __m256i) -> [__m256i; 2] {
+    [look_up(const { &table(2 * P, 1, UP) }, nibbles), look_up(const { &table(2 * P + 1, 1, UP) }, nibbles)]
+}
+
+/// Ends a step: the compiler computes all of these before anything that uses one of them. Otherwise it orders each chain
+/// of operations in one piece, and a CPU that looks only a few instructions ahead (Zen 1) waits for every one of them.
+macro_rules! end_step {
+    ($($x:expr),* ; $($format:literal),*) => {
+        // SAFETY: a comment is no instruction.
+        unsafe {
+            std::arch::asm!(concat!("/*", $($format,)* "*/"), $(inout(ymm_reg) $x,)*
+                options(pure, nomem, nostack, preserves_flags))
+        }
+    };
+}
+use end_step;
+
+/// [`end_step`] of two vectors of each head.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn end_step_of_heads<const H: usize>(a: &mut [__m256; H], b: &mut [__m256; H]) {
+    match H {
+        1 => end_step!(a[0], b[0]; "{}", "{}"),
+        2 => end_step!(a[0], b[0], a[1], b[1]; "{}", "{}", "{}", "{}"),
+        3 => end_step!(a[0], b[0], a[1], b[1], a[2], b[2]; "{}", "{}", "{}", "{}", "{}", "{}"),
+        _ => {
+            end_step!(a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]; "{}", "{}", "{}", "{}", "{}", "{}", "{}", "{}")
+        }
+    }
+}
+
+/// Adds products pairwise.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+fn add_products<const H: usize>(words: &mut [[__m256i; 2]; H], products: [[__m256i; 2]; H]) {
+    let mut p = products;
+    match H {
+        1 => end_step!(p[0][0], p[0][1]; "{}", "{}"),
+        2 => end_step!(p[0][0], p[0][1], p[1][0], p[1][1]; "{}", "{}", "{}", "{}"),
+        3 => {
+            end_step!(p[0][0], p[0][1], p[1][0], p[1][1], p[2][0], p[2][1]; "{}", "{}", "{}", "{}", "{}", "{}")
+        }
+        // They would not fit the registers.
+        _ => {}
+    }
+    for v in 0..2 {
+        for h in 0..H {
+            words[h][v] = _mm256_add_epi16(words[h][v], p[h][v]);
+        }
+    }
+}
+
+/// Bytes that will be read next, fetched little by little.
+struct Ahead {
+    at: *const u8,
+    n_lines: usize,
+}
+
+impl Ahead {
+    fn new(next: Option<&[u8]>) -> Ahead {
+        next.map_or(Ahead { at: std::ptr::null(), n_lines: 0 }, |next| Ahead {
+            at: next.as_ptr(),
+            n_lines: next.len() / 64,
+        })
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn fetch(&mut self, n_lines: usize) {
+        let n_lines = n_lines.min(self.n_lines);
+        for _ in 0..n_lines {
+            prefetch(self.at);
+            self.at = self.at.wrapping_add(64);
+        }
+        self.n_lines -= n_lines;
+    }
+}
+
+/// See [`PackedHead::attend_token`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn attend_token(
+    head: &PackedHead<'_>,
+    frames: RangeFrames<'_>,
+    first_token: usize,
+    token: &mut TokenQueries,
+    next: Option<&[u8]>,
+    partial: &mut Partial<'_>,
+) {
+    let code = head.code;
+    let head_dim = code.head_dim();
+    assert!(head_dim.is_multiple_of(32) && head_dim <= MAX_DIM, "channels of a packed head");
+    let parts = layout::parts(code, head.bytes);
+    let mut ahead = Ahead::new(next);
+    let n_parts = token.n_heads().div_ceil(MAX_HEADS);
+    let part_len = token.n_heads().div_ceil(n_parts);
+    for row in (0..token.n_heads()).step_by(part_len) {
+        let mut job = Job { code, frames, parts: &parts, first_token, row, ahead: &mut ahead };
+        match head_dim / 16 {
+            2 => job.attend_some::<2>(token, part_len, partial),
+            4 => job.attend_some::<4>(token, part_len, partial),
+            6 => job.attend_some::<6>(token, part_len, partial),
+            8 => job.attend_some::<8>(token, part_len, partial),
+            10 => job.attend_some::<10>(token, part_len, partial),
+            12 => job.attend_some::<12>(token, part_len, partial),
+            14 => job.attend_some::<14>(token, part_len, partial),
+            _ => job.attend_some::<16>(token, part_len, partial),
+        }
+    }
+}
+
+/// Some heads against one range.
+struct Job<'a> {
+    code: &'a HeadCode,
+    frames: RangeFrames<'a>,
+    parts: &'a layout::Parts<'a>,
+    /// tokens before it are left out
+    first_token: usize,
+    /// first of the heads
+    row: usize,
+    ahead: &'a mut Ahead,
+}
+
+impl Job<'_> {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn attend_some<const V: usize>(
+        &mut self,
+        token: &mut TokenQueries,
+        part_len: usize,
+        partial: &mut Partial<'_>,
+    ) {
+        let (queries, weights) = token.parts();
+        let end = (self.row + part_len).min(weights.len());
+        let queries = &queries[self.row * 16 * V..end * 16 * V];
+        let weights = &mut weights[self.row..end];
+        match weights.len() {
+            1 => attend::<V, 1>(self, queries, weights, partial),
+            2 => attend::<V, 2>(self, queries, weights, partial),
+            3 => attend::<V, 3>(self, queries, weights, partial),
+            _ => attend::<V, 4>(self, queries, weights, partial),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn attend<const V: usize, const H: usize>(
+    job: &mut Job<'_>,
+    queries: &[f32],
+    weights: &mut [[f32; RANGE_TOKENS]],
+    partial: &mut Partial<'_>,
+) {
+    let Job { code, frames, parts, first_token, row, .. } = *job;
+    let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
+    score::<V, H>(job, frames, queries, weights);
+    let gains = weights::decode_gains(parts.value_gains);
+    let mut integers = [Integers::EMPTY; H];
+    let mut sums = [0.0; H];
+    for (h, weights) in weights.iter_mut().enumerate() {
+        weights[..first_token].fill(f32::NEG_INFINITY);
+        let (max, sum) = weights::softmax(weights, &gains, &mut integers[h]);
+        partial.set(row + h, max, sum);
+        sums[h] = sum;
+        job.ahead.fetch(LINES_OF_STEP);
+    }
+    for (part, rows) in parts.values.chunks_exact(value_rows(code.values.bits)).enumerate() {
+        let (left, right) = match code.values.bits {
+            2 => {
+                (values::sum_codes::<H, 2, 0>(rows, &integers), values::sum_codes::<H, 2, 1>(rows, &integers))
+            }
+            3 => {
+                (values::sum_codes::<H, 3, 0>(rows, &integers), values::sum_codes::<H, 3, 1>(rows, &integers))
+            }
+            _ => {
+                (values::sum_codes::<H, 4, 0>(rows, &integers), values::sum_codes::<H, 4, 1>(rows, &integers))
+            }
+        };
+        job.ahead.fetch(2 * LINES_OF_STEP);
+        let (step, middle) = (code.values.step(), code.values.middle());
+        let means = code.values.mean[32 * part..][..32].as_chunks::<8>().0;
+        for h in 0..H {
+            let mut out = [_mm256_setzero_ps(); 4];
+            for (index, unit) in integers[h].units.iter().enumerate() {
+                let factor = _mm256_set1_ps(unit.unit * step);
+                let centre = _mm256_set1_ps(unit.total * middle);
+                let (left, right) = (left[index][h], right[index][h]);
+                for (out, integers) in out.iter_mut().zip([left[0], left[1], right[0], right[1]]) {
+                    let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), centre);
+                    *out = _mm256_fmadd_ps(centred, factor, *out);
+                }
+            }
+            let to = partial.out_mut(row + h)[32 * part..][..32].as_chunks_mut::<8>().0;
+            for ((to, out), mean) in to.iter_mut().zip(out).zip(means) {
+                store(to, _mm256_fmadd_ps(_mm256_set1_ps(sums[h]), load(mean), out));
+            }
+        }
+    }
+    job.ahead.fetch(usize::MAX);
+}
+
+/// Scores of `H` heads with a range of tokens.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn score<const V: usize, const H: usize>(
+    job: &mut Job<'_>,
+    frames: RangeFrames<'_>,
+    queries: &[f32],
+    scores: &mut [[f32; RANGE_TOKENS]; H],
+) {
+    let (code, parts) = (&job.code.keys, job.parts);
+    let n_rows = code.planes.rows();
+    let mut in_frame = FrameQueries::<V, H>::EMPTY;
+    let mut codes = [[MaybeUninit::<QuadCodes>::uninit(); 4]; V];
+    for block in 0..BLOCKS {
+        if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
+            let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
+            in_frame.set(code.operand(), queries, frame);
+        }
+        job.ahead.fetch(LINES_OF_STEP);
+        let rows = &parts.keys[block * n_rows..][..n_rows];
+        let sums = block_sums(code, rows, &in_frame, &mut codes);
+        let gain_codes = parts.key_gains[block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks::<8>().0;
+        for h in 0..H {
+            let (unit, middle, mean) = (
+                _mm256_set1_ps(in_frame.unit[h]),
+                _mm256_set1_ps(in_frame.middle[h]),
+                _mm256_set1_ps(in_frame.mean[h]),
+            );
+            let to = scores[h][block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks_mut::<8>().0;
+            let sums = [sums[0][h][0], sums[0][h][1], sums[1][h][0], sums[1][h][1]];
+            for ((to, integers), gain_codes) in to.iter_mut().zip(sums).zip(gain_codes) {
+                let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), middle);
+                store(to, _mm256_fmadd_ps(centred, _mm256_mul_ps(gains(gain_codes), unit), mean));
+            }
+        }
+    }
+}
+
+/// Sums of codes times query integers of `H` heads with the two halves of a block, whose codes are taken apart into `codes`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn block_sums<const V: usize, const H: usize>(
+    code: &KeyCode,
+    rows: &[[u8; ROW]],
+    queries: &FrameQueries<V, H>,
+    codes: &mut [[MaybeUninit<QuadCodes>; 4]; V],
+) -> [Pair<H>; 2] {
+    // Not `map`, which does not have the features and would be called.
+    let mut quads: [&[i32]; H] = [&[]; H];
+    for (quads, of_head) in quads.iter_mut().zip(&queries.quads) {
+        *quads = of_head.as_flattened();
+    }
+    let codes = codes.as_flattened_mut();
+    scores::unpack(code, rows, codes);
+    let n_stored = code.planes.n_stored;
+    assert!(n_stored <= codes.len());
+    // SAFETY: `unpack` wrote those of all stored quads, and there are as many.
+    let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast::<QuadCodes>(), n_stored) };
+    [
+        scores::sum_codes::<H, 0>(codes, &code.starts_sum, &quads),
+        scores::sum_codes::<H, 1>(codes, &code.starts_sum, &quads),
+    ]
+}
