@@ -1,11 +1,9 @@
 //! A model that is ready to run, with its tokenizer and chat template.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result, bail};
-use lossy_engine::{
-    CalibrationSource, Engine, EngineError, EngineOptions, KvScheme, ModelInfo, ModelSource, SamplingOptions,
-};
+use lossy_engine::{Engine, EngineError, EngineOptions, KvScheme, ModelInfo, ModelSource, SamplingOptions};
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
 
 use crate::terminal::{Spinner, note};
@@ -58,6 +56,11 @@ pub fn load_engine(
     Ok(engine)
 }
 
+/// Where the statistics of calibrated models are kept.
+pub fn calibrations() -> Option<PathBuf> {
+    directories::cache_home().map(|home| home.join("lossy").join("calibration"))
+}
+
 /// Stores new sequences in `scheme`, after calibration if the scheme needs it and it was not done before.
 ///
 /// # Errors
@@ -68,9 +71,7 @@ pub fn prepare_kv(
     scheme: &KvScheme,
     spinner: &Spinner,
 ) -> Result<(), EngineError> {
-    let directory = directories::cache_home().map(|home| home.join("lossy").join("calibration"));
-    let from = CalibrationSource { text: None, directory: directory.as_deref() };
-    engine.prepare_kv(source, scheme, from, &mut |progress| {
+    engine.prepare_kv(source, scheme, calibrations().as_deref(), &mut |progress| {
         spinner.say(&format!("calibrating {scheme}: {} of {} tokens", progress.n_done, progress.n_total));
         interrupt::go_on()
     })

@@ -28,6 +28,8 @@ pub struct EngineOptions {
     pub exact_prefill: bool,
     /// statistics that some KV schemes need; see [`Engine::calibrate`]
     pub calibration: Option<Arc<Calibration>>,
+    /// what they are made of where there are none yet; `None`: [`CALIBRATION_TEXT`](crate::CALIBRATION_TEXT)
+    pub calibration_text: Option<Arc<str>>,
     /// context in tokens; `None` or `Some(0)`: the model's
     pub n_ctx: Option<usize>,
     /// how positions are told to the model; beyond its trained context this decides what it makes of the text
@@ -48,6 +50,7 @@ impl Default for EngineOptions {
             kv: None,
             exact_prefill: false,
             calibration: None,
+            calibration_text: None,
             n_ctx: None,
             positions: PositionScheme::Auto,
             kv_budget: None,
@@ -164,6 +167,7 @@ pub struct Engine {
     pool: Arc<KvPool>,
     scheme: KvScheme,
     calibration: Option<Arc<Calibration>>,
+    calibration_text: Option<Arc<str>>,
     forward: Forward,
     n_ctx: usize,
     beyond_trained: bool,
@@ -203,6 +207,7 @@ impl Engine {
             pool: KvPool::new(geometry, exact, Arc::new(positions), options.kv_budget),
             scheme: KvScheme::exact(exact),
             calibration: options.calibration.clone(),
+            calibration_text: options.calibration_text.clone(),
             forward: Forward::new(options.activations),
             chunk: options.chunk.max(1),
             exact_prefill: options.exact_prefill,
@@ -247,6 +252,11 @@ impl Engine {
     /// The positions of new sequences.
     pub fn positions(&self) -> &Positions {
         self.pool.positions()
+    }
+
+    /// The user's own text for statistics, if there is one.
+    pub fn calibration_text(&self) -> Option<&Arc<str>> {
+        self.calibration_text.as_ref()
     }
 
     /// The statistics in use.

@@ -24,6 +24,6 @@ pub use hex::Hex;
 pub use lossy_kernels::{ActivationKind, KvType};
 pub use model::{BiasRule, Family, ModelInfo, Rope, RopeConfig, RopeScaling, Yarn};
 pub use positions::{PositionError, PositionMap, PositionScheme};
-pub use prepare::{CALIBRATION_TEXT, CalibrationSource};
+pub use prepare::{CALIBRATION_TEXT, Calibrated};
 pub use sampling::{Sampled, Sampler, SamplingOptions, TokenLogprob};
 pub use source::{Fingerprint, ModelSource};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lossy_tokenizer::EncodeOptions;
@@ -16,45 +16,57 @@ use crate::{Engine, EngineError, Hex, ModelSource, Progress};
 /// tables, names and numbers. The text that loss is measured on shares nothing with it.
 pub const CALIBRATION_TEXT: &str = include_str!("../text/calibration.txt");
 
-/// Where statistics come from.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CalibrationSource<'a> {
-    /// the text; `None`: [`CALIBRATION_TEXT`]
-    pub text: Option<&'a str>,
-    /// where statistics are kept from one run to the next; `None`: nowhere
-    pub directory: Option<&'a Path>,
+/// Where the statistics in use are from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Calibrated {
+    /// Tokens that were read for them now; `None`: they were kept, or in use already.
+    pub n_tokens: Option<usize>,
+    /// the file in which they are kept; `None`: in none
+    pub file: Option<PathBuf>,
 }
 
 impl Engine {
-    /// Stores new sequences in `scheme` from now on, after calibration if the scheme needs it and the statistics of this
-    /// model and text are not kept already. `progress` is called while the model is calibrated.
+    /// Stores new sequences in `scheme` from now on, after [calibration](Engine::prepare_calibration) if the scheme needs
+    /// it.
     ///
     /// # Errors
-    /// The scheme does not fit the model; or calibration fails, or is stopped by `progress`. That statistics cannot be
-    /// kept is not an error.
+    /// The scheme does not fit the model; otherwise as there.
     pub fn prepare_kv(
         &mut self,
         source: &ModelSource,
         scheme: &KvScheme,
-        from: CalibrationSource<'_>,
+        directory: Option<&Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         if scheme.needs_calibration() && self.calibration().is_none() {
-            let text = from.text.unwrap_or(CALIBRATION_TEXT);
-            let path = from.directory.map(|directory| directory.join(file_name(source, text)));
-            let kept = path.as_deref().and_then(read).filter(|kept| kept.fits(&self.kv_geometry()));
-            match kept {
-                Some(kept) => self.set_calibration(Arc::new(kept))?,
-                None => {
-                    let tokens = source.tokenizer()?.encode(text, EncodeOptions::default())?;
-                    let calibration = self.calibrate(&tokens, progress)?;
-                    if let Some(path) = path {
-                        keep(&path, &calibration);
-                    }
-                }
-            }
+            self.prepare_calibration(source, directory, progress)?;
         }
         self.set_kv(scheme)
+    }
+
+    /// Finds the statistics of this model and its calibration text among those that are kept in `directory`, or makes and
+    /// keeps them. `progress` is called while the model is calibrated.
+    ///
+    /// # Errors
+    /// Calibration fails, or is stopped by `progress`. That statistics cannot be kept is not an error.
+    pub fn prepare_calibration(
+        &mut self,
+        source: &ModelSource,
+        directory: Option<&Path>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Calibrated, EngineError> {
+        let own = self.calibration_text().cloned();
+        let text = own.as_deref().unwrap_or(CALIBRATION_TEXT);
+        let path = directory.map(|directory| directory.join(file_name(source, text)));
+        let kept = path.as_deref().and_then(read).filter(|kept| kept.fits(&self.kv_geometry()));
+        if let Some(kept) = kept {
+            self.set_calibration(Arc::new(kept))?;
+            return Ok(Calibrated { n_tokens: None, file: path });
+        }
+        let tokens = source.tokenizer()?.encode(text, EncodeOptions::default())?;
+        let calibration = self.calibrate(&tokens, progress)?;
+        let file = path.filter(|path| keep(path, &calibration).is_ok());
+        Ok(Calibrated { n_tokens: Some(tokens.len()), file })
     }
 }
 
@@ -70,16 +82,13 @@ fn read(path: &Path) -> Option<Calibration> {
 }
 
 /// Keeps statistics for the next run, as a whole or not at all.
-fn keep(path: &Path, calibration: &Calibration) {
-    let write = || -> std::io::Result<()> {
-        let directory = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        let partial = path.with_extension(format!("{}.part", std::process::id()));
-        let mut file = fs::File::create(&partial)?;
-        file.write_all(&serde_json::to_vec(calibration)?)?;
-        fs::rename(&partial, path)
-    };
-    let _ = write();
+fn keep(path: &Path, calibration: &Calibration) -> std::io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let partial = path.with_extension(format!("{}.part", std::process::id()));
+    let mut file = fs::File::create(&partial)?;
+    file.write_all(&serde_json::to_vec(calibration)?)?;
+    fs::rename(&partial, path)
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! How the model is run.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use lossy_engine::{ActivationKind, EngineOptions, KvScheme, KvSchemeError, PositionError, PositionScheme};
 
@@ -29,6 +33,9 @@ pub struct EngineArgs {
     pub cache: CacheArgs,
 
     #[command(flatten)]
+    pub calibration: CalibrationArgs,
+
+    #[command(flatten)]
     pub positions: PositionArgs,
 
     /// Keeps the prompt's keys and values exact until the prompt has been read: less loss, more memory meanwhile
@@ -55,6 +62,28 @@ pub struct CacheArgs {
     /// [-ctv] Type of the cached values; the same as that of the keys
     #[arg(long, value_name = "TYPE", conflicts_with = "kv", value_parser = parse_scheme)]
     pub cache_type_v: Option<KvScheme>,
+}
+
+/// What calibrated KV schemes are calibrated on.
+#[derive(Args, Clone, Debug)]
+pub struct CalibrationArgs {
+    /// Calibrates KV schemes that need it on this text, such as your own kind of documents, instead of the bundled one.
+    /// The statistics are kept for the next time
+    #[arg(long, value_name = "FILE")]
+    pub calibrate: Option<PathBuf>,
+}
+
+impl CalibrationArgs {
+    /// The text, if a file is named.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no UTF-8.
+    pub fn text(&self) -> Result<Option<Arc<str>>> {
+        let Some(path) = &self.calibrate else { return Ok(None) };
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("--calibrate {}", path.display()))?;
+        Ok(Some(text.into()))
+    }
 }
 
 /// How far apart tokens are for the model.
@@ -163,6 +192,7 @@ impl EngineArgs {
             kv: self.cache.resolve()?,
             exact_prefill: self.exact_prefill,
             calibration: None,
+            calibration_text: None,
             n_ctx: Some(self.ctx_size as usize),
             positions: self.positions.resolve()?,
             kv_budget: self.kv_budget,

@@ -7,7 +7,7 @@ mod sampling;
 mod spelling;
 mod value;
 
-pub use engine::{Activations, CacheArgs, EngineArgs};
+pub use engine::{Activations, CacheArgs, CalibrationArgs, EngineArgs};
 pub use model::ModelArgs;
 pub use prompt::PromptArgs;
 pub use sampling::SamplingArgs;

@@ -58,7 +58,8 @@ pub struct LogitsArgs {
 
 /// Writes them.
 pub fn run(args: LogitsArgs) -> Result<Outcome> {
-    let options = args.engine.options()?;
+    let mut options = args.engine.options()?;
+    options.calibration_text = args.engine.calibration.text()?;
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let text = match args.ids {
         Some(_) => String::new(),

@@ -1,6 +1,7 @@
 //! The subcommands, one file each. One more is one more file, one variant and one arm.
 
 mod bench;
+mod calibrate;
 mod completions;
 mod inspect;
 mod list;
@@ -32,6 +33,7 @@ pub enum Command {
     Tokenize(tokenize::TokenizeArgs),
     Logits(logits::LogitsArgs),
     Measure(measure::MeasureArgs),
+    Calibrate(calibrate::CalibrateArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -47,6 +49,7 @@ impl Command {
             Command::Tokenize(args) => tokenize::run(args),
             Command::Logits(args) => logits::run(args),
             Command::Measure(args) => measure::run(args),
+            Command::Calibrate(args) => calibrate::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Completions(args) => completions::run(args),
         }

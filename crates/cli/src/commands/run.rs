@@ -69,7 +69,7 @@ pub struct RunArgs {
 
     /// Stores keys and values in the fewest bits that stay within a loss: kl=N, top=N or ppl=N. What is not known of the
     /// model yet is measured first
-    #[arg(long, value_name = "BUDGET", help_heading = "Running", conflicts_with_all = ["cache_type_k", "cache_type_v"])]
+    #[arg(long, value_name = "BUDGET", help_heading = "Running", conflicts_with_all = ["cache_type_k", "cache_type_v", "calibrate"])]
     max_loss: Option<Budget>,
 
     /// Measures what a lossy KV cache costs on this model when it is used for the first time, for at most a minute, and
@@ -88,7 +88,8 @@ pub struct RunArgs {
 
 /// Answers or chats.
 pub fn run(args: RunArgs) -> Result<Outcome> {
-    let engine_options = args.engine.options()?;
+    let mut engine_options = args.engine.options()?;
+    engine_options.calibration_text = args.engine.calibration.text()?;
     if let (Some(budget), Some(scheme)) = (&args.max_loss, &engine_options.kv) {
         let message =
             format!("--max-loss {budget} chooses the KV scheme: leave out --kv {scheme} (or unset LOSSY_KV)");
@@ -111,7 +112,8 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     let mut probe = Probe { model: &mut loaded, path: &path, activations: args.engine.activations, hint };
     match &args.max_loss {
         Some(budget) => probe.within(budget)?,
-        None if args.quiet => {}
+        // What is known, or would be kept, is of the bundled calibration.
+        None if args.quiet || args.engine.calibration.calibrate.is_some() => {}
         None => probe.warn(args.probe)?,
     }
     let options = args.sampling.options();

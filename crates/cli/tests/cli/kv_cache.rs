@@ -68,3 +68,29 @@ fn a_scheme_that_does_not_exist_is_a_usage_error_that_lists_those_that_do() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("k4v4"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_calibration_on_own_text_is_kept_and_found_again() {
+    let home = Home::new();
+    let model = model();
+    let text_of = |output: std::process::Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr).to_string()
+    };
+    fs::write(home.path().join("own.txt"), "Case 17: fever of 39.2 since Monday, no rash.\n".repeat(30))
+        .unwrap();
+    let calibrate = || home.lossy(&["calibrate", &model, "--calibrate", "own.txt"]).output().unwrap();
+    let first = text_of(calibrate());
+    assert!(first.contains("is calibrated on") && first.contains("own.txt"), "{first}");
+    let second = text_of(calibrate());
+    assert!(second.contains("was calibrated on own.txt before"), "{second}");
+    let run = ["run", &model, "--kv", "k2v2", "--calibrate", "own.txt", "-p", "Hi", "-n", "1", "--temp", "0"];
+    text_of(home.lossy(&run).output().unwrap());
+
+    fs::write(home.path().join("short.txt"), "Too little.").unwrap();
+    let short = home.lossy(&["calibrate", &model, "--calibrate", "short.txt"]).output().unwrap();
+    assert_eq!(short.status.code(), Some(1));
+    assert!(text(&short.stderr).contains("at least 256 are needed"), "{}", text(&short.stderr));
+    let missing = home.lossy(&["calibrate", &model, "--calibrate", "missing.txt"]).output().unwrap();
+    assert!(text(&missing.stderr).contains("--calibrate missing.txt: "), "{}", text(&missing.stderr));
+}

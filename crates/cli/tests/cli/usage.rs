@@ -2,8 +2,8 @@
 
 use crate::program::{Home, text};
 
-const COMMANDS: [&str; 9] =
-    ["run", "pull", "list", "inspect", "tokenize", "logits", "measure", "bench", "completions"];
+const COMMANDS: [&str; 10] =
+    ["run", "pull", "list", "inspect", "tokenize", "logits", "measure", "calibrate", "bench", "completions"];
 
 #[test]
 fn every_command_explains_itself_with_an_example() {

@@ -148,7 +148,10 @@ fn cells(row: &Row) -> [String; 12] {
         units::parameters(setting.model_n_params),
         format!("{} {}", setting.backends, setting.cpu_isa),
         setting.n_threads.to_string(),
-        setting.type_k.clone(),
+        match setting.positions.as_str() {
+            "linear" => setting.type_k.clone(),
+            positions => format!("{} {positions}", setting.type_k),
+        },
         units::bytes(row.memory.kv_bytes as u64),
         row.test.clone(),
         format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts),
@@ -196,6 +199,7 @@ mod tests {
             weight_bytes: 92 << 20,
             type_k: "f16".into(),
             type_v: "f16".into(),
+            positions: "linear".into(),
         };
         let machine = Machine { read_bytes_per_s: 10e9, matrix_ops_per_s: 100e9, float_ops_per_s: 50e9 };
         let workload = Workload { n_prompt: 512, n_gen: 0, n_depth: 8192 };

@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use lossy_engine::{Engine, EngineOptions, KvScheme, KvSchemeError, ModelSource};
+use lossy_engine::{
+    Engine, EngineOptions, KvScheme, KvSchemeError, ModelSource, PositionError, PositionScheme,
+};
 use lossy_kernels::Isa;
 
 use super::Outcome;
 use super::measure::list::SettingNames;
-use crate::args::{Activations, CacheArgs, ModelArgs};
+use crate::args::{Activations, CacheArgs, CalibrationArgs, ModelArgs};
 use crate::loaded::{self, Loaded};
 use crate::output::Output;
 use crate::terminal::Spinner;
@@ -98,6 +100,13 @@ pub struct BenchArgs {
     #[arg(long, value_name = "TYPE", conflicts_with = "kv")]
     cache_type_v: Option<KvScheme>,
 
+    /// Position maps, between commas; each is measured with each KV scheme [default: auto]
+    #[arg(long, value_name = "MAP")]
+    positions: Option<Maps>,
+
+    #[command(flatten)]
+    calibration: CalibrationArgs,
+
     /// Measures the first run too
     #[arg(long)]
     no_warmup: bool,
@@ -114,6 +123,20 @@ impl FromStr for Schemes {
         let SettingNames(names) = text.parse()?;
         let scheme = |name: &String| name.parse().map_err(|error: KvSchemeError| error.to_string());
         names.iter().map(scheme).collect::<Result<_, _>>().map(Schemes)
+    }
+}
+
+/// Position maps between commas.
+#[derive(Clone, Debug)]
+struct Maps(Vec<PositionScheme>);
+
+impl FromStr for Maps {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Maps, String> {
+        let SettingNames(names) = text.parse()?;
+        let map = |name: &String| name.parse().map_err(|error: PositionError| error.to_string());
+        names.iter().map(map).collect::<Result<_, _>>().map(Maps)
     }
 }
 
@@ -156,6 +179,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
                 chunk,
                 n_ctx: Some(n_ctx),
                 beyond_trained: true,
+                calibration_text: args.calibration.text()?,
                 ..EngineOptions::default()
             };
             measure(&args, &path, &source, &options, &schemes, &workloads, &mut printer)?;
@@ -182,7 +206,10 @@ fn measure(
     let default = [engine.kv().clone()];
     let mut sequences = Vec::new();
     let mut settings = Vec::new();
-    for scheme in if schemes.is_empty() { &default } else { schemes } {
+    let schemes = if schemes.is_empty() { &default } else { schemes };
+    let maps = args.positions.as_ref().map_or(&[PositionScheme::Auto][..], |Maps(maps)| maps);
+    for (scheme, map) in schemes.iter().flat_map(|scheme| maps.iter().map(move |map| (scheme, map))) {
+        engine.set_positions(map).map_err(loaded::in_file(path))?;
         loaded::prepare_kv(&mut engine, source, scheme, &spinner).map_err(loaded::in_file(path))?;
         sequences.push(engine.sequence());
         let setting = setting(args, path, source, &engine, options, start.elapsed())?;
@@ -266,5 +293,6 @@ fn setting(
         weight_bytes: engine.weight_bytes(),
         type_k: kv_type.clone(),
         type_v: kv_type,
+        positions: engine.positions().scheme().to_string(),
     })
 }

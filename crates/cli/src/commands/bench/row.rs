@@ -27,6 +27,8 @@ pub struct Setting {
     pub weight_bytes: usize,
     pub type_k: String,
     pub type_v: String,
+    /// the position map
+    pub positions: String,
 }
 
 /// What the machine can do with that many threads.

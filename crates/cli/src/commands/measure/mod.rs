@@ -6,7 +6,7 @@ pub mod list;
 mod meter;
 mod mixtures;
 pub mod probe;
-mod progress;
+pub mod progress;
 mod reference_file;
 mod settings;
 mod texts;
@@ -25,7 +25,7 @@ use self::list::{Lengths, SettingNames};
 use self::meter::{Meter, Reading};
 use self::progress::Bar;
 use super::Outcome;
-use crate::args::{Activations, ModelArgs};
+use crate::args::{Activations, CalibrationArgs, ModelArgs};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::{in_file, open};
@@ -62,7 +62,7 @@ pub struct MeasureArgs {
 
     /// Finds the setting of fewest bits within a budget: kl=N, top=N or ppl=N. Without --kv it chooses from a list, and
     /// then tries the mixtures of the best and the next cheaper one, layer by layer
-    #[arg(long, value_name = "BUDGET", conflicts_with = "tasks")]
+    #[arg(long, value_name = "BUDGET", conflicts_with_all = ["tasks", "calibrate"])]
     max_loss: Option<Budget>,
 
     /// Keeps the reference's predictions in FILE, and takes them from there the next time: other
@@ -97,6 +97,9 @@ pub struct MeasureArgs {
     /// Of the random numbers that questions are made of
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+
+    #[command(flatten)]
+    calibration: CalibrationArgs,
 
     /// Activations of reference and settings; with f32 the reference's cache is f32 too
     #[arg(long, value_enum, default_value_t = Activations::Q8)]
@@ -163,6 +166,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         n_ctx: lengths.iter().copied().max(),
         positions: if positions.is_empty() { PositionScheme::Auto } else { PositionScheme::Linear },
         beyond_trained: !positions.is_empty(),
+        calibration_text: args.calibration.text()?,
         chunk: args.batch_size as usize,
         ..EngineOptions::default()
     };
