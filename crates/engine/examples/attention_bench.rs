@@ -1,11 +1,12 @@
 //! How fast attention over the paged cache is, beside what the machine can do.
 //!
-//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH … SCHEME … MODEL …]` prints, for the attention
-//! shapes of SmolLM2-135M (`smollm2`) and Qwen2.5-0.5B (`qwen`) and for 1 and 2 threads, how long decode takes at each depth in several KV schemes, which
-//! run in turns (medians); how much faster that is than the first scheme; the bytes per second that it reads from the cache
-//! and their share of the read bandwidth measured by the same threads; and the arithmetic per second of prefill (two
-//! multiply-adds per query head, channel and visible token) of the chunk of 512 tokens that ends there. With schemes named,
-//! prefill is left out. `LOSSY_BENCH_THREADS=2` leaves out the other number of threads.
+//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH … SCHEME[+MAP] … MODEL … decode|prefill]` prints,
+//! for the attention shapes of SmolLM2-135M (`smollm2`) and Qwen2.5-0.5B (`qwen`) and for 1 and 2 threads, how long decode
+//! takes at each depth in several KV schemes, which run in turns (medians); how much faster that is than the first scheme;
+//! the bytes per second that it reads from the cache and their share of the read bandwidth measured by the same threads;
+//! and the same for prefill of the chunk of 512 tokens that ends there, with its arithmetic per second (two multiply-adds
+//! per query head, channel and visible token). MAP is `adaptive`, `self-extend` or `dca`, as for a model that was trained
+//! for 8,192 tokens. `LOSSY_BENCH_THREADS=2` leaves out the other number of threads.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -17,10 +18,12 @@ use lossy_engine::cache::{
 };
 use lossy_engine::positions::{PositionMap, Positions};
 use lossy_engine::{KvScheme, Rope, RopeConfig, RopeScaling};
-use lossy_kernels::{Compute, Isa, KvType};
+use lossy_kernels::{Compute, Isa};
 
 const CHUNK: usize = 512;
 const REPEATS: usize = 25;
+const PREFILL_REPEATS: usize = 5;
+const N_TRAINED: usize = 8192;
 /// Schemes whose decode is timed unless others are named.
 const SCHEMES: [&str; 6] = ["f16", "q8", "kivi2", "k2v2", "k3v3", "k4v4"];
 
@@ -29,7 +32,10 @@ fn main() {
     let depths: Vec<usize> = arguments.iter().filter_map(|arg| arg.parse().ok()).collect();
     let depths = if depths.is_empty() { vec![512, 8192, 32768] } else { depths };
     let words = arguments.iter().map(String::as_str).filter(|arg| arg.parse::<usize>().is_err());
-    let (models, named): (Vec<&str>, Vec<&str>) = words.partition(|word| ["smollm2", "qwen"].contains(word));
+    let (models, words): (Vec<&str>, Vec<&str>) = words.partition(|word| ["smollm2", "qwen"].contains(word));
+    let (parts, named): (Vec<&str>, Vec<&str>) =
+        words.into_iter().partition(|word| ["decode", "prefill"].contains(word));
+    let has = |part: &str| parts.is_empty() || parts.contains(&part);
     let schemes = if named.is_empty() { &SCHEMES[..] } else { &named[..] };
     let only_threads: Option<usize> =
         std::env::var("LOSSY_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
@@ -44,11 +50,11 @@ fn main() {
                 continue;
             }
             for &depth in &depths {
-                decode(&cx, name, schemes, geometry, depth, bandwidth);
-            }
-            if named.is_empty() {
-                for n_tokens in [512, 8192] {
-                    prefill(&cx, name, geometry, n_tokens);
+                if has("decode") {
+                    decode(&cx, name, schemes, geometry, depth, bandwidth);
+                }
+                if has("prefill") {
+                    prefill(&cx, name, schemes, geometry, depth.max(CHUNK));
                 }
             }
         }
@@ -115,7 +121,8 @@ impl Chunk {
 
     fn attend(&self, cx: &Compute, layer: usize, cache: &mut KvSequence, n: usize, out: &mut [f32]) {
         let spans = [Span { cache, rows: 0..n }];
-        attend_layer(cx, layer, &spans, &[Rows::new(&self.queries, self.query_width, 0)], out);
+        // What the numbers are does not matter: every rotation has the same.
+        attend_layer(cx, layer, &spans, &[Rows::new(&self.queries, self.query_width, 0); 3], out);
     }
 }
 
@@ -130,7 +137,7 @@ fn filled(cx: &Compute, pool: &Arc<KvPool>, chunk: &Chunk, depth: usize) -> KvSe
     cache
 }
 
-/// A pool whose scheme is calibrated for keys and values that are all alike: [`noise`].
+/// A pool whose scheme is calibrated for keys and values that are all alike: [`noise`]. `scheme` may end in `+MAP`.
 fn pool(scheme: &str, geometry: KvGeometry, n_ctx: usize) -> Arc<KvPool> {
     let d = geometry.head_dim;
     let head = HeadStatistics {
@@ -143,18 +150,23 @@ fn pool(scheme: &str, geometry: KvGeometry, n_ctx: usize) -> Arc<KvPool> {
     };
     let calibration = Calibration::new(vec![vec![head; geometry.n_kv_heads]; geometry.n_layers], 1);
     let context = Context { geometry: &geometry, calibration: Some(&calibration) };
+    let (scheme, map) = scheme.split_once('+').unwrap_or((scheme, "linear"));
     let scheme: KvScheme = scheme.parse().expect("a scheme that exists");
+    let map = match map {
+        "linear" => PositionMap::Linear,
+        "adaptive" => PositionMap::Adaptive { window: 2048, reach: N_TRAINED },
+        "self-extend" => PositionMap::SelfExtend { position_group: 16, window: 1024 },
+        "dca" => PositionMap::DualChunk { chunk: 6144, n_trained: N_TRAINED },
+        _ => panic!("no map is called {map}"),
+    };
+    let config = RopeConfig { base: 10_000.0, scaling: RopeScaling::None };
+    let positions = Positions::new(map, Rope::new(&config, d), n_ctx);
     KvPool::with_layout(
         geometry,
         scheme.layout(&context).expect("a scheme that fits"),
-        positions(geometry, n_ctx),
+        Arc::new(positions),
         None,
     )
-}
-
-fn positions(geometry: KvGeometry, n_ctx: usize) -> Arc<Positions> {
-    let config = RopeConfig { base: 10_000.0, scaling: RopeScaling::None };
-    Arc::new(Positions::new(PositionMap::Linear, Rope::new(&config, geometry.head_dim), n_ctx))
 }
 
 /// A filled cache, and the time that each of several tokens took.
@@ -200,20 +212,35 @@ fn decode(cx: &Compute, name: &str, schemes: &[&str], geometry: KvGeometry, dept
     }
 }
 
-fn prefill(cx: &Compute, name: &str, geometry: KvGeometry, n_tokens: usize) {
+fn prefill(cx: &Compute, name: &str, schemes: &[&str], geometry: KvGeometry, n_tokens: usize) {
     let geometry = KvGeometry { n_layers: 1, ..geometry };
-    let pool = KvPool::new(geometry, KvType::F16, positions(geometry, n_tokens), None);
     let chunk = Chunk::new(geometry);
     let mut out = vec![0.0; CHUNK * chunk.query_width];
-    let mut cache = filled(cx, &pool, &chunk, n_tokens - CHUNK);
-    cache.reserve(CHUNK).expect("no budget");
-    chunk.append(cx, 0, &mut cache, CHUNK);
-    let seconds = fastest(|| chunk.attend(cx, 0, &mut cache, CHUNK, &mut out));
+    let lane = |scheme: &&str| {
+        let mut cache = filled(cx, &pool(scheme, geometry, n_tokens), &chunk, n_tokens - CHUNK);
+        cache.reserve(CHUNK).expect("no budget");
+        chunk.append(cx, 0, &mut cache, CHUNK);
+        Lane { scheme: scheme.to_string(), cache, seconds: Vec::new() }
+    };
+    let mut lanes: Vec<Lane> = schemes.iter().map(lane).collect();
+    for _ in 0..PREFILL_REPEATS {
+        for lane in &mut lanes {
+            let start = Instant::now();
+            chunk.attend(cx, 0, &mut lane.cache, CHUNK, &mut out);
+            lane.seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
     let visible = (CHUNK * (n_tokens - CHUNK) + CHUNK * (CHUNK + 1) / 2) as f64;
     let flops = 4.0 * visible * chunk.query_width as f64;
-    println!(
-        "  {name:8} prefill @ {n_tokens:5}: {:8.3} ms a layer, {:5.1} GFLOP/s a thread",
-        seconds * 1e3,
-        flops / seconds / 1e9 / cx.pool.n_threads() as f64
-    );
+    let mut first = None;
+    for Lane { scheme, seconds, .. } in &mut lanes {
+        seconds.sort_by(f64::total_cmp);
+        let seconds = seconds[seconds.len() / 2];
+        println!(
+            "  {name:8} {scheme:6} prefill @ {n_tokens:5}: {:8.3} ms a layer, {:5.2} times as fast, {:5.1} GFLOP/s a thread",
+            seconds * 1e3,
+            *first.get_or_insert(seconds) / seconds,
+            flops / seconds / 1e9 / cx.pool.n_threads() as f64
+        );
+    }
 }
