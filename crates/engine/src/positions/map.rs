@@ -68,8 +68,8 @@ impl PositionMap {
             PositionMap::SelfExtend { position_group, window } => {
                 Some((n_trained - window) * position_group + window)
             }
-            // Distances repeat: any length will do.
-            PositionMap::DualChunk { .. } => Some(1 << 27),
+            // Distances repeat: it could go on, but nobody has seen what comes of it.
+            PositionMap::DualChunk { n_trained, .. } => Some(n_trained * MAX_STRETCH),
         }
     }
 
