@@ -13,9 +13,11 @@ use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage};
 /// `k2v2`, `k3v2`, …, `k4v4`.
 pub(super) const FAMILY: Family = Family {
     names: "k2v2, k3v3, k4v4 and mixtures such as k4v2",
-    parse: |name, _| {
+    parse: |name, parameters| {
         let [b'k', k @ b'2'..=b'4', b'v', v @ b'2'..=b'4'] = name.as_bytes() else { return None };
-        Some(Ok(Arc::new(Calibrated { key_bits: k - b'0', value_bits: v - b'0' })))
+        Some(parameters.flag("calibration", "none").map(|is_blind| -> Arc<dyn KvStorage> {
+            Arc::new(Calibrated { key_bits: k - b'0', value_bits: v - b'0', is_blind })
+        }))
     },
 };
 
@@ -26,11 +28,26 @@ const EXTRA_KEY_BITS: f32 = 0.25;
 struct Calibrated {
     key_bits: u8,
     value_bits: u8,
+    /// whether nothing is known of the model: all channels of a head count alike, about a mean of 0
+    is_blind: bool,
+}
+
+impl Calibrated {
+    fn blind_statistics(head_dim: usize) -> HeadStatistics {
+        HeadStatistics {
+            key_mean: vec![0.0; head_dim],
+            key_variance: vec![1.0; head_dim],
+            query_square: vec![1.0; head_dim],
+            value_mean: vec![0.0; head_dim],
+            value_size: 1.0,
+        }
+    }
 }
 
 impl KvStorage for Calibrated {
     fn name(&self) -> String {
-        format!("k{}v{}", self.key_bits, self.value_bits)
+        let calibration = if self.is_blind { ":calibration=none" } else { "" };
+        format!("k{}v{}{calibration}", self.key_bits, self.value_bits)
     }
 
     fn defaults(&self) -> Defaults {
@@ -42,7 +59,7 @@ impl KvStorage for Calibrated {
     }
 
     fn needs_calibration(&self) -> bool {
-        true
+        !self.is_blind
     }
 
     fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
@@ -56,9 +73,6 @@ impl KvStorage for Calibrated {
                 ),
             });
         }
-        let Some(calibration) = context.calibration else {
-            return Err(KvSchemeError::NotCalibrated { name: self.name() });
-        };
         let code = |head: &HeadStatistics| {
             let keys = KeyStatistics {
                 mean: head.key_mean.clone(),
@@ -76,7 +90,14 @@ impl KvStorage for Calibrated {
             let bytes = heads.iter().map(HeadCode::bytes).max().unwrap_or(64);
             Arc::new(CalibratedPage { heads, bytes })
         };
-        Ok(calibration.layers().map(layer).collect())
+        if self.is_blind {
+            let heads = vec![Calibrated::blind_statistics(geometry.head_dim); geometry.n_kv_heads];
+            return Ok(vec![layer(&heads); geometry.n_layers]);
+        }
+        match context.calibration {
+            Some(calibration) => Ok(calibration.layers().map(layer).collect()),
+            None => Err(KvSchemeError::NotCalibrated { name: self.name() }),
+        }
     }
 }
 

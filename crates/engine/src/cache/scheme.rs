@@ -158,6 +158,15 @@ impl Parameters {
         }
     }
 
+    /// Whether `key` is there, with the one value that it may have.
+    pub(super) fn flag(&mut self, key: &str, wanted: &str) -> Result<bool, KvSchemeError> {
+        match self.take(&[key]) {
+            Some((_, value)) if value == wanted => Ok(true),
+            Some((key, value)) => Err(KvSchemeError::Parameter { key, value, expected: wanted.to_owned() }),
+            None => Ok(false),
+        }
+    }
+
     /// `N:TYPE` under `key`.
     fn layers(&mut self, key: &str) -> Result<usize, KvSchemeError> {
         let Some((key, value)) = self.take(&[key]) else { return Ok(0) };
@@ -472,6 +481,7 @@ mod tests {
             "kivi2:group_size=64,residual=256",
             "k2v2",
             "k4v2",
+            "k2v2:calibration=none,sinks=16",
             "k3v3:sinks=16,residual=256,first=2:f16,last=1:f16",
             "k2v2:layers=0+3+5-9+28+29:k4v4",
             "kivi2:group_size=64,layers=1:q8,first=1:f16",
@@ -490,6 +500,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_an_error_that_says_what_can() {
         assert!(error("k2").contains("k2v2"));
+        assert!(error("k2v2:calibration=some").contains("expected none"));
         assert!(error("").contains("f16"));
         assert!(error("k9v2").contains("unknown"));
         assert!(error("q4_0").contains("k4v4"));

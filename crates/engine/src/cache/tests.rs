@@ -47,6 +47,7 @@ fn calibrated_schemes_conform() {
         ("k2v2", 0.6),
         ("k2v2:sinks=0,residual=0", 0.7),
         ("k4v4", 0.15),
+        ("k4v4:calibration=none", 0.15),
         ("k3v2:sinks=40,residual=256", 0.5),
         ("k2v2:layers=1:k2v3", 0.6),
     ] {
