@@ -31,7 +31,7 @@ use commands::{Command, Outcome};
 #[derive(Parser, Debug)]
 #[command(name = "lossy", version = version::short(), long_version = version::long(), max_term_width = 110,
           arg_required_else_help = true, after_help = "Example:
-  lossy run -p \"What is the capital of France?\"
+  lossy run -p \"What is photosynthesis? Answer in one sentence.\"
 
 `lossy COMMAND --help` has examples of each command.")]
 struct Cli {

@@ -25,7 +25,7 @@ use crate::terminal::note;
 /// The answer goes to standard output, everything else to standard error.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  lossy run -p \"What is the capital of France?\"
+  lossy run -p \"What is photosynthesis? Answer in one sentence.\"
   lossy run smollm2 -f report.txt -p \"Summarize this.\"
   git diff | lossy run model.gguf -p \"Write a commit message.\" --temp 0
   lossy run -m model.gguf --no-chat-template -p \"Once upon a time\" -n 64
