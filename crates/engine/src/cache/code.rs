@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use lossy_kernels::Isa;
 use lossy_kernels::attention::{ExactHead, Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
-use lossy_kernels::kv::{RangeF32, Sinks};
+use lossy_kernels::kv::{RangeCode, RangeF32, Sinks};
 
 use crate::positions::Positions;
 
@@ -66,5 +66,43 @@ pub trait PageCode: Debug + Send + Sync {
         _partial: &mut Partial<'_>,
     ) -> bool {
         false
+    }
+}
+
+/// A head of a code that stores keys as they come.
+#[derive(Debug)]
+pub(super) struct RotatedPage<C>(pub C);
+
+impl<C: RangeCode> PageCode for RotatedPage<C> {
+    fn bytes_per_head(&self) -> usize {
+        self.0.bytes()
+    }
+
+    fn pack(&self, _isa: Isa, _place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
+        let mut range = RangeF32::default();
+        range.load(exact);
+        self.0.pack(&range, packed);
+    }
+
+    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
+        self.0.unpack(packed, out);
+    }
+
+    fn attend_token(
+        &self,
+        isa: Isa,
+        place: Place<'_>,
+        packed: &[u8],
+        sinks: Option<Sinks<'_>>,
+        next: Option<&[u8]>,
+        token: &mut TokenQueries,
+        partial: &mut Partial<'_>,
+    ) -> bool {
+        if place.moved.is_some() {
+            // The kernel meets all tokens with one query.
+            return false;
+        }
+        self.0.attend_token(isa, packed, sinks, next, token, partial);
+        true
     }
 }

@@ -11,11 +11,9 @@
 
 use std::sync::Arc;
 
-use lossy_kernels::Isa;
-use lossy_kernels::attention::{ExactHead, Partial, TokenQueries};
-use lossy_kernels::kv::{GroupedCode, RangeF32, Sinks};
+use lossy_kernels::kv::GroupedCode;
 
-use super::code::{PageCode, Place};
+use super::code::{PageCode, RotatedPage};
 use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage, Parameters, Parsed};
 
 /// `kivi2`, `kivi4`.
@@ -73,56 +71,22 @@ impl KvStorage for Kivi {
             });
         }
         let code: Arc<dyn PageCode> =
-            Arc::new(KiviPage(GroupedCode::new(head_dim, self.bits, self.group_size)));
+            Arc::new(RotatedPage(GroupedCode::new(head_dim, self.bits, self.group_size)));
         Ok(vec![code; context.geometry.n_layers])
-    }
-}
-
-#[derive(Debug)]
-struct KiviPage(GroupedCode);
-
-impl PageCode for KiviPage {
-    fn bytes_per_head(&self) -> usize {
-        self.0.bytes()
-    }
-
-    fn pack(&self, _isa: Isa, _place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
-        let mut range = RangeF32::default();
-        range.load(exact);
-        self.0.pack(&range, packed);
-    }
-
-    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
-        self.0.unpack(packed, out);
-    }
-
-    fn attend_token(
-        &self,
-        isa: Isa,
-        place: Place<'_>,
-        packed: &[u8],
-        sinks: Option<Sinks<'_>>,
-        next: Option<&[u8]>,
-        token: &mut TokenQueries,
-        partial: &mut Partial<'_>,
-    ) -> bool {
-        if place.moved.is_some() {
-            // The kernel meets all tokens with one query.
-            return false;
-        }
-        self.0.attend_token(isa, packed, sinks, next, token, partial);
-        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::PAGE_TOKENS;
+    use super::super::code::Place;
     use super::*;
     use crate::model::{Rope, RopeConfig, RopeScaling};
     use crate::positions::{PositionMap, Positions};
-    use lossy_kernels::KvType;
+    use lossy_kernels::attention::ExactHead;
     use lossy_kernels::attention::key_index;
+    use lossy_kernels::kv::{RangeCode, RangeF32};
+    use lossy_kernels::{Isa, KvType};
 
     /// Positions as they are: codes are of keys as they come.
     fn positions() -> Positions {
@@ -130,12 +94,12 @@ mod tests {
         Positions::new(PositionMap::Linear, Rope::new(&config, 64), PAGE_TOKENS)
     }
 
-    fn page(bits: u8, group_size: usize) -> KiviPage {
-        KiviPage(GroupedCode::new(64, bits, group_size))
+    fn page(bits: u8, group_size: usize) -> RotatedPage<GroupedCode> {
+        RotatedPage(GroupedCode::new(64, bits, group_size))
     }
 
     /// Keys with an outlier channel, values with an outlier token.
-    fn round_trip(page: &KiviPage) -> (Vec<f32>, Vec<f32>) {
+    fn round_trip(page: &RotatedPage<GroupedCode>) -> (Vec<f32>, Vec<f32>) {
         let n = PAGE_TOKENS * page.0.head_dim();
         let mut exact: Vec<f32> = (0..2 * n).map(|i| ((i * 37 % 101) as f32 / 50.0 - 1.0).sin()).collect();
         for token in 0..PAGE_TOKENS {

@@ -3,11 +3,9 @@
 
 use std::sync::Arc;
 
-use lossy_kernels::Isa;
-use lossy_kernels::attention::{ExactHead, Partial, TokenQueries};
-use lossy_kernels::kv::{Q8Code, RangeF32, Sinks};
+use lossy_kernels::kv::Q8Code;
 
-use super::code::{PageCode, Place};
+use super::code::{PageCode, RotatedPage};
 use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage};
 
 /// `q8`, `q8_0`.
@@ -44,44 +42,7 @@ impl KvStorage for Q8 {
                 ),
             });
         }
-        let code: Arc<dyn PageCode> = Arc::new(Q8Page(Q8Code::new(head_dim)));
+        let code: Arc<dyn PageCode> = Arc::new(RotatedPage(Q8Code::new(head_dim)));
         Ok(vec![code; context.geometry.n_layers])
-    }
-}
-
-#[derive(Debug)]
-struct Q8Page(Q8Code);
-
-impl PageCode for Q8Page {
-    fn bytes_per_head(&self) -> usize {
-        self.0.bytes()
-    }
-
-    fn pack(&self, _isa: Isa, _place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
-        let mut range = RangeF32::default();
-        range.load(exact);
-        self.0.pack(&range, packed);
-    }
-
-    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
-        self.0.unpack(packed, out);
-    }
-
-    fn attend_token(
-        &self,
-        isa: Isa,
-        place: Place<'_>,
-        packed: &[u8],
-        sinks: Option<Sinks<'_>>,
-        next: Option<&[u8]>,
-        token: &mut TokenQueries,
-        partial: &mut Partial<'_>,
-    ) -> bool {
-        if place.moved.is_some() {
-            // The kernel meets all tokens with one query.
-            return false;
-        }
-        self.0.attend_token(isa, packed, sinks, next, token, partial);
-        true
     }
 }

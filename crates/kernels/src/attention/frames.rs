@@ -51,11 +51,6 @@ impl FrameTable {
         FrameTable { n_pairs, cos, sin }
     }
 
-    /// Ranges in the table.
-    pub fn n_ranges(&self) -> usize {
-        self.cos.len() / (FRAMES * self.n_pairs)
-    }
-
     /// The frames of range `range`.
     ///
     /// # Panics

@@ -13,7 +13,8 @@
 
 use half::f16;
 
-use super::head::{RangeF32, Sinks, with_sinks};
+use super::RangeCode;
+use super::head::RangeF32;
 use super::keys::{KeyCode, KeyOperand, KeyStatistics};
 use super::layout::{self, ROW, value_rows};
 use super::scalar::FrameQuery;
@@ -74,6 +75,105 @@ pub(super) fn still_frame(head_dim: usize) -> Frame<'static> {
     Frame { cos: &COS[..head_dim / 2], sin: &SIN[..head_dim / 2] }
 }
 
+impl RangeCode for GroupedCode {
+    fn head_dim(&self) -> usize {
+        self.keys.head_dim()
+    }
+
+    fn bytes(&self) -> usize {
+        (2 * self.code_bytes() + 4 * size_of::<Half>() * self.n_scales()).next_multiple_of(64)
+    }
+
+    fn pack(&self, exact: &RangeF32, packed: &mut [u8]) {
+        assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
+        let (keys, values) = exact.keys_and_values();
+        let (d, size) = (self.head_dim(), self.group_size);
+        assert_eq!(values.len(), RANGE_TOKENS * d, "channels of a head");
+        let (codes, metadata) = packed.split_at_mut(2 * self.code_bytes());
+        let (key_codes, value_codes) = codes.split_at_mut(self.code_bytes());
+        let halves: &mut [Half] = metadata.as_chunks_mut().0;
+        let n = self.n_scales();
+        let mut group = vec![0.0; size];
+        let mut by_block = vec![vec![[0u8; BLOCK_TOKENS]; d]; BLOCKS];
+        for index in 0..n {
+            let (first, channel) = (index / d * size, index % d);
+            for (offset, to) in group.iter_mut().enumerate() {
+                *to = keys[key_index(d, first + offset, channel)];
+            }
+            (halves[index], halves[n + index]) = self.quantize(&mut group);
+            for (token, code) in (first..).zip(&group) {
+                by_block[token / BLOCK_TOKENS][channel][token % BLOCK_TOKENS] = *code as u8;
+            }
+        }
+        let n_rows = self.keys.planes.rows();
+        for (codes, rows) in by_block.iter().zip(key_codes.as_chunks_mut().0.chunks_exact_mut(n_rows)) {
+            layout::pack_keys(&self.keys, codes, rows);
+        }
+        let mut by_part = vec![[[0u8; 32]; RANGE_TOKENS]; d / 32];
+        for index in 0..n {
+            let (part, token) = (index / RANGE_TOKENS * size, index % RANGE_TOKENS);
+            group.copy_from_slice(&values[token * d + part..][..size]);
+            (halves[2 * n + index], halves[3 * n + index]) = self.quantize(&mut group);
+            for (channel, code) in (part..).zip(&group) {
+                by_part[channel / 32][token][channel % 32] = *code as u8;
+            }
+        }
+        let rows = value_codes.as_chunks_mut().0.chunks_exact_mut(value_rows(self.bits));
+        for (codes, rows) in by_part.iter().zip(rows) {
+            layout::pack_values(self.bits, codes, rows);
+        }
+    }
+
+    fn unpack(&self, packed: &[u8], out: &mut RangeF32) {
+        let (d, size) = (self.head_dim(), self.group_size);
+        out.set_shape(d);
+        let (keys, values) = out.keys_and_values_mut();
+        let parts = self.parts(packed);
+        let n_rows = self.keys.planes.rows();
+        let mut codes = vec![[0u8; BLOCK_TOKENS]; d];
+        for (block, rows) in parts.keys.chunks_exact(n_rows).enumerate() {
+            layout::unpack_keys(&self.keys, rows, &mut codes);
+            let first = block * BLOCK_TOKENS;
+            for (channel, codes) in codes.iter().enumerate() {
+                let at = first / size * d + channel;
+                let (scale, min) = (to_f32(parts.key_scales[at]), to_f32(parts.key_minima[at]));
+                for (eight, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
+                    let to = &mut keys[key_index(d, first + 8 * eight, channel)..][..8];
+                    to.iter_mut().zip(codes).for_each(|(to, code)| *to = min + scale * f32::from(*code));
+                }
+            }
+        }
+        let mut codes = [[0u8; 32]; RANGE_TOKENS];
+        for (part, rows) in parts.values.chunks_exact(value_rows(self.bits)).enumerate() {
+            layout::unpack_values(self.bits, rows, &mut codes);
+            let (scales, minima) =
+                (&parts.value_scales[32 * part / size], &parts.value_minima[32 * part / size]);
+            for (token, codes) in codes.iter().enumerate() {
+                let (scale, min) = (to_f32(scales[token]), to_f32(minima[token]));
+                let to = &mut values[token * d + 32 * part..][..32];
+                to.iter_mut().zip(codes).for_each(|(to, code)| *to = min + scale * f32::from(*code));
+            }
+        }
+    }
+
+    fn attend_codes(
+        &self,
+        isa: Isa,
+        packed: &[u8],
+        first_token: usize,
+        next: Option<&[u8]>,
+        token: &mut TokenQueries,
+        partial: &mut Partial<'_>,
+    ) {
+        match isa {
+            Isa::Scalar => self.attend_scalar(packed, first_token, token, partial),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::attend_grouped(self, packed, first_token, token, next, partial) },
+        }
+    }
+}
+
 impl GroupedCode {
     /// # Panics
     /// `bits` is not 2 or 4; `group_size` is not 32, 64 or 128; or `head_dim` is not a multiple of it, or more than 256.
@@ -90,11 +190,6 @@ impl GroupedCode {
         GroupedCode { keys: KeyCode::new(&statistics, f32::from(bits)), bits, group_size }
     }
 
-    /// Channels.
-    pub fn head_dim(&self) -> usize {
-        self.keys.head_dim()
-    }
-
     /// Bits of a code.
     pub fn bits(&self) -> u8 {
         self.bits
@@ -103,11 +198,6 @@ impl GroupedCode {
     /// Values that share a scale.
     pub fn group_size(&self) -> usize {
         self.group_size
-    }
-
-    /// Bytes of a range: a multiple of 64.
-    pub fn bytes(&self) -> usize {
-        (2 * self.code_bytes() + 4 * size_of::<Half>() * self.n_scales()).next_multiple_of(64)
     }
 
     /// Of keys, or of values.
@@ -150,83 +240,6 @@ impl GroupedCode {
         (scale.to_le_bytes(), min.to_le_bytes())
     }
 
-    /// Packs the keys and values of a range.
-    ///
-    /// # Panics
-    /// `packed` does not have [`bytes`](GroupedCode::bytes) bytes, or `exact` another number of channels.
-    pub fn pack(&self, exact: &RangeF32, packed: &mut [u8]) {
-        assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
-        let (keys, values) = exact.keys_and_values();
-        let (d, size) = (self.head_dim(), self.group_size);
-        assert_eq!(values.len(), RANGE_TOKENS * d, "channels of a head");
-        let (codes, metadata) = packed.split_at_mut(2 * self.code_bytes());
-        let (key_codes, value_codes) = codes.split_at_mut(self.code_bytes());
-        let halves: &mut [Half] = metadata.as_chunks_mut().0;
-        let n = self.n_scales();
-        let mut group = vec![0.0; size];
-        let mut by_block = vec![vec![[0u8; BLOCK_TOKENS]; d]; BLOCKS];
-        for index in 0..n {
-            let (first, channel) = (index / d * size, index % d);
-            for (offset, to) in group.iter_mut().enumerate() {
-                *to = keys[key_index(d, first + offset, channel)];
-            }
-            (halves[index], halves[n + index]) = self.quantize(&mut group);
-            for (token, code) in (first..).zip(&group) {
-                by_block[token / BLOCK_TOKENS][channel][token % BLOCK_TOKENS] = *code as u8;
-            }
-        }
-        let n_rows = self.keys.planes.rows();
-        for (codes, rows) in by_block.iter().zip(key_codes.as_chunks_mut().0.chunks_exact_mut(n_rows)) {
-            layout::pack_keys(&self.keys, codes, rows);
-        }
-        let mut by_part = vec![[[0u8; 32]; RANGE_TOKENS]; d / 32];
-        for index in 0..n {
-            let (part, token) = (index / RANGE_TOKENS * size, index % RANGE_TOKENS);
-            group.copy_from_slice(&values[token * d + part..][..size]);
-            (halves[2 * n + index], halves[3 * n + index]) = self.quantize(&mut group);
-            for (channel, code) in (part..).zip(&group) {
-                by_part[channel / 32][token][channel % 32] = *code as u8;
-            }
-        }
-        let rows = value_codes.as_chunks_mut().0.chunks_exact_mut(value_rows(self.bits));
-        for (codes, rows) in by_part.iter().zip(rows) {
-            layout::pack_values(self.bits, codes, rows);
-        }
-    }
-
-    /// The range as float32.
-    pub fn unpack(&self, packed: &[u8], out: &mut RangeF32) {
-        let (d, size) = (self.head_dim(), self.group_size);
-        out.set_shape(d);
-        let (keys, values) = out.keys_and_values_mut();
-        let parts = self.parts(packed);
-        let n_rows = self.keys.planes.rows();
-        let mut codes = vec![[0u8; BLOCK_TOKENS]; d];
-        for (block, rows) in parts.keys.chunks_exact(n_rows).enumerate() {
-            layout::unpack_keys(&self.keys, rows, &mut codes);
-            let first = block * BLOCK_TOKENS;
-            for (channel, codes) in codes.iter().enumerate() {
-                let at = first / size * d + channel;
-                let (scale, min) = (to_f32(parts.key_scales[at]), to_f32(parts.key_minima[at]));
-                for (eight, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
-                    let to = &mut keys[key_index(d, first + 8 * eight, channel)..][..8];
-                    to.iter_mut().zip(codes).for_each(|(to, code)| *to = min + scale * f32::from(*code));
-                }
-            }
-        }
-        let mut codes = [[0u8; 32]; RANGE_TOKENS];
-        for (part, rows) in parts.values.chunks_exact(value_rows(self.bits)).enumerate() {
-            layout::unpack_values(self.bits, rows, &mut codes);
-            let (scales, minima) =
-                (&parts.value_scales[32 * part / size], &parts.value_minima[32 * part / size]);
-            for (token, codes) in codes.iter().enumerate() {
-                let (scale, min) = (to_f32(scales[token]), to_f32(minima[token]));
-                let to = &mut values[token * d + 32 * part..][..32];
-                to.iter_mut().zip(codes).for_each(|(to, code)| *to = min + scale * f32::from(*code));
-            }
-        }
-    }
-
     /// What queries meet the keys of group `group` with.
     pub(super) fn operand<'a>(&'a self, scale: &'a GroupScale) -> KeyOperand<'a> {
         let d = self.head_dim();
@@ -236,30 +249,6 @@ impl GroupedCode {
     /// Half of the largest code.
     pub(super) fn middle(&self) -> f32 {
         middle(self.bits)
-    }
-
-    /// Partial softmax of one token's query heads over a packed range; see
-    /// [`PackedHead::attend_token`](super::PackedHead::attend_token).
-    ///
-    /// # Panics
-    /// As there.
-    pub fn attend_token(
-        &self,
-        isa: Isa,
-        packed: &[u8],
-        sinks: Option<Sinks<'_>>,
-        next: Option<&[u8]>,
-        token: &mut TokenQueries,
-        partial: &mut Partial<'_>,
-    ) {
-        assert_eq!(token.head_dim(), self.head_dim(), "head_dim of queries and keys");
-        assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
-        with_sinks(isa, sinks, token, partial, |first_token, token, partial| match isa {
-            Isa::Scalar => self.attend_scalar(packed, first_token, token, partial),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::attend_grouped(self, packed, first_token, token, next, partial) },
-        });
     }
 
     fn attend_scalar(

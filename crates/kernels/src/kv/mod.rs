@@ -33,6 +33,7 @@ mod head;
 mod keys;
 mod layout;
 mod q8;
+mod range_code;
 mod scalar;
 mod values;
 mod weights;
@@ -44,6 +45,7 @@ pub use grouped::GroupedCode;
 pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
 pub use keys::{KeyCode, KeyStatistics};
 pub use q8::Q8Code;
+pub use range_code::RangeCode;
 pub use values::{ValueCode, hadamard};
 
 pub use crate::attention::FRAME_TOKENS;

@@ -16,7 +16,8 @@
 
 use half::f16;
 
-use super::head::{RangeF32, Sinks, with_sinks};
+use super::RangeCode;
+use super::head::RangeF32;
 use super::weights::{self, WEIGHT_TOKENS};
 use crate::Isa;
 use crate::attention::{Partial, RANGE_TOKENS, TokenQueries, key_index};
@@ -58,51 +59,16 @@ fn value_at(head_dim: usize, token: usize, channel: usize) -> usize {
     ((token / 2 * head_dim / 8 + channel / 8) * 8 + channel % 8) * 2 + token % 2
 }
 
-impl Q8Code {
-    /// # Panics
-    /// `head_dim` is not a multiple of 32.
-    pub fn new(head_dim: usize) -> Q8Code {
-        assert!(head_dim > 0 && head_dim.is_multiple_of(BLOCK), "{head_dim} channels of a head");
-        Q8Code { head_dim }
-    }
-
-    /// Channels.
-    pub fn head_dim(&self) -> usize {
+impl RangeCode for Q8Code {
+    fn head_dim(&self) -> usize {
         self.head_dim
     }
 
-    /// Bytes of a range: a multiple of 64.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         (self.n_codes() * 2 + self.n_scales() * 4).next_multiple_of(64)
     }
 
-    /// Codes of keys, or of values.
-    fn n_codes(&self) -> usize {
-        RANGE_TOKENS * self.head_dim
-    }
-
-    /// Scales of keys, or of values.
-    fn n_scales(&self) -> usize {
-        self.n_codes() / BLOCK
-    }
-
-    pub(super) fn parts<'a>(&self, bytes: &'a [u8]) -> Parts<'a> {
-        let (keys, rest) = bytes.split_at(self.n_codes());
-        let (values, rest) = rest.split_at(self.n_codes());
-        let (key_scales, rest) = rest.split_at(2 * self.n_scales());
-        Parts {
-            keys: keys.as_chunks().0.as_chunks().0.as_chunks().0,
-            values: values.as_chunks().0.as_chunks().0,
-            key_scales: key_scales.as_chunks().0.as_chunks().0,
-            value_scales: rest[..2 * self.n_scales()].as_chunks().0.as_chunks().0,
-        }
-    }
-
-    /// Packs the keys and values of a range.
-    ///
-    /// # Panics
-    /// `packed` does not have [`bytes`](Q8Code::bytes) bytes, or `exact` another number of channels.
-    pub fn pack(&self, exact: &RangeF32, packed: &mut [u8]) {
+    fn pack(&self, exact: &RangeF32, packed: &mut [u8]) {
         assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
         let (keys, values) = exact.keys_and_values();
         assert_eq!(values.len(), self.n_codes(), "channels of a head");
@@ -128,8 +94,7 @@ impl Q8Code {
         }
     }
 
-    /// The range as float32.
-    pub fn unpack(&self, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, packed: &[u8], out: &mut RangeF32) {
         out.set_shape(self.head_dim);
         let (keys, values) = out.keys_and_values_mut();
         let parts = self.parts(packed);
@@ -148,28 +113,52 @@ impl Q8Code {
         }
     }
 
-    /// Partial softmax of one token's query heads over a packed range; see
-    /// [`PackedHead::attend_token`](super::PackedHead::attend_token).
-    ///
-    /// # Panics
-    /// As there.
-    pub fn attend_token(
+    fn attend_codes(
         &self,
         isa: Isa,
         packed: &[u8],
-        sinks: Option<Sinks<'_>>,
+        first_token: usize,
         next: Option<&[u8]>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) {
-        assert_eq!(token.head_dim(), self.head_dim, "head_dim of queries and keys");
-        assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
-        with_sinks(isa, sinks, token, partial, |first_token, token, partial| match isa {
+        match isa {
             Isa::Scalar => self.attend_scalar(packed, first_token, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
             Isa::Avx2(_) => unsafe { avx2::attend_q8(self, packed, first_token, token, next, partial) },
-        });
+        }
+    }
+}
+
+impl Q8Code {
+    /// # Panics
+    /// `head_dim` is not a multiple of 32.
+    pub fn new(head_dim: usize) -> Q8Code {
+        assert!(head_dim > 0 && head_dim.is_multiple_of(BLOCK), "{head_dim} channels of a head");
+        Q8Code { head_dim }
+    }
+
+    /// Codes of keys, or of values.
+    fn n_codes(&self) -> usize {
+        RANGE_TOKENS * self.head_dim
+    }
+
+    /// Scales of keys, or of values.
+    fn n_scales(&self) -> usize {
+        self.n_codes() / BLOCK
+    }
+
+    pub(super) fn parts<'a>(&self, bytes: &'a [u8]) -> Parts<'a> {
+        let (keys, rest) = bytes.split_at(self.n_codes());
+        let (values, rest) = rest.split_at(self.n_codes());
+        let (key_scales, rest) = rest.split_at(2 * self.n_scales());
+        Parts {
+            keys: keys.as_chunks().0.as_chunks().0.as_chunks().0,
+            values: values.as_chunks().0.as_chunks().0,
+            key_scales: key_scales.as_chunks().0.as_chunks().0,
+            value_scales: rest[..2 * self.n_scales()].as_chunks().0.as_chunks().0,
+        }
     }
 
     fn attend_scalar(

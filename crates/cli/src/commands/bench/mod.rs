@@ -9,15 +9,14 @@ mod row;
 mod statistics;
 mod workload;
 
+use std::fmt::Display;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use lossy_engine::{
-    Engine, EngineOptions, KvScheme, KvSchemeError, ModelSource, PositionError, PositionScheme,
-};
+use lossy_engine::{Engine, EngineOptions, KvScheme, ModelSource, PositionScheme};
 use lossy_kernels::Isa;
 
 use super::Outcome;
@@ -90,7 +89,7 @@ pub struct BenchArgs {
     /// How the KV cache is stored: one or several of f16, f32, q8, kivi2, k2v2, …, between commas, with parameters as in
     /// k2v2:sinks=8,residual=128 [default: f16, or f32 with --activations f32]
     #[arg(long, value_name = "SCHEME", env = "LOSSY_KV")]
-    kv: Option<Schemes>,
+    kv: Option<Listed<KvScheme>>,
 
     /// [-ctk] One scheme in llama.cpp's words; keys and values are named apart, and alike for now
     #[arg(long, value_name = "TYPE", conflicts_with = "kv")]
@@ -102,7 +101,7 @@ pub struct BenchArgs {
 
     /// Position maps, between commas; each is measured with each KV scheme [default: auto]
     #[arg(long, value_name = "MAP")]
-    positions: Option<Maps>,
+    positions: Option<Listed<PositionScheme>>,
 
     #[command(flatten)]
     calibration: CalibrationArgs,
@@ -112,37 +111,23 @@ pub struct BenchArgs {
     no_warmup: bool,
 }
 
-/// KV schemes between commas.
+/// KV schemes or position maps between commas.
 #[derive(Clone, Debug)]
-struct Schemes(Vec<KvScheme>);
+struct Listed<T>(Vec<T>);
 
-impl FromStr for Schemes {
+impl<T: FromStr<Err: Display>> FromStr for Listed<T> {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Schemes, String> {
+    fn from_str(text: &str) -> Result<Listed<T>, String> {
         let SettingNames(names) = text.parse()?;
-        let scheme = |name: &String| name.parse().map_err(|error: KvSchemeError| error.to_string());
-        names.iter().map(scheme).collect::<Result<_, _>>().map(Schemes)
-    }
-}
-
-/// Position maps between commas.
-#[derive(Clone, Debug)]
-struct Maps(Vec<PositionScheme>);
-
-impl FromStr for Maps {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Maps, String> {
-        let SettingNames(names) = text.parse()?;
-        let map = |name: &String| name.parse().map_err(|error: PositionError| error.to_string());
-        names.iter().map(map).collect::<Result<_, _>>().map(Maps)
+        let parse = |name: &String| name.parse().map_err(|error: T::Err| error.to_string());
+        names.iter().map(parse).collect::<Result<_, _>>().map(Listed)
     }
 }
 
 /// The schemes to measure; none: the default.
 fn schemes(args: &BenchArgs) -> Result<Vec<KvScheme>> {
-    if let Some(Schemes(schemes)) = &args.kv {
+    if let Some(Listed(schemes)) = &args.kv {
         return Ok(schemes.clone());
     }
     let (cache_type_k, cache_type_v) = (args.cache_type_k.clone(), args.cache_type_v.clone());
@@ -207,7 +192,7 @@ fn measure(
     let mut sequences = Vec::new();
     let mut settings = Vec::new();
     let schemes = if schemes.is_empty() { &default } else { schemes };
-    let maps = args.positions.as_ref().map_or(&[PositionScheme::Auto][..], |Maps(maps)| maps);
+    let maps = args.positions.as_ref().map_or(&[PositionScheme::Auto][..], |Listed(maps)| maps);
     for (scheme, map) in schemes.iter().flat_map(|scheme| maps.iter().map(move |map| (scheme, map))) {
         engine.set_positions(map).map_err(loaded::in_file(path))?;
         loaded::prepare_kv(&mut engine, source, scheme, &spinner).map_err(loaded::in_file(path))?;

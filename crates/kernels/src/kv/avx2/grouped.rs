@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
+use super::super::RangeCode;
 use super::super::grouped::{GroupScale, GroupedCode, Half, Parts, still_frame};
 use super::super::layout::value_rows;
 use super::super::{BLOCK_TOKENS, BLOCKS};
@@ -15,7 +16,7 @@ use crate::math::avx2::{load, store, sum_across};
 
 const GROUPS: usize = RANGE_TOKENS / 8;
 
-/// See [`GroupedCode::attend_token`].
+/// See [`RangeCode::attend_codes`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn attend_grouped(
     code: &GroupedCode,

@@ -4,6 +4,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::RangeCode;
 use super::super::q8::{BLOCK, Q8Code, TOP};
 use super::super::weights::{WEIGHT_TOKENS, WEIGHT_UNITS};
 use super::{Ahead, MAX_DIM, MAX_HEADS, weights};
@@ -14,7 +15,7 @@ const GROUPS: usize = RANGE_TOKENS / 8;
 /// Lines of the next head that are fetched at each step.
 const LINES_OF_STEP: usize = 8;
 
-/// See [`Q8Code::attend_token`].
+/// See [`RangeCode::attend_codes`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn attend_q8(
     code: &Q8Code,
