@@ -392,8 +392,9 @@ impl Engine {
     fn cache_fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new().chain_update(self.source.fingerprint());
         match self.positions().scheme() {
-            // The same as long as both are possible, so a cache can grow from one into the other.
-            PositionScheme::Linear | PositionScheme::Adaptive { .. } => {}
+            // One goes on where the other ends, so a cache can grow from one into the other.
+            PositionScheme::Linear => {}
+            scheme if scheme.is_auto_beyond(self.info().n_ctx_train) => {}
             // They decide the keys (YaRN), or at least what the model made of the text that it read.
             other => hash.update(other.to_string()),
         }

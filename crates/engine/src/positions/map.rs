@@ -6,7 +6,7 @@
 //! m, n     positions of query and key, n ≤ m;      T = 128·⌊m/128⌋, F = 64·⌊n/64⌋   their page and frame
 //!
 //! linear       m − n
-//! adaptive     m − n                                                   if T − F ≤ w, or T ≤ R − 128
+//! adaptive     m − n                                                   if T − F ≤ w, or T ≤ E − 128
 //!              w + round((T − F − w)·(R − 128 − w)/(T − w)) + (m − T) − (n − F)       otherwise
 //! self-extend  m − n                                                   if m − n < w
 //!              ⌊m/g⌋ − ⌊n/g⌋ + w − w/g                                 otherwise
@@ -18,7 +18,7 @@
 //! - *Dual Chunk Attention* is arXiv 2402.17463.
 //! - *Adaptive* is ours. Frames of 64 tokens keep their inside, so neighbouring words stay neighbours however far away they
 //!   are; only the distances between frames shrink, and only as much as the text read so far needs to stay within the reach
-//!   `R ≤ L`. Up to `R` tokens it is `linear`, bit by bit.
+//!   `R ≤ L`. Up to `E` tokens (`R ≤ E ≤ L`) it is `linear`, bit by bit.
 //!
 //! A map is made of three things, all of which attention can use without touching a stored key: which *rotation* of the
 //! queries meets a range of keys ([`PositionMap::meeting`], [`PositionMap::query_position`]), where the *frames* of a range
@@ -35,8 +35,10 @@ pub enum PositionMap {
     Adaptive {
         /// neighbours that keep their distances: a multiple of 128
         window: usize,
-        /// the model sees distances below this only: the trained context or less
+        /// from then on the model sees distances below this only
         reach: usize,
+        /// texts of so many tokens have the model's own positions: from `reach` to the trained context
+        exact: usize,
     },
     /// far tokens share positions
     SelfExtend {
@@ -62,7 +64,7 @@ impl PositionMap {
     pub fn longest(&self, n_trained: usize) -> Option<usize> {
         match *self {
             PositionMap::Linear => None,
-            PositionMap::Adaptive { window, reach } => {
+            PositionMap::Adaptive { window, reach, .. } => {
                 Some((reach - RANGE_TOKENS - window) * MAX_STRETCH + window)
             }
             PositionMap::SelfExtend { position_group, window } => {
@@ -116,7 +118,7 @@ impl PositionMap {
     pub fn n_moved_ranges(&self, asking: usize) -> usize {
         let start = asking * RANGE_TOKENS;
         match *self {
-            PositionMap::Adaptive { window, reach } if start + RANGE_TOKENS > reach => {
+            PositionMap::Adaptive { window, exact, .. } if start + RANGE_TOKENS > exact => {
                 asking.saturating_sub(window / RANGE_TOKENS)
             }
             PositionMap::DualChunk { chunk, .. } => start / chunk * chunk / RANGE_TOKENS,
@@ -129,7 +131,7 @@ impl PositionMap {
     pub fn frame_start(&self, frame: usize, asking: usize) -> usize {
         let (first, start) = (frame * FRAME_TOKENS, asking * RANGE_TOKENS);
         match *self {
-            PositionMap::Adaptive { window, reach } => {
+            PositionMap::Adaptive { window, reach, .. } => {
                 let known = (reach - RANGE_TOKENS - window) as u64;
                 let (far, farthest) = ((start - first - window) as u64, (start - window) as u64);
                 start - window - ((2 * far * known + farthest) / (2 * farthest)) as usize
@@ -153,13 +155,12 @@ impl PositionMap {
         let (m, n) = (query, key);
         match *self {
             PositionMap::Linear => m - n,
-            PositionMap::Adaptive { window: w, reach } => {
+            PositionMap::Adaptive { window: w, reach, exact } => {
                 let (page, frame) = (m / 128 * 128, n / 64 * 64);
-                let known = reach - 128;
-                if page <= frame + w || page <= known {
+                if page <= frame + w || page <= exact - 128 {
                     return m - n;
                 }
-                let shrunk = (page - frame - w) as f64 * (known - w) as f64 / (page - w) as f64;
+                let shrunk = (page - frame - w) as f64 * (reach - 128 - w) as f64 / (page - w) as f64;
                 w + shrunk.round() as usize + (m - page) - (n - frame)
             }
             PositionMap::SelfExtend { position_group: g, window: w } => {
@@ -184,10 +185,11 @@ mod tests {
 
     const L: usize = 1024;
 
-    const MAPS: [PositionMap; 6] = [
+    const MAPS: [PositionMap; 7] = [
         PositionMap::Linear,
-        PositionMap::Adaptive { window: 128, reach: L },
-        PositionMap::Adaptive { window: 384, reach: L },
+        PositionMap::Adaptive { window: 128, reach: L, exact: L },
+        PositionMap::Adaptive { window: 384, reach: L, exact: L },
+        PositionMap::Adaptive { window: 128, reach: L / 2, exact: L - 100 },
         PositionMap::SelfExtend { position_group: 4, window: 256 },
         PositionMap::SelfExtend { position_group: 5, window: 640 },
         PositionMap::DualChunk { chunk: 768, n_trained: L },
@@ -243,11 +245,14 @@ mod tests {
 
     #[test]
     fn within_the_trained_context_adaptive_is_linear() {
-        let map = PositionMap::Adaptive { window: 128, reach: L };
-        for m in 0..L {
-            assert_eq!(map.n_moved_ranges(m / RANGE_TOKENS), 0);
+        for reach in [L, L / 2] {
+            let map = PositionMap::Adaptive { window: 128, reach, exact: L };
+            for m in 0..L {
+                assert_eq!(map.n_moved_ranges(m / RANGE_TOKENS), 0);
+            }
+            assert!(map.n_moved_ranges(L / RANGE_TOKENS) > 0);
+            assert!((0..=L).all(|n| map.distance(L, n) < reach));
         }
-        assert!(map.n_moved_ranges(L / RANGE_TOKENS) > 0);
     }
 
     /// A window that is no multiple of a page: the formula only.

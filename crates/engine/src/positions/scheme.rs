@@ -3,7 +3,7 @@
 //! ```text
 //! auto                               linear as far as the model was trained, adaptive beyond
 //! linear                             the model's own
-//! adaptive[:window=N,reach=N]        frames move together as far as the text's length needs
+//! adaptive[:window=N,reach=N,exact=N]  frames move together as far as the text's length needs
 //! self-extend[:group=G,window=N]     far tokens share positions, G each
 //! dca[:chunk=N]                      Dual Chunk Attention
 //! yarn[:factor=F], ntk[:factor=F]    slow channels turn more slowly, for all positions alike
@@ -32,8 +32,10 @@ pub enum PositionScheme {
     Adaptive {
         /// neighbours that keep their distances, tokens
         window: Option<usize>,
-        /// the longest distance that the model sees, tokens
+        /// what the longest distance stays below from then on, tokens
         reach: Option<usize>,
+        /// tokens up to which a text has the model's own positions
+        exact: Option<usize>,
     },
     /// see [`PositionMap::SelfExtend`]
     SelfExtend {
@@ -119,6 +121,7 @@ impl FromStr for PositionScheme {
             "adaptive" => PositionScheme::Adaptive {
                 window: parameters.take("window")?,
                 reach: parameters.take("reach")?,
+                exact: parameters.take("exact")?,
             },
             "self-extend" => PositionScheme::SelfExtend {
                 group: parameters.take("group")?,
@@ -252,8 +255,8 @@ impl PositionScheme {
             _ => (info.rope.clone(), n_trained),
         };
         let map = match scheme {
-            PositionScheme::Adaptive { window: Some(window), reach: Some(reach) } => {
-                PositionMap::Adaptive { window, reach }
+            PositionScheme::Adaptive { window: Some(window), reach: Some(reach), exact: Some(exact) } => {
+                PositionMap::Adaptive { window, reach, exact }
             }
             PositionScheme::SelfExtend { group: Some(position_group), window: Some(window) } => {
                 PositionMap::SelfExtend { position_group, window }
@@ -270,6 +273,11 @@ impl PositionScheme {
         Ok(Positions::new(map, Rope::new(&rope, info.head_dim), n_ctx).named(scheme, longest))
     }
 
+    /// Whether it is what [`Auto`](PositionScheme::Auto) becomes beyond the trained context.
+    pub(crate) fn is_auto_beyond(&self, n_trained: usize) -> bool {
+        PositionScheme::Auto.filled(n_trained, n_trained + 1).is_ok_and(|auto| auto == *self)
+    }
+
     /// The same with all numbers.
     fn filled(&self, n_trained: usize, n_ctx: usize) -> Result<PositionScheme, PositionError> {
         let short = |least: usize| {
@@ -281,12 +289,11 @@ impl PositionScheme {
         };
         Ok(match *self {
             PositionScheme::Auto if n_ctx <= n_trained => PositionScheme::Linear,
-            PositionScheme::Auto => {
-                PositionScheme::Adaptive { window: None, reach: None }.filled(n_trained, n_ctx)?
-            }
+            PositionScheme::Auto => PositionScheme::Adaptive { window: None, reach: None, exact: None }
+                .filled(n_trained, n_ctx)?,
             PositionScheme::Linear => PositionScheme::Linear,
-            PositionScheme::Adaptive { window, reach } => {
-                let reach = reach.unwrap_or(n_trained);
+            PositionScheme::Adaptive { window, reach, exact } => {
+                let reach = reach.unwrap_or_else(|| default_reach(n_trained));
                 let window = window.unwrap_or_else(|| default_window(reach));
                 short(window + 2 * RANGE_TOKENS)?;
                 if !(window + 2 * RANGE_TOKENS..=n_trained).contains(&reach) {
@@ -297,7 +304,12 @@ impl PositionScheme {
                     );
                     return Err(refused(&self.to_string(), &format!("reach={reach}"), &expected));
                 }
-                PositionScheme::Adaptive { window: Some(window), reach: Some(reach) }
+                let exact = exact.unwrap_or(n_trained);
+                if !(reach..=n_trained).contains(&exact) {
+                    let expected = format!("from the reach, {reach}, to the trained context, {n_trained}");
+                    return Err(refused(&self.to_string(), &format!("exact={exact}"), &expected));
+                }
+                PositionScheme::Adaptive { window: Some(window), reach: Some(reach), exact: Some(exact) }
             }
             PositionScheme::SelfExtend { group, window } => {
                 let (group, window) = group_and_window(group, window, n_trained, n_ctx);
@@ -350,9 +362,15 @@ fn needed(n_trained: usize, n_ctx: usize) -> f64 {
     (n_ctx as f64 / n_trained as f64).max(1.0)
 }
 
-/// A quarter of the trained context.
-fn default_window(n_trained: usize) -> usize {
-    (n_trained / 4 / RANGE_TOKENS).max(1) * RANGE_TOKENS
+/// Half of the trained context: models find things there that they do not find at the far end of what they were trained
+/// for (docs/self-extend.md has the figures).
+fn default_reach(n_trained: usize) -> usize {
+    (n_trained / 2).max(3 * RANGE_TOKENS).min(n_trained)
+}
+
+/// A quarter of the reach.
+fn default_window(reach: usize) -> usize {
+    (reach / 4 / RANGE_TOKENS).max(1) * RANGE_TOKENS
 }
 
 /// The smallest group that reaches `n_ctx`, and for it the largest window up to a quarter of the trained context; at least
@@ -393,22 +411,24 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
 
 impl fmt::Display for PositionScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, parameters): (&str, [Option<String>; 2]) = match self {
-            PositionScheme::Auto => ("auto", [None, None]),
-            PositionScheme::Linear => ("linear", [None, None]),
-            PositionScheme::Adaptive { window, reach } => {
-                ("adaptive", [window.map(|w| format!("window={w}")), reach.map(|r| format!("reach={r}"))])
+        let tokens = |key: &'static str, value: &Option<usize>| value.map(|n| (key, n.to_string()));
+        let times = |value: &Option<f64>| value.map(|x| ("factor", x.to_string()));
+        let (name, parameters) = match self {
+            PositionScheme::Auto => ("auto", Vec::new()),
+            PositionScheme::Linear => ("linear", Vec::new()),
+            PositionScheme::Adaptive { window, reach, exact } => {
+                ("adaptive", vec![tokens("window", window), tokens("reach", reach), tokens("exact", exact)])
             }
             PositionScheme::SelfExtend { group, window } => {
-                ("self-extend", [group.map(|g| format!("group={g}")), window.map(|w| format!("window={w}"))])
+                ("self-extend", vec![tokens("group", group), tokens("window", window)])
             }
-            PositionScheme::DualChunk { chunk } => ("dca", [chunk.map(|c| format!("chunk={c}")), None]),
-            PositionScheme::Yarn { factor } => ("yarn", [factor.map(|x| format!("factor={x}")), None]),
-            PositionScheme::Ntk { factor } => ("ntk", [factor.map(|x| format!("factor={x}")), None]),
+            PositionScheme::DualChunk { chunk } => ("dca", vec![tokens("chunk", chunk)]),
+            PositionScheme::Yarn { factor } => ("yarn", vec![times(factor)]),
+            PositionScheme::Ntk { factor } => ("ntk", vec![times(factor)]),
         };
         f.write_str(name)?;
-        for (parameter, separator) in parameters.iter().flatten().zip([':', ',']) {
-            write!(f, "{separator}{parameter}")?;
+        for (index, (key, value)) in parameters.into_iter().flatten().enumerate() {
+            write!(f, "{}{key}={value}", if index == 0 { ':' } else { ',' })?;
         }
         Ok(())
     }
@@ -433,6 +453,7 @@ mod tests {
             "linear",
             "adaptive",
             "adaptive:window=1024,reach=4096",
+            "adaptive:reach=4096,exact=6000",
             "self-extend:group=8,window=1024",
             "self-extend",
             "dca:chunk=6144",

@@ -16,10 +16,11 @@ const D: usize = 32;
 const N_TRAINED: usize = 512;
 const N_CTX: usize = 1536;
 
-const MAPS: [PositionMap; 8] = [
+const MAPS: [PositionMap; 9] = [
     PositionMap::Linear,
-    PositionMap::Adaptive { window: 128, reach: N_TRAINED },
-    PositionMap::Adaptive { window: 256, reach: N_TRAINED },
+    PositionMap::Adaptive { window: 128, reach: N_TRAINED, exact: N_TRAINED },
+    PositionMap::Adaptive { window: 256, reach: N_TRAINED, exact: N_TRAINED },
+    PositionMap::Adaptive { window: 128, reach: N_TRAINED / 2 + 128, exact: N_TRAINED },
     PositionMap::SelfExtend { position_group: 2, window: 128 },
     PositionMap::SelfExtend { position_group: 4, window: 256 },
     PositionMap::SelfExtend { position_group: 3, window: 384 },
@@ -260,7 +261,8 @@ fn what_fits_is_computed_as_without_a_map() {
     let geometry = geometry(2, 2);
     let text = [Text::new(geometry, 3, N_TRAINED)];
     let cx = Compute::with_isa(2, Isa::best());
-    let mut outputs = [PositionMap::Linear, PositionMap::Adaptive { window: 128, reach: N_TRAINED }]
+    let adaptive = PositionMap::Adaptive { window: 128, reach: N_TRAINED / 2 + 128, exact: N_TRAINED };
+    let mut outputs = [PositionMap::Linear, adaptive]
         .map(|map| pass(&cx, &text, &mut [exact_pool(geometry, map).sequence()], &[N_TRAINED]).remove(0));
     let [linear, adaptive] = &mut outputs;
     assert!(linear.iter().zip(adaptive).all(|(a, b)| a.to_bits() == b.to_bits()));

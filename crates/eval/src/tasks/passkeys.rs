@@ -1,38 +1,42 @@
 //! Sixteen numbers, each with a name, in one text that says nothing: the question asks for one of them. All samples share
 //! the text, so it is read once and asked sixteen times, which makes very long texts affordable.
 //!
-//! The names are different kinds of numbers: small models confuse "the pass key of Alice" with that of Bob even in a short
-//! text (SmolLM2-135M finds 7 of 16 in 2,048 tokens), but not the door code with the phone number (16 of 16). Each is said
-//! three times, since what fails in longer texts is mostly a number that is taken for another.
+//! The names are long and have no word in common but "of the": small models find the place in the text, but confuse
+//! numbers whose names are alike. SmolLM2-135M finds, of 16 in 2,048 and in 7,800 tokens: "the pass key of the concert in the
+//! cathedral" 8 and 4, "the ticket price" 16 and 8, "the ticket price of the concert in the cathedral" 16 and 13; the wrong
+//! answers are others of the sixteen. Each is said three times.
 
 use super::passkey::{INTRODUCTION, MAX_KEY, first_number, garbage};
 use super::{Request, Sample, Task};
 use crate::Random;
 
+/// A number with fewer digits could be the beginning of another one.
+const MIN_KEY: usize = 10_000;
+
 /// What the numbers are, in the order of the text.
 const NAMES: [&str; 16] = [
-    "door code",
-    "bank balance",
-    "phone number",
-    "flight number",
-    "house number",
-    "ticket price",
-    "population",
-    "license plate",
-    "distance",
-    "serial number",
-    "birth year",
-    "weight",
-    "temperature",
-    "room key",
-    "invoice total",
-    "lottery number",
+    "door code of the old mill by the river",
+    "bank balance of the captain of the red ship",
+    "phone number of the bakery on the corner",
+    "flight number of the evening flight to Madrid",
+    "house number of the blue villa at the lake",
+    "ticket price of the concert in the cathedral",
+    "population of the village in the mountains",
+    "license plate of the black car of the doctor",
+    "length of the road to the northern lighthouse",
+    "serial number of the printer in the basement office",
+    "birth year of the grandfather of the gardener",
+    "weight of the elephant in the city zoo",
+    "temperature of the furnace of the glass factory",
+    "room key of the hotel room with the balcony",
+    "invoice total of the garden party of the mayor",
+    "ticket number of the winner of the summer lottery",
 ];
 
 /// `size` is characters of garbage; the first number of the answer must be the one that is asked for.
 pub const PASSKEYS: Task = Task {
     name: "multi-passkey",
-    about: "sixteen numbers of 1 to 50000 with names in a text that says nothing",
+    about: "sixteen numbers of five digits with names in a text that says nothing",
     max_answer_tokens: 8,
     stop: None,
     make,
@@ -41,7 +45,7 @@ pub const PASSKEYS: Task = Task {
 
 fn make(request: &Request, _: &mut Random) -> Sample {
     let mut random = Random::new(request.seed, NAMES.len() as u64);
-    let keys = NAMES.map(|_| 1 + random.below(MAX_KEY));
+    let keys = NAMES.map(|_| MIN_KEY + random.below(MAX_KEY - MIN_KEY));
     let cut = |part: usize| part * request.size / (2 * NAMES.len());
     let mut parts = vec![INTRODUCTION.to_string()];
     for (index, (name, key)) in NAMES.iter().zip(keys).enumerate() {
