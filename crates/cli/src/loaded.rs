@@ -15,6 +15,9 @@ use crate::{directories, interrupt};
 /// # Errors
 /// It is no model, or one that cannot be run; the error names the file.
 pub fn open(path: &Path) -> Result<ModelSource> {
+    if path.is_dir() && !path.join("config.json").exists() {
+        bail!("{} is a directory without config.json: name one that has it, or a GGUF file", path.display());
+    }
     ModelSource::open(path).map_err(in_file(path))
 }
 

@@ -7,6 +7,7 @@ mod hub;
 mod kv_cache;
 mod measure;
 mod mock_hub;
+mod no_model;
 mod package;
 mod positions;
 mod program;
