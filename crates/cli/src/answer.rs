@@ -33,6 +33,27 @@ pub enum End {
     Interrupted,
 }
 
+impl End {
+    /// In a few words.
+    fn reason(self) -> &'static str {
+        match self {
+            End::Finished(Finish::EndOfText) => "end of text",
+            End::Finished(Finish::StopText) => "--stop",
+            End::Finished(Finish::Length) => "-n",
+            End::Finished(Finish::ContextFull) => "context full",
+            End::Finished(Finish::Cycle { .. }) => "in circles",
+            End::Interrupted => "stopped",
+        }
+    }
+}
+
+impl Answer {
+    /// The line after an answer. `kv`: how the cache is stored; `seed`: of random sampling.
+    pub fn line(&self, kv: &KvScheme, seed: Option<u64>) -> String {
+        self.stats.line(self.end, kv, seed)
+    }
+}
+
 /// Counts and times of one answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
@@ -53,8 +74,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The line after an answer. `kv`: how the cache is stored; `seed`: of random sampling.
-    pub fn line(&self, kv: &KvScheme, seed: Option<u64>) -> String {
+    fn line(&self, end: End, kv: &KvScheme, seed: Option<u64>) -> String {
         let cached = match self.n_cached {
             0 => String::new(),
             n => format!(" (+ {} cached)", units::grouped(n as u64)),
@@ -62,10 +82,11 @@ impl Stats {
         // The first token comes out of the prompt's logits; the time after it makes the others.
         let n_timed = self.n_generated.saturating_sub(1);
         let mut line = format!(
-            "prompt {} tokens{cached}, {} | generated {}, {} | KV cache {} ({kv})",
+            "prompt {} tokens{cached}, {} | generated {} ({}), {} | KV cache {} ({kv})",
             units::grouped(self.n_prompt as u64),
             rate(self.n_prompt, self.prompt_time),
             units::grouped(self.n_generated as u64),
+            end.reason(),
             rate(n_timed, self.generation_time),
             units::bytes(self.kv_bytes as u64),
         );
@@ -257,9 +278,9 @@ mod tests {
             first_token: Some(Duration::from_millis(2010)),
             kv_bytes: 27 << 20,
         };
-        let line = "prompt 1,200 tokens (+ 34 cached), 600.0 t/s | generated 11, 100.0 t/s | KV cache 27.0 MiB (f16) \
+        let line = "prompt 1,200 tokens (+ 34 cached), 600.0 t/s | generated 11 (end of text), 100.0 t/s | KV cache 27.0 MiB (f16) \
                     | first token after 2.01 s | seed 7";
-        assert_eq!(stats.line(&f16(), Some(7)), line);
+        assert_eq!(stats.line(End::Finished(Finish::EndOfText), &f16(), Some(7)), line);
     }
 
     #[test]
@@ -270,7 +291,7 @@ mod tests {
 
     #[test]
     fn nothing_generated_has_no_rate() {
-        let line = Stats::default().line(&f16(), None);
-        assert_eq!(line, "prompt 0 tokens, - t/s | generated 0, - t/s | KV cache 0 B (f16)");
+        let line = Stats::default().line(End::Interrupted, &f16(), None);
+        assert_eq!(line, "prompt 0 tokens, - t/s | generated 0 (stopped), - t/s | KV cache 0 B (f16)");
     }
 }

@@ -75,7 +75,7 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     if options.sampling.n_logprobs.is_some() {
         print_logprobs(&loaded.tokenizer, &answer);
     }
-    let counts = (notes != Notes::Few).then(|| answer.stats.line(loaded.engine.kv(), seed_to_tell(options)));
+    let counts = (notes != Notes::Few).then(|| answer.line(loaded.engine.kv(), seed_to_tell(options)));
     let notes: Vec<String> = counts.into_iter().chain(cut_off(&answer, options)).collect();
     // On a terminal the answer and the notes would run together.
     if !notes.is_empty() && stdout().is_terminal() && std::io::stderr().is_terminal() {
@@ -91,6 +91,7 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
 fn encode(loaded: &Loaded, completion: &Completion) -> Result<Vec<u32>> {
     let ids = match (&completion.form, &loaded.template) {
         (Form::Message { system, special }, Some(template)) => {
+            system.as_deref().map_or(Ok(()), |system| loaded.check_system(system))?;
             let system = system.iter().map(Message::system);
             let messages: Vec<Message> = system.chain([Message::user(&completion.text)]).collect();
             let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result, bail};
 use lossy_engine::{Engine, EngineError, EngineOptions, KvScheme, ModelInfo, ModelSource, SamplingOptions};
-use lossy_tokenizer::{ChatTemplate, Tokenizer};
+use lossy_tokenizer::{ChatTemplate, Message, RenderOptions, Tokenizer};
 
 use crate::terminal::{Spinner, note};
 use crate::units::grouped;
@@ -15,6 +15,9 @@ use crate::{directories, interrupt};
 /// # Errors
 /// It is no model, or one that cannot be run; the error names the file.
 pub fn open(path: &Path) -> Result<ModelSource> {
+    if path.is_dir() && !path.join("config.json").exists() {
+        bail!("{} is a directory without config.json: name one that has it, or a GGUF file", path.display());
+    }
     ModelSource::open(path).map_err(in_file(path))
 }
 
@@ -104,6 +107,19 @@ impl Loaded {
                 grouped(positions.longest() as u64)
             ));
         }
+    }
+
+    /// Fails if the chat template drops a system message, as some do in silence.
+    pub fn check_system(&self, system: &str) -> Result<()> {
+        let Some(template) = &self.template else { bail!("the model has no chat template") };
+        let render = |messages: &[Message]| template.render(messages, &RenderOptions::default());
+        let question = Message::user("?");
+        let with = render(&[Message::system(system), question.clone()])?;
+        let is_dropped = render(&[question]).is_ok_and(|without| without == with);
+        if is_dropped && !system.is_empty() {
+            bail!("the model's chat template has no place for a system message: put it into the prompt");
+        }
+        Ok(())
     }
 
     /// Fails if a token of `--logit-bias` is not in the vocabulary.

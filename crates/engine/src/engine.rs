@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use lossy_kernels::attention::HeadShape;
 use lossy_kernels::{ActivationKind, Compute, KvType};
-
 use sha2::{Digest, Sha256};
 
 use crate::cache::{
@@ -190,15 +190,22 @@ impl Engine {
             n_ctx => n_ctx,
         };
         let positions = options.positions.resolve(info, n_ctx, options.beyond_trained)?;
-        let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let cx = Compute::new(options.n_threads.unwrap_or(n_cores).max(1))?;
-        let model = Model::load(&cx, source)?;
         let geometry = KvGeometry {
             n_layers: info.n_layers,
             n_kv_heads: info.n_kv_heads,
             heads_per_kv: info.n_heads / info.n_kv_heads,
             head_dim: info.head_dim,
         };
+        if !geometry.heads().is_supported() {
+            return Err(EngineError::Config(format!(
+                "attention heads of {} channels cannot be computed: they must be a multiple of 8, at most {}",
+                info.head_dim,
+                HeadShape::MAX_HEAD_DIM
+            )));
+        }
+        let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let cx = Compute::new(options.n_threads.unwrap_or(n_cores).max(1))?;
+        let model = Model::load(&cx, source)?;
         let exact = match options.activations {
             ActivationKind::F32 => KvType::F32,
             ActivationKind::Q8 => KvType::F16,

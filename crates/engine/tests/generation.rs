@@ -100,9 +100,16 @@ fn a_stop_string_ends_the_text_before_it_and_the_last_step_holds_nothing_back() 
     let options = GenerationOptions { stop: vec!["bé".into()], ..Run::options(&[4, 5, 7, 8]) };
     let steps = Run::new().steps(options);
     assert_eq!(steps.iter().map(|step| step.text.as_str()).collect::<String>(), "a");
-    assert_eq!(steps.last().unwrap().finish, Some(Finish::Stop));
+    assert_eq!(steps.last().unwrap().finish, Some(Finish::StopText));
     let options = GenerationOptions { stop: vec!["bb".into()], ..Run::options(&[4, 5]) };
     assert_eq!(Run::new().text(options), "ab");
+}
+
+#[test]
+fn the_end_of_the_text_is_told_apart_from_a_stop_string() {
+    let steps = Run::new().steps(GenerationOptions { max_tokens: None, ..Run::options(&[4, 2]) });
+    assert_eq!(steps.iter().map(|step| step.text.as_str()).collect::<String>(), "a");
+    assert_eq!(steps.last().unwrap().finish, Some(Finish::EndOfText));
 }
 
 #[test]

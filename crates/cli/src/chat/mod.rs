@@ -51,7 +51,7 @@ pub struct Settings {
 /// Chats until Ctrl-D.
 ///
 /// # Errors
-/// The model has no chat template, or standard output is not a terminal.
+/// The model has no chat template or none for a system message, or standard output is not a terminal.
 pub fn run(loaded: &mut Loaded, settings: Settings) -> Result<Outcome> {
     if !stdout().is_terminal() {
         bail!("there is no prompt, and a chat needs a terminal: give -p, -f or standard input");
@@ -59,6 +59,7 @@ pub fn run(loaded: &mut Loaded, settings: Settings) -> Result<Outcome> {
     if loaded.template.is_none() {
         bail!("{} has no chat template: give a prompt with -p and --no-chat-template", settings.model);
     }
+    settings.system.as_deref().map_or(Ok(()), |system| loaded.check_system(system))?;
     interrupt::listen(interrupt::Second::Ignored);
     let name = loaded.info.name.as_deref().unwrap_or(&settings.model);
     note(&format!(
@@ -125,7 +126,7 @@ impl Chat<'_> {
             note("[stopped]");
         }
         if notes != Notes::Few {
-            note(&answer.stats.line(self.loaded.engine.kv(), seed_to_tell(&options)));
+            note(&answer.line(self.loaded.engine.kv(), seed_to_tell(&options)));
         }
         if let Some(reason) = cut_off(&answer, &options) {
             note(&reason);
@@ -149,14 +150,16 @@ impl Chat<'_> {
             Command::Retry => return self.retry(),
             Command::System(None) => note(self.conversation.system().unwrap_or("no system message")),
             Command::System(Some(text)) => {
+                self.loaded.check_system(&text)?;
                 self.conversation.set_system(text);
                 note("the system message is set, from the beginning of the conversation");
             }
             Command::Stats => self.stats(),
             Command::Save(path) => {
                 let messages = self.conversation.messages().to_vec();
-                note(&format!("{} messages written to {}", messages.len(), path.display()));
+                let n_messages = messages.len();
                 Saved { model: self.settings.model.clone(), messages }.write(&path)?;
+                note(&format!("{n_messages} messages written to {}", path.display()));
             }
             Command::Load(path) => {
                 let saved = Saved::read(&path)?;
@@ -193,7 +196,7 @@ impl Chat<'_> {
             engine.n_threads(),
         ));
         if let Some(last) = &self.last {
-            note(&format!("last answer: {}", last.stats.line(self.loaded.engine.kv(), None)));
+            note(&format!("last answer: {}", last.line(self.loaded.engine.kv(), None)));
         }
     }
 }

@@ -1,14 +1,19 @@
 //! The program as its users see it: arguments in, output, exit codes and files out.
 #![forbid(unsafe_code)]
 
+#[cfg(unix)]
+mod chat;
 mod hub;
 mod kv_cache;
 mod measure;
 mod mock_hub;
+mod no_model;
 mod package;
 mod positions;
 mod program;
 mod real_model;
+mod templates;
+#[cfg(unix)]
+mod terminal;
 mod tiny_model;
 mod usage;
-mod without_template;

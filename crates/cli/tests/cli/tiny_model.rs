@@ -1,5 +1,5 @@
 //! A model that loads in a moment and babbles: the random weights of a tiny Llama with a SentencePiece vocabulary of
-//! single characters, and without a chat template.
+//! single characters.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,13 @@ use lossy_testkit::testdata;
 /// Tokens of its vocabulary; it was trained on 64, as the file says.
 const N_VOCAB: usize = 80;
 
-/// Writes it into `folder`.
+/// Writes it into `folder`, without a chat template.
 pub fn write(folder: &Path) -> PathBuf {
+    write_with_template(folder, None)
+}
+
+/// Writes it into `folder`.
+pub fn write_with_template(folder: &Path, template: Option<&str>) -> PathBuf {
     let weights = Gguf::open(&testdata().join("tiny/llama/model.gguf")).expect("a tiny model");
     let mut writer = GgufWriter::new();
     for (key, value) in weights.metadata().iter() {
@@ -29,6 +34,9 @@ pub fn write(folder: &Path) -> PathBuf {
         .set("tokenizer.ggml.bos_token_id", 1u32)
         .set("tokenizer.ggml.eos_token_id", 2u32)
         .set("tokenizer.ggml.unknown_token_id", 0u32);
+    if let Some(template) = template {
+        writer = writer.set("tokenizer.chat_template", template);
+    }
     for tensor in weights.tensors() {
         writer = writer.tensor(tensor.name, tensor.dtype, tensor.shape, tensor.bytes);
     }

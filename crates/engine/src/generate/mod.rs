@@ -27,8 +27,10 @@ pub struct GenerationOptions {
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// the model's end-of-generation token, or a stop string
-    Stop,
+    /// the model's end-of-generation token
+    EndOfText,
+    /// a stop string
+    StopText,
     /// `max_tokens`
     Length,
     /// the context is full
@@ -121,7 +123,7 @@ impl<'a> Generation<'a> {
         let ended = !self.options.ignore_eos && self.tokenizer.is_end_of_generation(sampled.id);
         let cycle = self.options.stop_cycles.then(|| self.cycle.push(sampled.id)).flatten();
         let mut finish = if ended {
-            Some(Finish::Stop)
+            Some(Finish::EndOfText)
         } else if let Some(period) = cycle {
             Some(Finish::Cycle { period })
         } else if self.options.max_tokens.is_some_and(|most| self.n_generated >= most) {
@@ -134,7 +136,7 @@ impl<'a> Generation<'a> {
         let piece = if ended { String::new() } else { self.stream.push(sampled.id) };
         let text = match self.stop.push(&piece) {
             Passed::Stopped(text) => {
-                finish = Some(Finish::Stop);
+                finish = Some(Finish::StopText);
                 text
             }
             Passed::Text(text) if finish.is_some() => self.flush(text),

@@ -8,7 +8,7 @@ use lossy_formats::hf::HfDir;
 
 use super::info_gguf::{GgufConfig, rope_factors};
 use super::info_hf::HfConfig;
-use super::{Family, RopeConfig};
+use super::{Family, Rope, RopeConfig};
 use crate::EngineError;
 
 /// Shapes and constants of a model, as its file states them.
@@ -110,6 +110,11 @@ impl Statement {
         embedding: Option<TensorView<'a>>,
         tensors: impl Iterator<Item = TensorView<'a>>,
     ) -> Result<ModelInfo, EngineError> {
+        if !(0.0..1.0).contains(&self.rms_eps) {
+            let message = format!("the norm's epsilon is {}, not between 0 and 1", self.rms_eps);
+            return Err(EngineError::Config(message));
+        }
+        Rope::new(&self.rope, self.shapes.head_dim as usize).check(&self.rope)?;
         let embedding =
             embedding.ok_or_else(|| EngineError::MissingTensor("token_embd.weight".to_string()))?;
         let mut elements_by_type = BTreeMap::new();

@@ -6,6 +6,8 @@
 
 use std::f64::consts::PI;
 
+use crate::EngineError;
+
 /// How a model stretches its frequencies beyond the context it was first trained for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
@@ -99,6 +101,20 @@ impl Rope {
             }
         };
         Rope { frequencies, magnitude }
+    }
+
+    /// Whether `config`, of which this was made, turns every channel pair by a number.
+    ///
+    /// # Errors
+    /// It does not; the error has the configuration.
+    pub(super) fn check(&self, config: &RopeConfig) -> Result<(), EngineError> {
+        let is_number = self.frequencies.iter().chain([&self.magnitude]).all(|value| value.is_finite());
+        if is_number && config.base.is_finite() && config.base > 0.0 && self.magnitude > 0.0 {
+            return Ok(());
+        }
+        let message =
+            format!("positions cannot be rotated with base {} and {:?}", config.base, config.scaling);
+        Err(EngineError::Config(message))
     }
 
     /// Channel pairs of a head.

@@ -1,10 +1,10 @@
-//! A model that has no chat template.
+//! Models without a chat template, or with one that does not take everything.
 
 use crate::program::{Home, error_line, text};
 use crate::tiny_model;
 
 #[test]
-fn its_prompt_is_continued_as_bare_text_with_a_note() {
+fn a_prompt_without_a_template_is_continued_as_bare_text_with_a_note() {
     let home = Home::new();
     let model = tiny_model::write(home.path());
     let model = model.to_str().unwrap();
@@ -25,4 +25,15 @@ fn a_system_message_needs_a_template() {
     let model = tiny_model::write(home.path());
     let line = error_line(&mut home.lossy(&["run", model.to_str().unwrap(), "-p", "x", "-sys", "Be brief."]));
     assert!(line.ends_with("has no chat template, which --system needs"), "{line}");
+}
+
+#[test]
+fn a_system_message_that_the_template_drops_is_an_error() {
+    let home = Home::new();
+    let template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}";
+    let model = tiny_model::write_with_template(home.path(), Some(template));
+    let model = model.to_str().unwrap();
+    home.lossy(&["run", model, "-p", "x", "-n", "1"]).assert().success();
+    let line = error_line(&mut home.lossy(&["run", model, "-p", "x", "-n", "1", "-sys", "Be brief."]));
+    assert!(line.contains("no place for a system message"), "{line}");
 }
