@@ -17,21 +17,31 @@ struct Metric {
     loss: fn(&Loss) -> Estimate,
     /// from the limit as it is typed to the limit of the loss
     limit: fn(f64) -> f64,
+    /// whether a limit as it is typed can be meant
+    is_possible: fn(f64) -> bool,
 }
 
 const METRICS: [Metric; 3] = [
-    Metric { name: "kl", about: "mean KL divergence in nats", loss: |loss| loss.kl, limit: |limit| limit },
+    Metric {
+        name: "kl",
+        about: "mean KL divergence in nats, above 0",
+        loss: |loss| loss.kl,
+        limit: |limit| limit,
+        is_possible: |limit| limit > 0.0,
+    },
     Metric {
         name: "top",
-        about: "share of the same most likely token, 0 to 1",
+        about: "share of the same most likely token, 0 to 1 (0.95, not 95)",
         loss: |loss| Estimate { value: 1.0 - loss.same_top.value, se: loss.same_top.se },
         limit: |limit| 1.0 - limit,
+        is_possible: |limit| limit > 0.0 && limit <= 1.0,
     },
     Metric {
         name: "ppl",
-        about: "ratio of perplexities, from 1",
+        about: "ratio of perplexities, at least 1",
         loss: |loss| loss.ppl_ratio,
         limit: |limit| limit,
+        is_possible: |limit| limit >= 1.0,
     },
 ];
 
@@ -55,7 +65,7 @@ impl FromStr for Budget {
         let (name, limit) = text.split_once('=').ok_or_else(expected)?;
         let metric = METRICS.iter().find(|metric| metric.name == name.trim()).ok_or_else(expected)?;
         match limit.trim().parse::<f64>() {
-            Ok(limit) if limit.is_finite() && limit > 0.0 => {
+            Ok(limit) if limit.is_finite() && (metric.is_possible)(limit) => {
                 Ok(Budget { metric: metric.name.to_string(), limit })
             }
             _ => Err(expected()),
@@ -246,7 +256,8 @@ mod tests {
         for text in ["kl=0.02", "top=0.95", "ppl=1.01"] {
             assert_eq!(text.parse::<Budget>().unwrap().to_string(), text);
         }
-        for text in ["", "kl", "kl=", "kl=x", "kl=0", "kl=-1", "kl=inf", "loss=1"] {
+        let no_number = ["", "kl", "kl=", "kl=x", "kl=inf", "kl=nan", "loss=1"];
+        for text in no_number.into_iter().chain(["kl=0", "kl=-1", "top=95", "top=0", "ppl=0.99"]) {
             let error = text.parse::<Budget>().unwrap_err();
             assert!(error.contains("kl=N"), "{text}: {error}");
         }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::divergence::{Divergence, SettingRun, Summary, blocks, depth_table};
+use crate::divergence::{Divergence, N_SAMPLE, N_TOP, SettingRun, Summary, blocks, depth_table};
 use crate::table::{Align, Table, percent, with_error};
 use crate::{Setting, SettingCost};
 
@@ -88,6 +88,14 @@ impl SettingFigures {
         }
     }
 
+    /// Whether it stores numbers in fewer bits than the reference, and yet every prediction is the same to the last bit: nothing
+    /// of its cache was coded.
+    pub fn is_untouched(&self) -> bool {
+        const EXACT_BITS: f64 = 16.0;
+        let kl = &self.summary.kl;
+        self.summary.n_scored > 0 && self.bits_per_value < EXACT_BITS && (kl.min, kl.max) == (0.0, 0.0)
+    }
+
     /// Whether these are the figures of `setting`.
     pub fn is_of(&self, setting: &Setting) -> bool {
         self.setting == setting.to_string()
@@ -162,13 +170,24 @@ impl Measurement {
             let failure = setting.failure.as_ref()?;
             Some(format!("{} was given up: {failure}", setting.setting))
         });
-        let kept_se = self.settings.iter().map(|setting| setting.summary.kl_kept_se).fold(0.0, f64::max);
-        let kept = (kept_se > 0.0).then(|| {
+        let kept = self.settings.iter().filter(|setting| setting.summary.kl_kept_se > 0.0).map(|setting| {
             format!(
-                "where the reference was kept and not run, it was not kept whole: a mean KL may be off by ± {kept_se:.6} for that"
+                "{}: of each prediction of the kept reference {N_TOP} tokens are known and {N_SAMPLE} of the others were \
+                 drawn, so its mean KL of {:.5} is an estimate: without bias, with a standard error of {:.5} for that \
+                 alone. Proven is only that it is not below {:.5}; no bound from above is.",
+                setting.setting,
+                setting.summary.kl.mean.value,
+                setting.summary.kl_kept_se,
+                setting.summary.kl_at_least
             )
         });
-        failed.chain(kept).collect()
+        let untouched = self.settings.iter().filter(|setting| setting.is_untouched()).map(|setting| {
+            format!(
+                "{} lost nothing because nothing of its cache was coded yet at {} tokens: a longer context (-c) shows what it costs",
+                setting.setting, self.n_ctx
+            )
+        });
+        failed.chain(untouched).chain(kept).collect()
     }
 
     /// Heading and tables; `with_blocks`: also the three blocks of each setting.

@@ -109,7 +109,8 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
         loaded.tell_positions();
     }
     let hint = if args.max_loss.is_some() { "Ctrl-C ends" } else { "Ctrl-C skips it" };
-    let mut probe = Probe { model: &mut loaded, path: &path, activations: args.engine.activations, hint };
+    let activations = args.engine.activations;
+    let mut probe = Probe { model: &mut loaded, path: &path, activations, hint, is_quiet: args.quiet };
     match &args.max_loss {
         Some(budget) => probe.within(budget)?,
         // What is known, or would be kept, is of the bundled calibration.
