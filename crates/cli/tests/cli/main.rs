@@ -3,6 +3,7 @@
 
 mod hub;
 mod kv_cache;
+mod loss;
 mod measure;
 mod mock_hub;
 mod package;
