@@ -106,16 +106,14 @@ impl Budget {
 
     /// Whether a setting is surely within. One that failed is not.
     pub fn allows(&self, setting: &SettingFigures) -> bool {
-        setting.failure.is_none()
-            && setting.summary.n_scored > 0
-            && self.allows_loss(&Loss::of(&setting.summary))
+        setting.is_measured() && self.allows_loss(&Loss::of(&setting.summary))
     }
 
     /// Of all settings the one that takes the fewest bytes within the budget.
     pub fn choose(&self, settings: &[SettingFigures]) -> Choice {
         let allowed = settings.iter().filter(|setting| self.allows(setting));
         let chosen = allowed.min_by(|a, b| cost(a).total_cmp(&cost(b)));
-        let points = settings.iter().filter(|setting| setting.failure.is_none());
+        let points = settings.iter().filter(|setting| setting.is_measured());
         Choice {
             budget: self.clone(),
             setting: chosen.map(|setting| setting.setting.clone()),
@@ -133,8 +131,7 @@ impl Budget {
     ) -> Option<(&'a SettingFigures, &'a SettingFigures)> {
         let choice = self.choose(settings).setting?;
         let chosen = settings.iter().find(|setting| setting.setting == choice)?;
-        let cheaper =
-            settings.iter().filter(|setting| setting.failure.is_none() && cost(setting) < cost(chosen));
+        let cheaper = settings.iter().filter(|setting| setting.is_measured() && cost(setting) < cost(chosen));
         Some((*frontier(cheaper).last()?, chosen))
     }
 }
@@ -182,7 +179,9 @@ impl Choice {
             _ => format!("no setting that was measured stays within {}\n", self.budget),
         };
         // Writing to a String does not fail.
-        let _ = writeln!(text, "frontier of bits and KL: {}", self.frontier.join(" · "));
+        if !self.frontier.is_empty() {
+            let _ = writeln!(text, "frontier of bits and KL: {}", self.frontier.join(" · "));
+        }
         if let Some(sensitivity) = &self.sensitivity {
             let _ = writeln!(text, "{}", sensitivity.text());
         }
@@ -249,6 +248,7 @@ mod tests {
         let mut empty = setting("x", 2.0, 0.0, 0.0);
         empty.summary.n_scored = 0;
         assert!(!budget.allows(&empty));
+        assert!(budget.choose(&[failed, empty]).frontier.is_empty());
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl SettingFigures {
         }
     }
 
+    /// Whether there are figures, of a setting that did not fail.
+    pub fn is_measured(&self) -> bool {
+        self.failure.is_none() && self.summary.n_scored > 0
+    }
+
     /// Whether it stores numbers in fewer bits than the reference, and yet every prediction is the same to the last bit: nothing
     /// of its cache was coded.
     pub fn is_untouched(&self) -> bool {
@@ -143,17 +148,23 @@ impl Measurement {
         let mut table = Table::new(HEADS);
         for setting in &self.settings {
             let summary = &setting.summary;
+            // A mean of nothing is not a loss of 0.
+            let figure = |figure: String| if summary.n_scored > 0 { figure } else { "–".to_string() };
             table.push([
                 setting.setting.clone(),
                 format!("{:.3}", setting.bits_per_value),
                 setting.bytes_per_token.to_string(),
                 format!("{:.1}×", self.times_smaller(setting)),
-                with_error(summary.kl.mean, 5),
-                format!("{:.4}", summary.kl.p99),
-                format!("{:.2} ± {:.2} %", 100.0 * summary.same_top.value, 100.0 * summary.same_top.se),
-                with_error(summary.ppl_ratio, 4),
+                figure(with_error(summary.kl.mean, 5)),
+                figure(format!("{:.4}", summary.kl.p99)),
+                figure(format!(
+                    "{:.2} ± {:.2} %",
+                    100.0 * summary.same_top.value,
+                    100.0 * summary.same_top.se
+                )),
+                figure(with_error(summary.ppl_ratio, 4)),
                 summary.n_scored.to_string(),
-                format!("{:.1}", setting.tokens_per_s),
+                figure(format!("{:.1}", setting.tokens_per_s)),
             ]);
         }
         table
@@ -193,7 +204,8 @@ impl Measurement {
     /// Heading and tables; `with_blocks`: also the three blocks of each setting.
     pub fn text(&self, with_blocks: bool) -> String {
         let mut text = format!("{}\n\n", self.heading());
-        for setting in self.settings.iter().filter(|_| with_blocks) {
+        let measured = self.settings.iter().filter(|setting| setting.summary.n_scored > 0);
+        for setting in measured.filter(|_| with_blocks) {
             // Writing to a String does not fail.
             let _ = writeln!(text, "{}:\n{}", setting.setting, blocks(&setting.summary));
         }
