@@ -27,7 +27,7 @@ pub struct Calibrated {
 
 impl Engine {
     /// Stores new sequences in `scheme` from now on, after [calibration](Engine::prepare_calibration) if the scheme needs
-    /// it, of which it returns the account.
+    /// it; then what that did is returned.
     ///
     /// # Errors
     /// The scheme does not fit the model; otherwise as there.

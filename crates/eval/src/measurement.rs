@@ -93,12 +93,14 @@ impl SettingFigures {
         self.failure.is_none() && self.summary.n_scored > 0
     }
 
-    /// Whether it stores numbers in fewer bits than the reference, and yet every prediction is the same to the last bit: nothing
-    /// of its cache was coded.
+    /// Whether it stores numbers in fewer bits than the reference, and yet every prediction is the same to float rounding:
+    /// nothing of its cache was coded.
     pub fn is_untouched(&self) -> bool {
         const EXACT_BITS: f64 = 16.0;
+        const ROUNDING: f64 = 2e-6;
         let kl = &self.summary.kl;
-        self.summary.n_scored > 0 && self.bits_per_value < EXACT_BITS && (kl.min, kl.max) == (0.0, 0.0)
+        let is_nothing_lost = kl.min.abs() < ROUNDING && kl.max.abs() < ROUNDING;
+        self.summary.n_scored > 0 && self.bits_per_value < EXACT_BITS && is_nothing_lost
     }
 
     /// Whether these are the figures of `setting`.

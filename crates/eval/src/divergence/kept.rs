@@ -127,7 +127,8 @@ impl KeptRow {
         KeptKl {
             value: head + self.rest * mean,
             variance: self.rest.powi(2) * square / n,
-            at_least: head + self.rest * (self.rest / found_rest).ln(),
+            // No KL divergence is below 0.
+            at_least: (head + self.rest * (self.rest / found_rest).ln()).max(0.0),
         }
     }
 }
