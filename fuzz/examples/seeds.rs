@@ -1,5 +1,6 @@
 //! Writes small good files into `fuzz/corpus/`, from which fuzzing starts: `cargo run --example seeds` in `fuzz/`.
 
+use lossy_eval::divergence::{KeptReference, KeptRow, LogProb, Origin, OriginKey};
 use lossy_formats::gguf::write::GgufWriter;
 use lossy_formats::gguf::{Array, Value};
 use lossy_formats::hf::write::SafetensorsWriter;
@@ -32,5 +33,28 @@ fn main() -> std::io::Result<()> {
     let weights = SafetensorsWriter::new().raw_entry(r#""__metadata__":{"format":"pt"}"#);
     let weights = weights.tensor("a", "BF16", &[2, 3], &[1; 12]).tensor("b", "F32", &[], &[2; 4]);
     put("safetensors_header", "two", weights.to_bytes())?;
-    put("safetensors_header", "none", SafetensorsWriter::new().to_bytes())
+    put("safetensors_header", "none", SafetensorsWriter::new().to_bytes())?;
+    put("reference_file", "two", reference_rows()?)
+}
+
+/// The number of predictions, and what stands between the header and the checksum of a file that holds them.
+fn reference_rows() -> std::io::Result<Vec<u8>> {
+    let kept = |token| LogProb { token, log_prob: -1.5 };
+    let row = |top| KeptRow { top, nll: 0.25, rest: 0.1, head: vec![kept(top), kept(9)], sample: vec![kept(4)] };
+    let what = OriginKey {
+        model_hash: String::new(),
+        setting: String::new(),
+        activations: String::new(),
+        n_vocab: 64,
+        n_ctx: 8,
+        n_scored: 2,
+        text_hash: String::new(),
+    };
+    let (version, date, model) = (String::new(), String::new(), String::new());
+    let origin = Origin { what, bytes_per_token: 1, version, date, model };
+    let header_bytes = serde_json::to_vec(&origin)?.len();
+    let mut file = Vec::new();
+    KeptReference { origin, rows: vec![row(1), row(2)] }.write(&mut file)?;
+    let rows = &file[8 + 4 + header_bytes..file.len() - 32];
+    Ok([&[2], rows].concat())
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result, bail};
-use lossy_engine::{Engine, EngineError, EngineOptions, KvScheme, ModelInfo, ModelSource, SamplingOptions};
+use lossy_engine::{
+    Calibrated, Engine, EngineError, EngineOptions, KvScheme, ModelInfo, ModelSource, SamplingOptions,
+};
 use lossy_tokenizer::{ChatTemplate, Message, RenderOptions, Tokenizer};
 
 use crate::terminal::{Spinner, note};
@@ -74,10 +76,17 @@ pub fn prepare_kv(
     scheme: &KvScheme,
     spinner: &Spinner,
 ) -> Result<(), EngineError> {
-    engine.prepare_kv(source, scheme, calibrations().as_deref(), &mut |progress| {
+    let calibrated = engine.prepare_kv(source, scheme, calibrations().as_deref(), &mut |progress| {
         spinner.say(&format!("calibrating {scheme}: {} of {} tokens", progress.n_done, progress.n_total));
         interrupt::go_on()
-    })
+    })?;
+    if let Some(Calibrated { n_tokens: Some(_), file: None }) = calibrated {
+        let why = "is the cache directory writable?";
+        spinner.hide(|| {
+            note(&format!("the calibration cannot be kept, so the next start takes it anew: {why}"))
+        });
+    }
+    Ok(())
 }
 
 impl Loaded {

@@ -8,6 +8,7 @@
 pub mod cache;
 mod engine;
 mod error;
+mod fingerprint;
 mod generate;
 mod hex;
 mod model;
@@ -19,6 +20,7 @@ mod source;
 pub use cache::{Calibration, KvScheme, KvSchemeError};
 pub use engine::{BatchItem, Engine, EngineOptions, LogitRows, Logits, Progress, Sequence};
 pub use error::EngineError;
+pub use fingerprint::Fingerprint;
 pub use generate::{Finish, Generation, GenerationOptions, Step};
 pub use hex::Hex;
 pub use lossy_kernels::{ActivationKind, KvType};
@@ -26,4 +28,4 @@ pub use model::{BiasRule, Family, ModelInfo, Rope, RopeConfig, RopeScaling, Yarn
 pub use positions::{PositionError, PositionMap, PositionScheme};
 pub use prepare::{CALIBRATION_TEXT, Calibrated};
 pub use sampling::{Sampled, Sampler, SamplingOptions, TokenLogprob};
-pub use source::{Fingerprint, ModelSource};
+pub use source::ModelSource;

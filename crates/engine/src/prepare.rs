@@ -27,7 +27,7 @@ pub struct Calibrated {
 
 impl Engine {
     /// Stores new sequences in `scheme` from now on, after [calibration](Engine::prepare_calibration) if the scheme needs
-    /// it.
+    /// it; then what that did is returned.
     ///
     /// # Errors
     /// The scheme does not fit the model; otherwise as there.
@@ -37,11 +37,12 @@ impl Engine {
         scheme: &KvScheme,
         directory: Option<&Path>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        if scheme.needs_calibration() && self.calibration().is_none() {
-            self.prepare_calibration(source, directory, progress)?;
-        }
-        self.set_kv(scheme)
+    ) -> Result<Option<Calibrated>, EngineError> {
+        let is_needed = scheme.needs_calibration() && self.calibration().is_none();
+        let calibrated =
+            is_needed.then(|| self.prepare_calibration(source, directory, progress)).transpose()?;
+        self.set_kv(scheme)?;
+        Ok(calibrated)
     }
 
     /// Finds the statistics of this model and its calibration text among those that are kept in `directory`, or makes and

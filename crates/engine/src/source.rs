@@ -1,39 +1,22 @@
 //! An opened model file, before its weights are loaded.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lossy_formats::TensorView;
 use lossy_formats::gguf::Gguf;
 use lossy_formats::hf::HfDir;
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
-use sha2::{Digest, Sha256};
 
 use crate::model::hf_name;
-use crate::{EngineError, Hex, ModelInfo};
+use crate::{EngineError, Fingerprint, ModelInfo};
 
 /// A GGUF file or a Hugging Face directory. Clones share the mapping.
 #[derive(Clone)]
 pub struct ModelSource {
     files: Files,
     info: Arc<ModelInfo>,
-}
-
-/// What tells a model from others. Printed as 64 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint([u8; 32]);
-
-impl AsRef<[u8]> for Fingerprint {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hex(&self.0).fmt(f)
-    }
+    fingerprint: Arc<OnceLock<Fingerprint>>,
 }
 
 #[derive(Clone)]
@@ -57,14 +40,18 @@ impl ModelSource {
 
     /// From a GGUF that is already open.
     pub fn from_gguf(gguf: Gguf) -> Result<ModelSource, EngineError> {
-        let info = Arc::new(ModelInfo::from_gguf(&gguf)?);
-        Ok(ModelSource { files: Files::Gguf(Arc::new(gguf)), info })
+        let info = ModelInfo::from_gguf(&gguf)?;
+        Ok(ModelSource::new(Files::Gguf(Arc::new(gguf)), info))
     }
 
     /// From a Hugging Face directory that is already open.
     pub fn from_hf(dir: HfDir) -> Result<ModelSource, EngineError> {
-        let info = Arc::new(ModelInfo::from_hf(&dir)?);
-        Ok(ModelSource { files: Files::Hf(Arc::new(dir)), info })
+        let info = ModelInfo::from_hf(&dir)?;
+        Ok(ModelSource::new(Files::Hf(Arc::new(dir)), info))
+    }
+
+    fn new(files: Files, info: ModelInfo) -> ModelSource {
+        ModelSource { files, info: Arc::new(info), fingerprint: Arc::default() }
     }
 
     /// Shapes and names, as the file states them.
@@ -135,20 +122,19 @@ impl ModelSource {
         Ok(tensor)
     }
 
-    /// Tells models apart without reading them whole: a hash of the tensors' names, types, shapes and first 4096 bytes.
+    /// What tells this model from others: a hash of its files. They are read whole the first time.
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut hash = Sha256::new();
-        let mut add = |tensor: TensorView<'_>| {
-            hash.update(tensor.name);
-            hash.update(tensor.dtype.name());
-            tensor.shape.iter().for_each(|n| hash.update((*n as u64).to_le_bytes()));
-            hash.update(&tensor.bytes[..tensor.bytes.len().min(4096)]);
-        };
-        match &self.files {
-            Files::Gguf(gguf) => gguf.tensors().for_each(&mut add),
-            Files::Hf(dir) => dir.tensors().for_each(&mut add),
-        }
-        Fingerprint(hash.finalize().into())
+        *self.fingerprint.get_or_init(|| {
+            let release = || self.release_pages();
+            match &self.files {
+                Files::Gguf(gguf) => Fingerprint::of(gguf.files(), &release),
+                Files::Hf(dir) => {
+                    // What a tokenizer makes of a text is no part of what the model makes of tokens.
+                    let config = dir.config().to_string();
+                    Fingerprint::of(std::iter::once(config.as_bytes()).chain(dir.files()), &release)
+                }
+            }
+        })
     }
 
     /// Tells the system that the mapped bytes are not needed soon.

@@ -17,21 +17,31 @@ struct Metric {
     loss: fn(&Loss) -> Estimate,
     /// from the limit as it is typed to the limit of the loss
     limit: fn(f64) -> f64,
+    /// whether a limit as it is typed can be meant
+    is_possible: fn(f64) -> bool,
 }
 
 const METRICS: [Metric; 3] = [
-    Metric { name: "kl", about: "mean KL divergence in nats", loss: |loss| loss.kl, limit: |limit| limit },
+    Metric {
+        name: "kl",
+        about: "mean KL divergence in nats, above 0",
+        loss: |loss| loss.kl,
+        limit: |limit| limit,
+        is_possible: |limit| limit > 0.0,
+    },
     Metric {
         name: "top",
-        about: "share of the same most likely token, 0 to 1",
+        about: "share of the same most likely token, 0 to 1 (0.95, not 95)",
         loss: |loss| Estimate { value: 1.0 - loss.same_top.value, se: loss.same_top.se },
         limit: |limit| 1.0 - limit,
+        is_possible: |limit| limit > 0.0 && limit <= 1.0,
     },
     Metric {
         name: "ppl",
-        about: "ratio of perplexities, from 1",
+        about: "ratio of perplexities, at least 1",
         loss: |loss| loss.ppl_ratio,
         limit: |limit| limit,
+        is_possible: |limit| limit >= 1.0,
     },
 ];
 
@@ -55,7 +65,7 @@ impl FromStr for Budget {
         let (name, limit) = text.split_once('=').ok_or_else(expected)?;
         let metric = METRICS.iter().find(|metric| metric.name == name.trim()).ok_or_else(expected)?;
         match limit.trim().parse::<f64>() {
-            Ok(limit) if limit.is_finite() && limit > 0.0 => {
+            Ok(limit) if limit.is_finite() && (metric.is_possible)(limit) => {
                 Ok(Budget { metric: metric.name.to_string(), limit })
             }
             _ => Err(expected()),
@@ -96,16 +106,14 @@ impl Budget {
 
     /// Whether a setting is surely within. One that failed is not.
     pub fn allows(&self, setting: &SettingFigures) -> bool {
-        setting.failure.is_none()
-            && setting.summary.n_scored > 0
-            && self.allows_loss(&Loss::of(&setting.summary))
+        setting.is_measured() && self.allows_loss(&Loss::of(&setting.summary))
     }
 
     /// Of all settings the one that takes the fewest bytes within the budget.
     pub fn choose(&self, settings: &[SettingFigures]) -> Choice {
         let allowed = settings.iter().filter(|setting| self.allows(setting));
         let chosen = allowed.min_by(|a, b| cost(a).total_cmp(&cost(b)));
-        let points = settings.iter().filter(|setting| setting.failure.is_none());
+        let points = settings.iter().filter(|setting| setting.is_measured());
         Choice {
             budget: self.clone(),
             setting: chosen.map(|setting| setting.setting.clone()),
@@ -123,8 +131,7 @@ impl Budget {
     ) -> Option<(&'a SettingFigures, &'a SettingFigures)> {
         let choice = self.choose(settings).setting?;
         let chosen = settings.iter().find(|setting| setting.setting == choice)?;
-        let cheaper =
-            settings.iter().filter(|setting| setting.failure.is_none() && cost(setting) < cost(chosen));
+        let cheaper = settings.iter().filter(|setting| setting.is_measured() && cost(setting) < cost(chosen));
         Some((*frontier(cheaper).last()?, chosen))
     }
 }
@@ -172,7 +179,9 @@ impl Choice {
             _ => format!("no setting that was measured stays within {}\n", self.budget),
         };
         // Writing to a String does not fail.
-        let _ = writeln!(text, "frontier of bits and KL: {}", self.frontier.join(" · "));
+        if !self.frontier.is_empty() {
+            let _ = writeln!(text, "frontier of bits and KL: {}", self.frontier.join(" · "));
+        }
         if let Some(sensitivity) = &self.sensitivity {
             let _ = writeln!(text, "{}", sensitivity.text());
         }
@@ -239,6 +248,7 @@ mod tests {
         let mut empty = setting("x", 2.0, 0.0, 0.0);
         empty.summary.n_scored = 0;
         assert!(!budget.allows(&empty));
+        assert!(budget.choose(&[failed, empty]).frontier.is_empty());
     }
 
     #[test]
@@ -246,7 +256,8 @@ mod tests {
         for text in ["kl=0.02", "top=0.95", "ppl=1.01"] {
             assert_eq!(text.parse::<Budget>().unwrap().to_string(), text);
         }
-        for text in ["", "kl", "kl=", "kl=x", "kl=0", "kl=-1", "kl=inf", "loss=1"] {
+        let no_number = ["", "kl", "kl=", "kl=x", "kl=inf", "kl=nan", "loss=1"];
+        for text in no_number.into_iter().chain(["kl=0", "kl=-1", "top=95", "top=0", "ppl=0.99"]) {
             let error = text.parse::<Budget>().unwrap_err();
             assert!(error.contains("kl=N"), "{text}: {error}");
         }

@@ -26,7 +26,7 @@ mod text;
 
 pub use budget::{Budget, Choice};
 pub use bundled::{BUNDLED, BundledText};
-pub use certificate::{Certificate, Certificates, Loss, cheapest};
+pub use certificate::{Certificate, Certificates, LEAST_PREDICTIONS, Loss, cheapest};
 pub use error::EvalError;
 pub use lanes::{EngineLanes, Lanes};
 pub use measurement::{Measurement, ReferenceFigures, SettingFigures};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::divergence::{Divergence, SettingRun, Summary, blocks, depth_table};
+use crate::divergence::{Divergence, N_SAMPLE, N_TOP, SettingRun, Summary, blocks, depth_table};
 use crate::table::{Align, Table, percent, with_error};
 use crate::{Setting, SettingCost};
 
@@ -88,6 +88,21 @@ impl SettingFigures {
         }
     }
 
+    /// Whether there are figures, of a setting that did not fail.
+    pub fn is_measured(&self) -> bool {
+        self.failure.is_none() && self.summary.n_scored > 0
+    }
+
+    /// Whether it stores numbers in fewer bits than the reference, and yet every prediction is the same to float rounding:
+    /// nothing of its cache was coded.
+    pub fn is_untouched(&self) -> bool {
+        const EXACT_BITS: f64 = 16.0;
+        const ROUNDING: f64 = 2e-6;
+        let kl = &self.summary.kl;
+        let is_nothing_lost = kl.min.abs() < ROUNDING && kl.max.abs() < ROUNDING;
+        self.summary.n_scored > 0 && self.bits_per_value < EXACT_BITS && is_nothing_lost
+    }
+
     /// Whether these are the figures of `setting`.
     pub fn is_of(&self, setting: &Setting) -> bool {
         self.setting == setting.to_string()
@@ -135,17 +150,23 @@ impl Measurement {
         let mut table = Table::new(HEADS);
         for setting in &self.settings {
             let summary = &setting.summary;
+            // A mean of nothing is not a loss of 0.
+            let figure = |figure: String| if summary.n_scored > 0 { figure } else { "–".to_string() };
             table.push([
                 setting.setting.clone(),
                 format!("{:.3}", setting.bits_per_value),
                 setting.bytes_per_token.to_string(),
                 format!("{:.1}×", self.times_smaller(setting)),
-                with_error(summary.kl.mean, 5),
-                format!("{:.4}", summary.kl.p99),
-                format!("{:.2} ± {:.2} %", 100.0 * summary.same_top.value, 100.0 * summary.same_top.se),
-                with_error(summary.ppl_ratio, 4),
+                figure(with_error(summary.kl.mean, 5)),
+                figure(format!("{:.4}", summary.kl.p99)),
+                figure(format!(
+                    "{:.2} ± {:.2} %",
+                    100.0 * summary.same_top.value,
+                    100.0 * summary.same_top.se
+                )),
+                figure(with_error(summary.ppl_ratio, 4)),
                 summary.n_scored.to_string(),
-                format!("{:.1}", setting.tokens_per_s),
+                figure(format!("{:.1}", setting.tokens_per_s)),
             ]);
         }
         table
@@ -162,19 +183,31 @@ impl Measurement {
             let failure = setting.failure.as_ref()?;
             Some(format!("{} was given up: {failure}", setting.setting))
         });
-        let kept_se = self.settings.iter().map(|setting| setting.summary.kl_kept_se).fold(0.0, f64::max);
-        let kept = (kept_se > 0.0).then(|| {
+        let kept = self.settings.iter().filter(|setting| setting.summary.kl_kept_se > 0.0).map(|setting| {
             format!(
-                "where the reference was kept and not run, it was not kept whole: a mean KL may be off by ± {kept_se:.6} for that"
+                "{}: of each prediction of the kept reference {N_TOP} tokens are known and {N_SAMPLE} of the others were \
+                 drawn, so its mean KL of {:.5} is an estimate: without bias, with a standard error of {:.5} for that \
+                 alone. Proven is only that it is not below {:.5}; no bound from above is.",
+                setting.setting,
+                setting.summary.kl.mean.value,
+                setting.summary.kl_kept_se,
+                setting.summary.kl_at_least
             )
         });
-        failed.chain(kept).collect()
+        let untouched = self.settings.iter().filter(|setting| setting.is_untouched()).map(|setting| {
+            format!(
+                "{} lost nothing because nothing of its cache was coded yet at {} tokens: a longer context (-c) shows what it costs",
+                setting.setting, self.n_ctx
+            )
+        });
+        failed.chain(untouched).chain(kept).collect()
     }
 
     /// Heading and tables; `with_blocks`: also the three blocks of each setting.
     pub fn text(&self, with_blocks: bool) -> String {
         let mut text = format!("{}\n\n", self.heading());
-        for setting in self.settings.iter().filter(|_| with_blocks) {
+        let measured = self.settings.iter().filter(|setting| setting.summary.n_scored > 0);
+        for setting in measured.filter(|_| with_blocks) {
             // Writing to a String does not fail.
             let _ = writeln!(text, "{}:\n{}", setting.setting, blocks(&setting.summary));
         }

@@ -83,7 +83,7 @@ pub fn text_hash(windows: &[Window]) -> String {
 /// A text is shorter than a window, or `skip` leaves nothing to predict.
 pub fn windows(texts: &[Text], options: &WindowOptions) -> Result<Vec<Window>, EvalError> {
     let WindowOptions { n_ctx, skip, max_scored } = *options;
-    if n_ctx < skip + 2 {
+    if n_ctx < skip.saturating_add(2) {
         return Err(EvalError::NothingScored { n_ctx, skip });
     }
     for text in texts {
@@ -187,5 +187,6 @@ mod tests {
         };
         assert!(error(10, 0).contains("9 tokens, but a window has 10"), "{}", error(10, 0));
         assert!(error(4, 3).contains("at least 3 + 2"), "{}", error(4, 3));
+        assert!(error(4, usize::MAX).contains("predicts nothing"));
     }
 }

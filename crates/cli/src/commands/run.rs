@@ -13,6 +13,7 @@ use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs};
 use crate::chat;
 use crate::completion::{self, Completion, Form};
 use crate::hub;
+use crate::interrupt;
 use crate::loaded::Loaded;
 use crate::terminal::note;
 
@@ -109,9 +110,16 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
         loaded.tell_positions();
     }
     let hint = if args.max_loss.is_some() { "Ctrl-C ends" } else { "Ctrl-C skips it" };
-    let mut probe = Probe { model: &mut loaded, path: &path, activations: args.engine.activations, hint };
+    let activations = args.engine.activations;
+    let mut probe = Probe { model: &mut loaded, path: &path, activations, hint, is_quiet: args.quiet };
     match &args.max_loss {
-        Some(budget) => probe.within(budget)?,
+        Some(budget) => match probe.within(budget) {
+            Err(error) if interrupt::is_asked() => {
+                note(&format!("{error:#}"));
+                return Ok(Outcome::Interrupted);
+            }
+            within => within?,
+        },
         // What is known, or would be kept, is of the bundled calibration.
         None if args.quiet || args.engine.calibration.calibrate.is_some() => {}
         None => probe.warn(args.probe)?,

@@ -5,6 +5,7 @@
 mod chat;
 mod hub;
 mod kv_cache;
+mod loss;
 mod measure;
 mod mock_hub;
 mod no_model;

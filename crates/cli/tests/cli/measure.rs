@@ -69,28 +69,32 @@ fn a_page_has_all_that_it_needs() {
 #[test]
 fn a_budget_names_a_setting_and_leaves_a_certificate() {
     let home = Home::new();
-    let report = report(&home, &["--kv", "q8,f16", "--max-loss", "kl=0.5", "-c", "384", "--tokens", "300"]);
+    let broken = "k2v2:calibration=none";
+    let settings = format!("q8,{broken}");
+    let report = report(&home, &["--kv", &settings, "--max-loss", "kl=0.05", "-c", "512", "--tokens", "128"]);
     assert_eq!(report["choice"]["setting"], "q8");
     let folder = home.path().join(".cache/lossy/certificates");
-    let model = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
-    let certificate = fs::read(model.join("q8-q8-384.json")).unwrap();
+    let folder = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let certificate = fs::read(folder.join("q8-q8-512.json")).unwrap();
     let certificate: serde_json::Value = serde_json::from_slice(&certificate).unwrap();
-    assert_eq!(certificate["budget"], "kl=0.5");
+    assert_eq!(certificate["budget"], "kl=0.05");
     assert_eq!(certificate["model_hash"], report["model_hash"]);
     assert_eq!(certificate["text_hash"], report["divergence"][0]["text_hash"]);
 
-    // What is known is said, and used, without a measurement.
+    // What is known is said, and used, without a measurement; loudly where it is bad.
     let stderr = |args: &[&str], probe: &str| {
-        let model = self::model();
+        let model = model();
         let args = [&["run", &model, "-p", "Hi", "-n", "1"], args].concat();
         let output = home.lossy(&args).env("LOSSY_PROBE", probe).output().unwrap();
         text(&output.stderr).to_string()
     };
     assert!(stderr(&["--kv", "q8"], "auto").contains("q8 on this model: KL 0.0"));
     assert!(!stderr(&["--kv", "q8"], "never").contains("on this model"));
-    assert!(!stderr(&["--kv", "k2v2"], "auto").contains("on this model"), "measured without a terminal");
-    let line = stderr(&["--max-loss", "kl=0.5"], "never");
-    assert!(line.contains("q8 on this model") && line.contains("(within kl=0.5)"), "{line}");
+    assert!(!stderr(&["--kv", "kivi4"], "auto").contains("on this model"), "measured without a terminal");
+    let line = stderr(&["--kv", broken], "auto");
+    assert!(line.starts_with(&format!("WARNING: {broken} on this model: KL 0.")), "{line}");
+    let line = stderr(&["--max-loss", "kl=0.05"], "never");
+    assert!(line.contains("q8 on this model") && line.contains(", within kl=0.05"), "{line}");
 }
 
 #[test]
@@ -180,8 +184,11 @@ fn what_cannot_be_measured_is_said_in_a_line() {
     let file = short.display().to_string();
     let line = error_line(&mut home.lossy(&["measure", &model, "--kv", "f16", "-c", "64", "-f", &file]));
     assert!(line.contains("tokens, but a window has 64"), "{line}");
-    let line = error_line(&mut home.lossy(&["measure", &model, "--kv", "x9"]));
-    assert!(line.contains("x9"), "{line}");
+    for (option, name) in [("--kv", "q8,x9"), ("--positions", "x9"), ("--max-loss", "top=95")] {
+        let output = home.lossy(&["measure", &model, option, name]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(&format!("'{option}")), "{}", text(&output.stderr));
+    }
     let line = error_line(&mut home.lossy(&[
         "measure",
         &model,

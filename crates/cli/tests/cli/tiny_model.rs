@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lossy_formats::gguf::{Gguf, write::GgufWriter};
+use lossy_quant::DType;
 use lossy_testkit::testdata;
 
 /// Tokens of its vocabulary; it was trained on 64, as the file says.
@@ -22,18 +23,7 @@ pub fn write_with_template(folder: &Path, template: Option<&str>) -> PathBuf {
     for (key, value) in weights.metadata().iter() {
         writer = writer.set(key, value.clone());
     }
-    let characters: Vec<String> = ('!'..='~').map(String::from).collect();
-    let tokens = ["<unk>", "<s>", "</s>", "▁"].into_iter().chain(characters.iter().map(String::as_str));
-    let tokens: Vec<&str> = tokens.take(N_VOCAB).collect();
-    let types: Vec<i32> = (0..N_VOCAB).map(|id| [2, 3, 3].get(id).copied().unwrap_or(1)).collect();
-    writer = writer
-        .set("tokenizer.ggml.model", "llama")
-        .set("tokenizer.ggml.tokens", tokens)
-        .set("tokenizer.ggml.scores", vec![0.0f32; N_VOCAB])
-        .set("tokenizer.ggml.token_type", types)
-        .set("tokenizer.ggml.bos_token_id", 1u32)
-        .set("tokenizer.ggml.eos_token_id", 2u32)
-        .set("tokenizer.ggml.unknown_token_id", 0u32);
+    writer = with_tokenizer(writer);
     if let Some(template) = template {
         writer = writer.set("tokenizer.chat_template", template);
     }
@@ -43,4 +33,64 @@ pub fn write_with_template(folder: &Path, template: Option<&str>) -> PathBuf {
     let path = folder.join("tiny.gguf");
     fs::write(&path, writer.to_bytes()).expect("a file in a temporary folder");
     path
+}
+
+/// Writes another one into `folder`, whose four layers have one head of 64 channels, so that every KV scheme fits it, and
+/// whose context is of 1,024 tokens.
+pub fn write_wide(folder: &Path) -> PathBuf {
+    const N_LAYERS: usize = 4;
+    const WIDTH: usize = 64;
+    let mut writer = GgufWriter::new()
+        .set("general.architecture", "llama")
+        .set("llama.block_count", N_LAYERS as u32)
+        .set("llama.context_length", 1024u32)
+        .set("llama.embedding_length", WIDTH as u32)
+        .set("llama.feed_forward_length", WIDTH as u32)
+        .set("llama.attention.head_count", 1u32)
+        .set("llama.attention.head_count_kv", 1u32)
+        .set("llama.attention.layer_norm_rms_epsilon", 1e-5f32);
+    writer = with_tokenizer(writer);
+    let mut state = 1u64;
+    // Sums of three numbers that a generator (Knuth's MMIX) makes: nearly normal, with this deviation.
+    let mut random = |len: usize, deviation: f32| -> Vec<f32> {
+        let mut unit = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        (0..len).map(|_| 2.0 * deviation * (unit() + unit() + unit())).collect()
+    };
+    let mut add = |writer: GgufWriter, name: &str, rows: usize, deviation: f32| {
+        writer.tensor_from_f32(name, DType::F32, &[rows, WIDTH], &random(rows * WIDTH, deviation))
+    };
+    writer = add(writer, "token_embd.weight", N_VOCAB, 1.0);
+    for layer in 0..N_LAYERS {
+        for matrix in ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"] {
+            writer = add(writer, &format!("blk.{layer}.{matrix}.weight"), WIDTH, 0.2);
+        }
+        for norm in ["attn_norm", "ffn_norm"] {
+            let name = format!("blk.{layer}.{norm}.weight");
+            writer = writer.tensor_from_f32(&name, DType::F32, &[WIDTH], &[1.0; WIDTH]);
+        }
+    }
+    writer = writer.tensor_from_f32("output_norm.weight", DType::F32, &[WIDTH], &[1.0; WIDTH]);
+    writer = add(writer, "output.weight", N_VOCAB, 0.25);
+    let path = folder.join("wide.gguf");
+    fs::write(&path, writer.to_bytes()).expect("a file in a temporary folder");
+    path
+}
+
+/// A SentencePiece vocabulary of single characters.
+fn with_tokenizer(writer: GgufWriter) -> GgufWriter {
+    let characters: Vec<String> = ('!'..='~').map(String::from).collect();
+    let tokens = ["<unk>", "<s>", "</s>", "▁"].into_iter().chain(characters.iter().map(String::as_str));
+    let tokens: Vec<&str> = tokens.take(N_VOCAB).collect();
+    let types: Vec<i32> = (0..N_VOCAB).map(|id| [2, 3, 3].get(id).copied().unwrap_or(1)).collect();
+    writer
+        .set("tokenizer.ggml.model", "llama")
+        .set("tokenizer.ggml.tokens", tokens)
+        .set("tokenizer.ggml.scores", vec![0.0f32; N_VOCAB])
+        .set("tokenizer.ggml.token_type", types)
+        .set("tokenizer.ggml.bos_token_id", 1u32)
+        .set("tokenizer.ggml.eos_token_id", 2u32)
+        .set("tokenizer.ggml.unknown_token_id", 0u32)
 }

@@ -169,6 +169,16 @@ impl KeptReference {
     }
 }
 
+/// What float32 sums over a vocabulary may be wrong by.
+const ROUNDING: f64 = 1e-5;
+
+const NOT_A_PROBABILITY: ReferenceError = ReferenceError::Damaged("a number in it is no probability");
+
+/// Of a token that is impossible it is −∞.
+fn is_log_prob(value: f64) -> bool {
+    value <= ROUNDING
+}
+
 /// What has not been read yet.
 struct Cursor<'a>(&'a [u8]);
 
@@ -209,21 +219,25 @@ impl<'a> Cursor<'a> {
 
     fn log_probs(&mut self, n: usize, n_vocab: usize) -> Result<Vec<LogProb>, ReferenceError> {
         let one = |_| -> Result<LogProb, ReferenceError> {
-            Ok(LogProb { token: self.token(n_vocab)?, log_prob: f32::from_le_bytes(self.array()?) })
+            let kept = LogProb { token: self.token(n_vocab)?, log_prob: f32::from_le_bytes(self.array()?) };
+            is_log_prob(kept.log_prob.into()).then_some(kept).ok_or(NOT_A_PROBABILITY)
         };
         (0..n).map(one).collect()
     }
 
     fn row(&mut self, n_vocab: usize) -> Result<KeptRow, ReferenceError> {
         let (top, nll, rest) = (self.token(n_vocab)?, self.f64()?, self.f64()?);
+        if !is_log_prob(-nll) || !(0.0..=1.0 + ROUNDING).contains(&rest) {
+            return Err(NOT_A_PROBABILITY);
+        }
         let (n_head, n_sample) = (self.u16()?, self.u16()?);
-        Ok(KeptRow {
-            top,
-            nll,
-            rest,
-            head: self.log_probs(n_head, n_vocab)?,
-            sample: self.log_probs(n_sample, n_vocab)?,
-        })
+        let head = self.log_probs(n_head, n_vocab)?;
+        let sample = self.log_probs(n_sample, n_vocab)?;
+        // What is impossible is never drawn.
+        if sample.iter().any(|kept| kept.log_prob == f32::NEG_INFINITY) {
+            return Err(NOT_A_PROBABILITY);
+        }
+        Ok(KeptRow { top, nll, rest, head, sample })
     }
 }
 
@@ -300,6 +314,52 @@ mod tests {
         foreign[last_token] = 10;
         let error = KeptReference::read(&sealed(&foreign)[..], &what).unwrap_err().to_string();
         assert!(error.contains("not in the vocabulary"), "{error}");
+    }
+
+    /// Somebody who changes a file can also make its checksum right.
+    #[test]
+    fn whatever_byte_is_changed_what_is_read_can_be_compared_with() {
+        let (file, what) = (file(), reference().origin.what);
+        let body = &file[..file.len() - DIGEST_BYTES];
+        let found = [0.5; 10];
+        let summary = crate::RowSummary::of(&found).unwrap();
+        let mut n_read = 0;
+        for at in 0..body.len() {
+            for bits in [0x01, 0x02, 0x10, 0x40, 0x80, 0xff] {
+                let mut changed = body.to_vec();
+                changed[at] ^= bits;
+                let Ok(kept) = KeptReference::read(&sealed(&changed)[..], &what) else { continue };
+                n_read += 1;
+                for row in &kept.rows {
+                    assert!(!row.kl_divergence(&found, &summary).value.is_nan(), "byte {at}");
+                }
+            }
+        }
+        assert!(n_read > 100, "{n_read}: nothing was compared");
+    }
+
+    #[test]
+    fn numbers_that_are_no_probabilities_are_an_error() {
+        let with = |change: fn(&mut KeptRow)| {
+            let mut wrong = reference();
+            change(&mut wrong.rows[1]);
+            let mut file = Vec::new();
+            wrong.write(&mut file).unwrap();
+            KeptReference::read(&file[..], &wrong.origin.what).map_err(|error| error.to_string())
+        };
+        let changes: [fn(&mut KeptRow); 7] = [
+            |row| row.nll = f64::NAN,
+            |row| row.nll = -1.0,
+            |row| row.rest = -0.1,
+            |row| row.rest = f64::INFINITY,
+            |row| row.head[0].log_prob = f32::NAN,
+            |row| row.sample[0].log_prob = 1.0,
+            |row| row.sample[0].log_prob = f32::NEG_INFINITY,
+        ];
+        for change in changes {
+            assert_eq!(with(change).unwrap_err(), "it is damaged: a number in it is no probability");
+        }
+        assert!(with(|row| row.nll = f64::INFINITY).is_ok(), "a token that was impossible");
     }
 
     #[test]

@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
+use super::svg::{self, Anchor, BLUE, LEFT, WIDTH};
 use crate::budget::frontier;
 use crate::table::escape;
 use crate::{Loss, SettingFigures};
 
-const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 64.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 50.0;
@@ -95,10 +94,7 @@ pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result
     }
     points.sort_by(|a, b| a.bits_per_value.total_cmp(&b.bits_per_value));
     let scale = Scale::new(&points);
-    writeln!(
-        page,
-        "<svg width=\"{WIDTH}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"mean KL over bits\">"
-    )?;
+    svg::open(page, WIDTH, HEIGHT, "mean KL over bits")?;
     axes(page, &scale)?;
     let line: Vec<String> = frontier(points.iter().copied())
         .iter()
@@ -113,21 +109,17 @@ pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result
     for point in &points {
         let (x, y) = (scale.x(point.bits_per_value), scale.y(kl(point)));
         let (top, bottom) = (scale.y(kl(point) + bar(point)), scale.y(kl(point) - bar(point)));
-        writeln!(page, "<path d=\"M{x:.1} {top:.1}V{bottom:.1}\" stroke=\"#1f5fa8\" stroke-width=\"1.5\"/>")?;
-        for end in [top, bottom] {
-            writeln!(
-                page,
-                "<path d=\"M{:.1} {end:.1}h8\" stroke=\"#1f5fa8\" stroke-width=\"1.5\"/>",
-                x - 4.0
-            )?;
-        }
+        let ends = format!("M{:.1} {top:.1}h8M{:.1} {bottom:.1}h8", x - 4.0, x - 4.0);
+        writeln!(
+            page,
+            "<path d=\"M{x:.1} {top:.1}V{bottom:.1}{ends}\" stroke=\"{BLUE}\" stroke-width=\"1.5\"/>"
+        )?;
         let is_named = point.setting.chars().count() <= MAX_LABEL;
-        let fill = if is_named { "#1f5fa8" } else { "#fff" };
-        writeln!(page, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"#1f5fa8\"/>")?;
+        let fill = if is_named { BLUE } else { "#fff" };
+        writeln!(page, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{BLUE}\"/>")?;
         if is_named {
             let label = Label::place(&point.setting, x, y, &taken);
-            let text = escape(&point.setting);
-            writeln!(page, "<text x=\"{:.1}\" y=\"{:.1}\">{text}</text>", label.left, label.bottom)?;
+            svg::text(page, (label.left, label.bottom), Anchor::Start, &point.setting)?;
             taken.push(label);
         }
     }
@@ -150,15 +142,7 @@ pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result
 
 fn axes(page: &mut String, scale: &Scale) -> std::fmt::Result {
     for tick in ticks(scale) {
-        let y = scale.y(tick);
-        writeln!(page, "<path d=\"M{LEFT} {y:.1}H{:.1}\" stroke=\"#e0e0e0\"/>", WIDTH - RIGHT)?;
-        writeln!(
-            page,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            LEFT - 8.0,
-            y + 4.0,
-            number(tick)
-        )?;
+        svg::grid_line(page, scale.y(tick), WIDTH - RIGHT, &number(tick))?;
     }
     let floor = HEIGHT - BOTTOM;
     writeln!(page, "<path d=\"M{LEFT} {floor}H{:.1}\" stroke=\"#888\"/>", WIDTH - RIGHT)?;
@@ -172,15 +156,11 @@ fn axes(page: &mut String, scale: &Scale) -> std::fmt::Result {
     for bits in (0..=scale.most_bits as usize).step_by(step) {
         let x = scale.x(bits as f64);
         writeln!(page, "<path d=\"M{x:.1} {floor}v5\" stroke=\"#888\"/>")?;
-        writeln!(page, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{bits}</text>", floor + 18.0)?;
+        svg::text(page, (x, floor + 18.0), Anchor::Middle, &bits.to_string())?;
     }
     let middle = scale.x(scale.most_bits / 2.0);
-    writeln!(
-        page,
-        "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">bits a cached number</text>",
-        HEIGHT - 10.0
-    )?;
-    writeln!(page, "<text x=\"4\" y=\"14\">mean KL (nats)</text>")
+    svg::text(page, (middle, HEIGHT - 10.0), Anchor::Middle, "bits a cached number")?;
+    svg::text(page, (4.0, 14.0), Anchor::Start, "mean KL (nats)")
 }
 
 /// Without the noise of binary fractions: 0.0002, 5e-7.

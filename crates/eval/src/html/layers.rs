@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 
+use super::svg::{self, Anchor, BLUE, LEFT, WIDTH};
 use crate::Sensitivity;
 use crate::table::escape;
 
-const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 170.0;
-const LEFT: f64 = 64.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 40.0;
 
@@ -23,22 +22,11 @@ pub fn bars(page: &mut String, sensitivity: &Sensitivity) -> std::fmt::Result {
         page,
         "<p class=\"note\">What each layer loses while all others are exact, above the {least:.4} of the one that loses least.</p>"
     )?;
-    writeln!(
-        page,
-        "<svg width=\"{WIDTH}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"mean KL of each layer\">"
-    )?;
+    svg::open(page, WIDTH, HEIGHT, "mean KL of each layer")?;
     let floor = HEIGHT - BOTTOM;
     let y = |kl: f64| floor - kl.max(0.0) / most * (floor - TOP);
     for share in [0.0, 0.5, 1.0] {
-        let at = y(share * most);
-        writeln!(page, "<path d=\"M{LEFT} {at:.1}H{WIDTH}\" stroke=\"#e0e0e0\"/>")?;
-        writeln!(
-            page,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{:.4}</text>",
-            LEFT - 8.0,
-            at + 4.0,
-            share * most
-        )?;
+        svg::grid_line(page, y(share * most), WIDTH, &format!("{:.4}", share * most))?;
     }
     let n_layers = sensitivity.layers.iter().map(|loss| loss.layer + 1).max().unwrap_or(1);
     let step = (WIDTH - LEFT) / n_layers as f64;
@@ -47,25 +35,16 @@ pub fn bars(page: &mut String, sensitivity: &Sensitivity) -> std::fmt::Result {
         let (x, top) = (LEFT + step * loss.layer as f64, y(loss.kl.value - least));
         writeln!(
             page,
-            "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"#1f5fa8\"/>",
+            "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{BLUE}\"/>",
             x + 0.15 * step,
             0.7 * step,
             floor - top
         )?;
         if loss.layer.is_multiple_of(label_step) {
-            let (middle, below) = (x + step / 2.0, floor + 16.0);
-            writeln!(
-                page,
-                "<text x=\"{middle:.1}\" y=\"{below:.1}\" text-anchor=\"middle\">{}</text>",
-                loss.layer
-            )?;
+            svg::text(page, (x + step / 2.0, floor + 16.0), Anchor::Middle, &loss.layer.to_string())?;
         }
     }
-    writeln!(page, "<text x=\"4\" y=\"12\">mean KL (nats)</text>")?;
-    let middle = (LEFT + WIDTH) / 2.0;
-    writeln!(
-        page,
-        "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">layer</text>\n</svg>",
-        HEIGHT - 6.0
-    )
+    svg::text(page, (4.0, 12.0), Anchor::Start, "mean KL (nats)")?;
+    svg::text(page, ((LEFT + WIDTH) / 2.0, HEIGHT - 6.0), Anchor::Middle, "layer")?;
+    writeln!(page, "</svg>")
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::svg::{self, Anchor};
 use crate::divergence::Estimate;
 use crate::table::escape;
 use crate::tasks::SettingScore;
@@ -68,16 +69,12 @@ fn map(page: &mut String, setting: &str, columns: &[&SettingScore]) -> std::fmt:
     let width = (LEFT + CELL_WIDTH * columns.len() as f64).max(10.0 + 7.0 * setting.chars().count() as f64);
     let n_depths = columns.iter().map(|score| score.cases.len()).max().unwrap_or(0).clamp(1, MAX_DEPTHS);
     let height = TOP + CELL_HEIGHT * n_depths as f64 + BOTTOM;
-    writeln!(
-        page,
-        "<svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{}\">",
-        escape(setting)
-    )?;
+    svg::open(page, width, height, setting)?;
     writeln!(page, "<text x=\"0\" y=\"14\" font-weight=\"bold\">{}</text>", escape(setting))?;
     let floor = height - BOTTOM;
     let ends = [("beginning", TOP + 17.0), ("end", floor - 9.0)];
     for (name, y) in ends.into_iter().filter(|_| n_depths > 1) {
-        writeln!(page, "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{name}</text>", LEFT - 6.0)?;
+        svg::text(page, (LEFT - 6.0, y), Anchor::End, name)?;
     }
     for (column, score) in columns.iter().enumerate() {
         let left = LEFT + CELL_WIDTH * column as f64;
@@ -96,24 +93,15 @@ fn map(page: &mut String, setting: &str, columns: &[&SettingScore]) -> std::fmt:
             };
             writeln!(
                 page,
-                "<rect x=\"{left}\" y=\"{top}\" width=\"{CELL_WIDTH}\" height=\"{CELL_HEIGHT}\" fill=\"{fill}\" stroke=\"#fff\"/>\
-                 <text x=\"{middle}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>",
-                top + 17.0
+                "<rect x=\"{left}\" y=\"{top}\" width=\"{CELL_WIDTH}\" height=\"{CELL_HEIGHT}\" fill=\"{fill}\" stroke=\"#fff\"/>"
             )?;
+            svg::text(page, (middle, top + 17.0), Anchor::Middle, &text)?;
         }
-        writeln!(
-            page,
-            "<text x=\"{middle}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-            floor + 15.0,
-            score.n_tokens
-        )?;
+        svg::text(page, (middle, floor + 15.0), Anchor::Middle, &score.n_tokens.to_string())?;
     }
     let middle = LEFT + CELL_WIDTH * columns.len() as f64 / 2.0;
-    writeln!(
-        page,
-        "<text x=\"{middle}\" y=\"{:.1}\" text-anchor=\"middle\">tokens</text>\n</svg>",
-        floor + 31.0
-    )
+    svg::text(page, (middle, floor + 31.0), Anchor::Middle, "tokens")?;
+    writeln!(page, "</svg>")
 }
 
 #[cfg(test)]

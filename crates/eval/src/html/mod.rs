@@ -4,6 +4,7 @@
 mod curve;
 mod layers;
 mod map;
+mod svg;
 
 use std::fmt::Write;
 

@@ -133,6 +133,11 @@ impl Gguf {
         TensorView { name, dtype: *dtype, shape, bytes: &self.parts[tensor.part][range.clone()] }
     }
 
+    /// The bytes of the file, or of each part.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.parts.iter().map(|part| &**part)
+    }
+
     /// Length of the file, or of all parts together.
     pub fn file_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.len() as u64).sum()

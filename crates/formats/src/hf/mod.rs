@@ -129,6 +129,11 @@ impl HfDir {
         TensorView { name, dtype: *dtype, shape, bytes: &self.shards[tensor.shard].source[range.clone()] }
     }
 
+    /// The bytes of each weight file.
+    pub fn files(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.shards.iter().map(|shard| &*shard.source)
+    }
+
     /// Length of all weight files together.
     pub fn file_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.source.len() as u64).sum()

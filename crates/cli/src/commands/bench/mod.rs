@@ -9,9 +9,7 @@ mod row;
 mod statistics;
 mod workload;
 
-use std::fmt::Display;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -20,7 +18,7 @@ use lossy_engine::{Engine, EngineOptions, KvScheme, ModelSource, PositionScheme}
 use lossy_kernels::Isa;
 
 use super::Outcome;
-use super::measure::list::SettingNames;
+use super::measure::list::Listed;
 use crate::args::{Activations, CacheArgs, CalibrationArgs, ModelArgs};
 use crate::loaded::{self, Loaded};
 use crate::output::Output;
@@ -109,20 +107,6 @@ pub struct BenchArgs {
     /// Measures the first run too
     #[arg(long)]
     no_warmup: bool,
-}
-
-/// KV schemes or position maps between commas.
-#[derive(Clone, Debug)]
-struct Listed<T>(Vec<T>);
-
-impl<T: FromStr<Err: Display>> FromStr for Listed<T> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Listed<T>, String> {
-        let SettingNames(names) = text.parse()?;
-        let parse = |name: &String| name.parse().map_err(|error: T::Err| error.to_string());
-        names.iter().map(parse).collect::<Result<_, _>>().map(Listed)
-    }
 }
 
 /// The schemes to measure; none: the default.

@@ -39,15 +39,16 @@ impl FromStr for Format {
 }
 
 impl Format {
-    /// Writes it.
-    pub fn write(&self, report: &Report) -> Result<()> {
-        if let Format::Html(path) = self {
-            let mut file = AtomicFile::create(path)?;
-            file.write_all(report.html().as_bytes())
-                .with_context(|| format!("writing {}", path.display()))?;
-            file.keep()?;
-            note(&format!("{}: the report", path.display()));
+    /// Fails if the file of the result could not be written later.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Format::Html(path) => AtomicFile::create(path).map(drop),
+            Format::Text | Format::Md | Format::Json => Ok(()),
         }
+    }
+
+    /// Writes it; to standard output first, which does not fail where a disk is full.
+    pub fn write(&self, report: &Report) -> Result<()> {
         let text = match self {
             Format::Text => report.text(true),
             Format::Md | Format::Html(_) => report.text(false),
@@ -56,6 +57,13 @@ impl Format {
         let mut out = Output::lock();
         out.write_all(text.as_bytes())?;
         out.flush()?;
+        if let Format::Html(path) = self {
+            let mut file = AtomicFile::create(path)?;
+            file.write_all(report.html().as_bytes())
+                .with_context(|| format!("writing {}", path.display()))?;
+            file.keep()?;
+            note(&format!("{}: the report", path.display()));
+        }
         Ok(())
     }
 }

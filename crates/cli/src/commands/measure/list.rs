@@ -1,31 +1,37 @@
 //! Lists on the command line.
 
+use std::fmt::Display;
 use std::str::FromStr;
 
-/// Settings between commas. What follows a comma begins another setting unless it is `key=value`:
+/// Settings, schemes or position maps between commas. What follows a comma begins another one unless it is `key=value`:
 /// `q8,k2v2:sinks=4,residual=128,kivi2` is three.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingNames(pub Vec<String>);
+pub struct Listed<T>(pub Vec<T>);
 
-impl FromStr for SettingNames {
+impl<T: FromStr<Err: Display>> FromStr for Listed<T> {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<SettingNames, String> {
-        let mut names: Vec<String> = Vec::new();
-        for part in text.split(',') {
-            match names.last_mut() {
-                Some(name) if is_key_value(part) => {
-                    name.push(',');
-                    name.push_str(part);
-                }
-                _ => names.push(part.trim().to_string()),
-            }
-        }
-        if names.iter().any(String::is_empty) {
-            return Err("expected settings such as f16 or k2v2:sinks=4,residual=128".to_string());
-        }
-        Ok(SettingNames(names))
+    fn from_str(text: &str) -> Result<Listed<T>, String> {
+        let parse = |name: &String| match name.as_str() {
+            "" => Err("there is nothing between two commas".to_string()),
+            name => name.parse().map_err(|error: T::Err| error.to_string()),
+        };
+        names(text).iter().map(parse).collect::<Result<_, _>>().map(Listed)
     }
+}
+
+fn names(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match names.last_mut() {
+            Some(name) if is_key_value(part) => {
+                name.push(',');
+                name.push_str(part);
+            }
+            _ => names.push(part.trim().to_string()),
+        }
+    }
+    names
 }
 
 fn is_key_value(part: &str) -> bool {
@@ -54,11 +60,9 @@ impl FromStr for Lengths {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use lossy_eval::Setting;
 
-    fn names(text: &str) -> Vec<String> {
-        text.parse::<SettingNames>().unwrap().0
-    }
+    use super::*;
 
     #[test]
     fn a_comma_before_key_and_value_does_not_end_a_setting() {
@@ -71,9 +75,16 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_that_does_not_exist_is_named() {
+        let error = "k2v2,x9".parse::<Listed<Setting>>().unwrap_err();
+        assert!(error.contains("x9"), "{error}");
+    }
+
+    #[test]
     fn empty_settings_and_lengths_are_refused() {
         for text in ["", "q8,", ",q8", "q8,,f16"] {
-            assert!(text.parse::<SettingNames>().is_err(), "{text}");
+            let error = text.parse::<Listed<Setting>>().unwrap_err();
+            assert_eq!(error, "there is nothing between two commas", "{text}");
         }
         for text in ["", "0", "1", "2048,", "x", "999999999999"] {
             assert!(text.parse::<Lengths>().is_err(), "{text}");

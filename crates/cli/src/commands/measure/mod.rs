@@ -13,15 +13,17 @@ mod texts;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
 use lossy_engine::{Engine, EngineOptions, PositionScheme};
 use lossy_eval::divergence::{KeptReference, KeptRow, ReferenceRun};
 use lossy_eval::tasks::{self, Task, TaskOptions};
-use lossy_eval::{Budget, Choice, EvalError, Measurement, Report, Text, Window, WindowOptions, windows};
+use lossy_eval::{
+    Budget, Choice, EvalError, Measurement, Report, Setting, Text, Window, WindowOptions, windows,
+};
 
 use self::format::Format;
-use self::list::{Lengths, SettingNames};
+use self::list::{Lengths, Listed};
 use self::meter::{Meter, Reading};
 use self::progress::Bar;
 use super::Outcome;
@@ -53,12 +55,12 @@ pub struct MeasureArgs {
 
     /// Ways to store keys and values, between commas; may be given several times
     #[arg(long, value_name = "SCHEME", required_unless_present_any = ["max_loss", "positions"])]
-    kv: Vec<SettingNames>,
+    kv: Vec<Listed<Setting>>,
 
     /// Position maps, between commas; each is measured with each --kv. The reference then has the model's own positions,
     /// beyond the trained context too
     #[arg(long, value_name = "MAP", conflicts_with = "max_loss")]
-    positions: Vec<SettingNames>,
+    positions: Vec<Listed<PositionScheme>>,
 
     /// Finds the setting of fewest bits within a budget: kl=N, top=N or ppl=N. Without --kv it chooses from a list, and
     /// then tries the mixtures of the best and the next cheaper one, layer by layer
@@ -143,11 +145,14 @@ fn task_list(text: &str) -> Result<Tasks, String> {
 
 /// Measures.
 pub fn run(args: MeasureArgs) -> Result<Outcome> {
-    let names: Vec<String> = args.kv.iter().flat_map(|SettingNames(names)| names.clone()).collect();
-    let positions = args.positions.iter().flat_map(|SettingNames(names)| names);
-    let parse = |name: &String| name.parse().map_err(|error| anyhow!("--positions: {error}"));
-    let positions = positions.map(parse).collect::<Result<Vec<PositionScheme>>>()?;
-    let settings = settings::with_positions(settings::parse(&names)?, &positions, args.activations);
+    let named = args.kv.iter().flat_map(|Listed(settings)| settings.clone()).collect();
+    let positions: Vec<PositionScheme> =
+        args.positions.iter().flat_map(|Listed(maps)| maps.clone()).collect();
+    let settings = settings::with_positions(named, &positions, args.activations);
+    args.output.check()?;
+    if let Some(path) = &args.reference {
+        reference_file::check(path)?;
+    }
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
     let source = open(&path)?;
@@ -157,8 +162,12 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         Some(Lengths(lengths)) => lengths.clone(),
         None => vec![N_CTX.min(source.info().n_ctx_train)],
     };
-    if args.reference.is_some() && lengths.len() > 1 {
-        return Err(crate::usage_error("--reference is for one context length: give one number to -c").into());
+    for (option, is_given) in [("reference", args.reference.is_some()), ("max-loss", args.max_loss.is_some())]
+    {
+        if is_given && lengths.len() > 1 {
+            let message = format!("--{option} is for one context length: give one number to -c");
+            return Err(crate::usage_error(message).into());
+        }
     }
     let options = EngineOptions {
         n_threads: args.threads.map(usize::from),
@@ -210,7 +219,9 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         }
     }
     args.output.write(&report)?;
-    let kept = certificates::keep(&report);
+    // Nobody else has this calibration.
+    let is_kept = args.calibration.calibrate.is_none();
+    let kept = if is_kept { certificates::keep(&report) } else { Vec::new() };
     let chosen = kept.iter().find(|(certificate, _)| certificate.budget.is_some());
     if let Some((certificate, Some(file))) = chosen {
         note(&format!("{}: the certificate of {}", file.display(), certificate.setting));

@@ -11,7 +11,9 @@ use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use lossy_engine::{KvScheme, Logits};
 use lossy_eval::divergence::{KeptRow, ReferenceRun};
-use lossy_eval::{Budget, Certificate, Lanes, Setting, Text, Window, WindowOptions, cheapest, windows};
+use lossy_eval::{
+    Budget, Certificate, LEAST_PREDICTIONS, Lanes, Setting, Text, Window, WindowOptions, cheapest, windows,
+};
 
 use super::certificates;
 use super::meter::{Meter, Reading};
@@ -53,6 +55,8 @@ pub struct Probe<'a> {
     pub activations: Activations,
     /// what Ctrl-C does
     pub hint: &'static str,
+    /// no lines
+    pub is_quiet: bool,
 }
 
 impl Probe<'_> {
@@ -62,23 +66,38 @@ impl Probe<'_> {
     /// # Errors
     /// None was found in a minute; or the model cannot be measured.
     pub fn within(&mut self, budget: &Budget) -> Result<()> {
-        let mut known = certificates::known(&self.model.source, self.activations);
+        let reference = settings::reference(self.activations);
+        if self.is_too_short() {
+            let n_ctx = self.model.engine.n_ctx();
+            self.note(&format!(
+                "{n_ctx} tokens are too few to measure a KV scheme on: the cache is {reference}"
+            ));
+            return self.prepare(&reference.kv);
+        }
+        let mut known = self.known();
         // What was searched for with this budget needs no search.
         let chosen = known.iter().filter(|certificate| certificate.budget.as_ref() == Some(budget));
         let chosen: Vec<Certificate> = chosen.cloned().collect();
-        if cheapest(&chosen, budget).is_none() {
-            self.search(budget, &mut known)?;
-        } else {
+        let is_searched = cheapest(&chosen, budget).is_some();
+        if is_searched {
             known = chosen;
+        } else {
+            self.search(budget, &mut known)?;
         }
         let setting: Setting = match cheapest(&known, budget) {
             Some(certificate) => {
-                note(&format!("{} (within {budget})", certificate.line()));
+                let hint = match is_searched || Some(&certificate.setting) == settings::cheapest().as_ref() {
+                    true => String::new(),
+                    false => format!("; {}", mixtures_hint(budget)),
+                };
+                self.note(&format!("{}, within {budget}{hint}", certificate.line()));
                 certificate.setting.parse().map_err(|error| anyhow!("{}: {error}", certificate.setting))?
             }
             None => {
-                let reference = settings::reference(self.activations);
-                note(&format!("no KV scheme stays within {budget} on this model: the cache is {reference}"));
+                let hint = mixtures_hint(budget);
+                self.note(&format!(
+                    "no KV scheme stays within {budget} on this model: the cache is {reference}; {hint}"
+                ));
                 reference
             }
         };
@@ -98,7 +117,7 @@ impl Probe<'_> {
             }
             if !known.iter().any(|certificate| certificate.setting == name) {
                 if !terminal::is_drawn() {
-                    note(&format!("measuring what {name} costs on this model (once)"));
+                    self.note(&format!("measuring what {name} costs on this model (once)"));
                 }
                 let patience = PATIENCE.saturating_sub(began.elapsed());
                 known.extend(self.measure(&candidate, patience, &mut reference_read)?);
@@ -132,7 +151,7 @@ impl Probe<'_> {
             return Ok(());
         }
         let name = setting.to_string();
-        let mut known = certificates::known(&self.model.source, self.activations);
+        let mut known = self.known();
         known.retain(|certificate| certificate.setting == name);
         if known.is_empty() && (when == When::Always || terminal::is_drawn()) {
             match self.measure(&setting, PATIENCE, &mut None) {
@@ -140,9 +159,12 @@ impl Probe<'_> {
                 Err(error) => note(&format!("measuring {name}: {error:#}")),
             }
             if known.is_empty() {
-                let why = match interrupt::is_asked() {
-                    true => "",
-                    false => ": too little can be measured in a minute, and `lossy measure` takes its time",
+                let why = match (interrupt::is_asked(), self.is_too_short()) {
+                    (true, _) => "",
+                    (_, true) => ": the context is too short to measure it",
+                    (_, false) => {
+                        ": too little can be measured in a minute, and `lossy measure` takes its time"
+                    }
                 };
                 note(&format!(
                     "what {name} costs on this model is not known{why} (--probe never: no measurement)"
@@ -161,6 +183,22 @@ impl Probe<'_> {
             }
         }
         Ok(())
+    }
+
+    fn known(&self) -> Vec<Certificate> {
+        certificates::known(&self.model.source, self.activations, self.model.engine.n_ctx())
+    }
+
+    /// Whether a whole context has too few predictions for a certificate.
+    fn is_too_short(&self) -> bool {
+        let n_ctx = self.model.engine.n_ctx();
+        n_ctx.saturating_sub(1 + WindowOptions::new(n_ctx).skip) < LEAST_PREDICTIONS
+    }
+
+    fn note(&self, text: &str) {
+        if !self.is_quiet {
+            note(text);
+        }
     }
 
     fn prepare(&mut self, scheme: &KvScheme) -> Result<()> {
@@ -210,6 +248,9 @@ impl Probe<'_> {
         }
         let mut report = meter.report();
         report.is_complete = measurement.is_complete;
+        // What was typed has a prompt, which is nobody's business.
+        report.command =
+            format!("lossy run {} --kv {setting} -c {} --probe always", report.model, measurement.n_ctx);
         report.divergence.push(measurement);
         Ok(certificates::keep(&report).into_iter().map(|(certificate, _)| certificate).collect())
     }
@@ -220,6 +261,11 @@ struct Read {
     windows: Vec<Window>,
     /// its predictions
     rows: Vec<KeptRow>,
+}
+
+/// What a search in a minute leaves out: each layer of a scheme alone is a measurement.
+fn mixtures_hint(budget: &Budget) -> String {
+    format!("`lossy measure MODEL --max-loss {budget}` also tries mixtures of two schemes, layer by layer")
 }
 
 /// As much text as two lanes can read in the time, by how long the reference takes for a chunk; `None`: too little.

@@ -9,6 +9,15 @@ use lossy_eval::divergence::{KeptReference, Origin};
 
 use crate::atomic_file::AtomicFile;
 
+/// Fails if the file is not there and could not be written later.
+pub fn check(path: &Path) -> Result<()> {
+    let context = || format!("--reference {}", path.display());
+    match path.exists() {
+        true => Ok(()),
+        false => AtomicFile::create(path).map(drop).with_context(context),
+    }
+}
+
 /// What the file holds; `None` if there is none yet.
 ///
 /// # Errors

@@ -1,6 +1,5 @@
 //! The settings that are compared.
 
-use anyhow::{Result, anyhow};
 use lossy_engine::{KvScheme, KvType, PositionScheme};
 use lossy_eval::Setting;
 
@@ -12,14 +11,6 @@ const CANDIDATES: [&str; 7] = ["k2v2", "k3v2", "k3v3", "k4v3", "k4v4", "q8", "f1
 /// What others are compared with.
 pub fn reference(activations: Activations) -> Setting {
     KvScheme::exact(if activations == Activations::F32 { KvType::F32 } else { KvType::F16 }).into()
-}
-
-/// The settings of `--kv`.
-///
-/// # Errors
-/// One does not exist; the error names it.
-pub fn parse(names: &[String]) -> Result<Vec<Setting>> {
-    names.iter().map(|name| name.parse().map_err(|error| anyhow!("--kv {name}: {error}"))).collect()
 }
 
 /// Each of `settings` with each of `positions`, where there are any; the reference's own cache where there are no settings.
@@ -46,6 +37,11 @@ pub fn candidates() -> Vec<Setting> {
     CANDIDATES.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
+/// The first of them, which no mixture of others undercuts.
+pub fn cheapest() -> Option<String> {
+    candidates().first().map(Setting::to_string)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,7 +55,7 @@ mod tests {
 
     #[test]
     fn every_scheme_meets_all_positions() {
-        let schemes = parse(&["f16".to_string(), "k2v2".to_string()]).unwrap();
+        let schemes = ["f16", "k2v2"].map(|name| name.parse::<Setting>().unwrap()).to_vec();
         let positions = [PositionScheme::Linear, PositionScheme::DualChunk { chunk: None }];
         let names = |settings: Vec<Setting>| settings.iter().map(Setting::to_string).collect::<Vec<_>>();
         assert_eq!(
@@ -68,11 +64,5 @@ mod tests {
         );
         assert_eq!(names(with_positions(Vec::new(), &positions[1..], Activations::F32)), ["f32 dca"]);
         assert_eq!(with_positions(schemes.clone(), &[], Activations::Q8), schemes);
-    }
-
-    #[test]
-    fn a_setting_that_does_not_exist_is_named() {
-        let error = parse(&["k2v2".to_string(), "x9".to_string()]).unwrap_err().to_string();
-        assert!(error.starts_with("--kv x9: "), "{error}");
     }
 }
