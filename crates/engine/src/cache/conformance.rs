@@ -189,12 +189,11 @@ impl Suite<'_> {
         let mut held = Held::new(&pool);
         let n = 8 * PAGE_TOKENS as u64;
         self.extend(&self.one, &mut held, &(0..n).collect::<Vec<_>>(), &[]);
+        let n_recent = packed.window.recent_pages();
         let n_exact = held.cache.n_exact_tokens();
-        assert!(
-            (packed.recent_pages * PAGE_TOKENS..=(packed.recent_pages + 1) * PAGE_TOKENS).contains(&n_exact)
-        );
+        assert!((n_recent * PAGE_TOKENS..=(n_recent + 1) * PAGE_TOKENS).contains(&n_exact));
         let codes = 8 * pool.bytes_per_page();
-        let exact = (packed.recent_pages + 1) * pool.exact_bytes_per_page();
+        let exact = (n_recent + 1) * pool.exact_bytes_per_page();
         assert!(held.cache.bytes() <= codes + exact, "{} bytes of {codes} + {exact}", held.cache.bytes());
     }
 
@@ -398,7 +397,7 @@ impl Suite<'_> {
             let mut held = Held::new(&pool);
             let tokens: Vec<Token> = (0..p as u64 + 40).collect();
             self.extend(&self.one, &mut held, &tokens, &[]);
-            let recent = pool.packed().map_or(usize::MAX, |packed| packed.recent_pages);
+            let recent = pool.packed().map_or(usize::MAX, |packed| packed.window.recent_pages());
             if len / p < (tokens.len() / p).saturating_sub(recent) {
                 // Not exact any more: see the test of cuts inside packed pages.
                 continue;
