@@ -72,7 +72,7 @@ pub fn prepare_kv(
     spinner: &Spinner,
 ) -> Result<(), EngineError> {
     engine.prepare_kv(source, scheme, calibrations().as_deref(), &mut |progress| {
-        spinner.say(&format!("calibrating {scheme}: {} of {} tokens", progress.n_done, progress.n_total));
+        spinner.measured(&format!("calibrating {scheme}"), progress.n_done, progress.n_total);
         interrupt::go_on()
     })
 }

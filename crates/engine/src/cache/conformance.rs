@@ -199,7 +199,7 @@ impl Suite<'_> {
 
     fn a_saved_sequence_is_the_same_when_it_is_restored(&self) {
         let fingerprint = [7; 32];
-        for len in [0, 1, PAGE_TOKENS - 1, PAGE_TOKENS, 4 * PAGE_TOKENS + 5] {
+        for len in [0, 1, PAGE_TOKENS - 1, PAGE_TOKENS, PAGE_TOKENS + 1, 4 * PAGE_TOKENS + 5] {
             let pool = self.pool(None);
             let tokens: Vec<Token> = (0..len as u64).collect();
             let ids: Vec<u32> = (0..len as u32).collect();
@@ -366,7 +366,19 @@ impl Suite<'_> {
         let pool = self.pool(None);
         let p = PAGE_TOKENS as u64;
         // past and new tokens: empty, one, page edges
-        let lengths = [(0, 1), (p - 1, 1), (p, 1), (0, p + 1), (3, 0), (p + 1, 20), (0, 0), (2 * p - 1, 2)];
+        let lengths = [
+            (0, 1),
+            (p - 1, 1),
+            (p, 1),
+            (0, p + 1),
+            (3, 0),
+            (p + 1, 20),
+            (0, 0),
+            (2 * p - 1, 2),
+            (3 * p - 1, 1),
+            (3 * p, 1),
+            (3 * p + 1, 3),
+        ];
         let mut held = Vec::new();
         let mut new = Vec::new();
         let mut wanted = vec![Vec::new(); GEOMETRY.n_layers];

@@ -42,6 +42,8 @@ mod sequence;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod start_position;
+#[cfg(test)]
 mod tests;
 
 pub use attend::{Span, append_layer, attend_layer};

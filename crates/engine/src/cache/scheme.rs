@@ -121,6 +121,16 @@ pub enum KvSchemeError {
         /// why, and what to do
         reason: String,
     },
+    /// keys and values that are not stored together
+    #[error("keys as {keys} with values as {values} are not stored here; {instead}")]
+    Mixture {
+        /// scheme of the keys
+        keys: String,
+        /// scheme of the values
+        values: String,
+        /// what to use
+        instead: String,
+    },
     /// there are no statistics yet
     #[error("KV scheme `{name}` needs the model to be calibrated first")]
     NotCalibrated {
@@ -279,6 +289,31 @@ impl KvScheme {
         let scheme = KvScheme { exceptions: Some(exceptions), ..self.clone() };
         scheme.check_exceptions()?;
         Ok(scheme)
+    }
+
+    /// Keys as `keys` has them, and values as `values` has them.
+    ///
+    /// # Errors
+    /// They are not the same, and not both of k2v2 to k4v4 with the same parameters.
+    pub fn mixed(keys: &KvScheme, values: &KvScheme) -> Result<KvScheme, KvSchemeError> {
+        if keys == values {
+            return Ok(keys.clone());
+        }
+        let refused = |instead: String| KvSchemeError::Mixture {
+            keys: keys.to_string(),
+            values: values.to_string(),
+            instead,
+        };
+        let (k, v) = (keys.storage.name(), values.storage.name());
+        let Some(name) = calibrated::mixed(&k, &v) else {
+            let scheme = if keys.is_exact() && !values.is_exact() { values } else { keys };
+            return Err(refused(format!("give {scheme} for both, or a mixture such as k4v2")));
+        };
+        let renamed = |scheme: &KvScheme, own: &str| scheme.to_string().replacen(own, &name, 1);
+        if renamed(keys, &k) != renamed(values, &v) {
+            return Err(refused("give both the same parameters".to_owned()));
+        }
+        renamed(keys, &k).parse()
     }
 
     /// All layers share one pool: they are exact, or have their values in one space.
