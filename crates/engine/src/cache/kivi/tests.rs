@@ -153,10 +153,11 @@ impl Paper {
         let values = self.quantized(&text.values, |group, member| group * size + member);
         let mut out = Vec::new();
         for token in 0..text.n_tokens() {
-            let r = self.residual_length;
             // Keys that were quantized when the residual was full, and values that have left it.
-            let n_keys = if r == 0 { token / 128 * 128 } else { token / r * r };
-            let n_values = if r == 0 { token / 128 * 128 } else { (token + 1).saturating_sub(r) };
+            let (n_keys, n_values) = match self.residual_length {
+                0 => (token / PAGE_TOKENS * PAGE_TOKENS, token / PAGE_TOKENS * PAGE_TOKENS),
+                r => (token / r * r, (token + 1).saturating_sub(r)),
+            };
             for query in text.queries[token * N_QUERY..][..N_QUERY].chunks_exact(D) {
                 let score = |n: usize| -> f64 {
                     let keys = if n < n_keys { &keys } else { &text.keys };
