@@ -309,11 +309,11 @@ impl KvScheme {
             let scheme = if keys.is_exact() && !values.is_exact() { values } else { keys };
             return Err(refused(format!("give {scheme} for both, or a mixture such as k4v2")));
         };
-        let renamed = |scheme: &KvScheme, own: &str| scheme.to_string().replacen(own, &name, 1);
-        if renamed(keys, &k) != renamed(values, &v) {
+        let renamed = |scheme: &KvScheme| format!("{name}{}", &scheme.to_string()[name.len()..]);
+        if renamed(keys) != renamed(values) {
             return Err(refused("give both the same parameters".to_owned()));
         }
-        renamed(keys, &k).parse()
+        renamed(keys).parse()
     }
 
     /// All layers share one pool: they are exact, or have their values in one space.
