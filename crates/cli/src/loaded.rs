@@ -77,7 +77,7 @@ pub fn prepare_kv(
     spinner: &Spinner,
 ) -> Result<(), EngineError> {
     let calibrated = engine.prepare_kv(source, scheme, calibrations().as_deref(), &mut |progress| {
-        spinner.say(&format!("calibrating {scheme}: {} of {} tokens", progress.n_done, progress.n_total));
+        spinner.measured(&format!("calibrating {scheme}"), progress.n_done, progress.n_total);
         interrupt::go_on()
     })?;
     if let Some(Calibrated { n_tokens: Some(_), file: None }) = calibrated {

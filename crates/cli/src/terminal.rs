@@ -124,6 +124,18 @@ impl Spinner {
         }
     }
 
+    /// Shows how much of it is done, as a bar with the time that is left.
+    pub fn measured(&self, what: &str, n_done: usize, n_total: usize) {
+        let Some(bar) = &self.bar else { return };
+        if bar.length() != Some(n_total as u64) {
+            bar.set_style(style("{msg}  {bar:24}  {percent} %  {eta} left"));
+            bar.set_length(n_total as u64);
+            bar.set_message(what.to_string());
+            bar.reset_eta();
+        }
+        bar.set_position(n_done as u64);
+    }
+
     /// Does something that prints.
     pub fn hide<R>(&self, print: impl FnOnce() -> R) -> R {
         match &self.bar {

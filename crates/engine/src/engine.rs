@@ -1,5 +1,6 @@
 //! A loaded model with the threads, the cache pool and the buffers to run it.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use lossy_kernels::{ActivationKind, Compute, KvType};
 use sha2::{Digest, Sha256};
 
 use crate::cache::{
-    CacheLayout, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence, SavedError,
+    CacheLayout, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence, Rows, SavedError,
 };
 use crate::model::{Forward, ForwardItem, Model};
 use crate::positions::{PositionScheme, Positions, linear};
@@ -34,6 +35,8 @@ pub struct EngineOptions {
     pub n_ctx: Option<usize>,
     /// how positions are told to the model; beyond its trained context this decides what it makes of the text
     pub positions: PositionScheme,
+    /// Position of the first token of every text, for measuring: the model's own positions are needed then.
+    pub start_position: usize,
     /// most bytes that all caches together may use; `None`: no limit
     pub kv_budget: Option<usize>,
     /// allow positions beyond those that they are good for, where the model's text is worthless: for measuring
@@ -53,10 +56,30 @@ impl Default for EngineOptions {
             calibration_text: None,
             n_ctx: None,
             positions: PositionScheme::Auto,
+            start_position: 0,
             kv_budget: None,
             beyond_trained: false,
             chunk: 512,
         }
+    }
+}
+
+/// Positions of texts of `n_ctx` tokens that begin at `start`.
+fn resolve(
+    scheme: &PositionScheme,
+    info: &ModelInfo,
+    (n_ctx, start): (usize, usize),
+    beyond_trained: bool,
+) -> Result<Positions, EngineError> {
+    let positions = scheme.resolve(info, n_ctx + start, beyond_trained)?;
+    if start == 0 {
+        return Ok(positions);
+    }
+    match positions.scheme() {
+        PositionScheme::Linear => {
+            Ok(Positions::new(positions.map(), positions.rope().clone().starting_at(start), n_ctx))
+        }
+        other => Err(EngineError::StartPosition { start, n_ctx, positions: other.to_string() }),
     }
 }
 
@@ -171,6 +194,7 @@ pub struct Engine {
     forward: Forward,
     n_ctx: usize,
     beyond_trained: bool,
+    start_position: usize,
     chunk: usize,
     exact_prefill: bool,
     /// the model's file, by which saved caches are told apart
@@ -189,7 +213,8 @@ impl Engine {
             0 => info.n_ctx_train,
             n_ctx => n_ctx,
         };
-        let positions = options.positions.resolve(info, n_ctx, options.beyond_trained)?;
+        let at = (n_ctx, options.start_position);
+        let positions = resolve(&options.positions, info, at, options.beyond_trained)?;
         let geometry = KvGeometry {
             n_layers: info.n_layers,
             n_kv_heads: info.n_kv_heads,
@@ -223,6 +248,7 @@ impl Engine {
             model,
             n_ctx,
             beyond_trained: options.beyond_trained,
+            start_position: options.start_position,
         };
         if let Some(scheme) = &options.kv {
             engine.set_kv(scheme)?;
@@ -247,7 +273,8 @@ impl Engine {
     /// # Errors
     /// The positions do not reach the engine's context, or do not fit the model.
     pub fn set_positions(&mut self, scheme: &PositionScheme) -> Result<(), EngineError> {
-        let positions = scheme.resolve(&self.model.info, self.n_ctx, self.beyond_trained)?;
+        let at = (self.n_ctx, self.start_position);
+        let positions = resolve(scheme, &self.model.info, at, self.beyond_trained)?;
         self.replace_pool(self.pool.layout().clone(), Arc::new(positions));
         Ok(())
     }
@@ -285,31 +312,42 @@ impl Engine {
     /// does.
     ///
     /// # Errors
-    /// There are fewer than 256 tokens; otherwise as [`prefill`](Engine::prefill).
+    /// There are fewer than 256 tokens, or fewer than 64 different ones; otherwise as [`prefill`](Engine::prefill).
     pub fn calibrate(
         &mut self,
         tokens: &[u32],
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Arc<Calibration>, EngineError> {
         const LEAST: usize = 256;
+        const LEAST_DISTINCT: usize = 64;
         let n_total = tokens.len();
         if n_total < LEAST {
             return Err(EngineError::CalibrationTooShort { n_tokens: n_total, least: LEAST });
+        }
+        let n_distinct = tokens.iter().collect::<HashSet<_>>().len();
+        if n_distinct < LEAST_DISTINCT {
+            return Err(EngineError::CalibrationTooUniform { n_distinct, least: LEAST_DISTINCT });
         }
         let n_window = 1024.min(self.model.info.n_ctx_train).min(n_total);
         let geometry = *self.pool.geometry();
         let mut calibrator = Calibrator::new(geometry, &self.model.rope, n_window);
         let pool = KvPool::new(geometry, KvType::F32, linear(&self.model.rope, n_window), None);
         let mut n_done = 0;
+        let mut is_stopped = progress(Progress { n_done, n_total }).is_break();
         // What is left at the end is too short to be worth a window.
         for window in tokens.chunks_exact(n_window) {
-            if progress(Progress { n_done, n_total }).is_break() {
+            if is_stopped {
                 return Err(EngineError::Stopped { n_done, n_total });
             }
             self.check_ids(window)?;
             let mut cache = pool.sequence();
             let mut items = [ForwardItem { cache: &mut cache, tokens: window, logits: Logits::None }];
-            self.forward.run(&self.cx, &self.model, &mut items, Some(&mut calibrator))?;
+            let mut observe = |layer: usize, [queries, keys, values]: [Rows<'_>; 3]| {
+                calibrator.observe(&self.cx, layer, queries, keys, values);
+                let n_done = n_done + window.len() * (layer + 1) / geometry.n_layers;
+                is_stopped |= progress(Progress { n_done, n_total }).is_break();
+            };
+            self.forward.run(&self.cx, &self.model, &mut items, Some(&mut observe))?;
             n_done += window.len();
         }
         let _ = progress(Progress { n_done: n_total, n_total });
@@ -404,6 +442,9 @@ impl Engine {
             scheme if scheme.is_auto_beyond(self.info().n_ctx_train) => {}
             // They decide the keys (YaRN), or at least what the model made of the text that it read.
             other => hash.update(other.to_string()),
+        }
+        if self.start_position > 0 {
+            hash.update(self.start_position.to_le_bytes());
         }
         if self.scheme.needs_calibration()
             && let Some(calibration) = &self.calibration

@@ -41,6 +41,30 @@ pub enum EngineError {
         /// the fewest
         least: usize,
     },
+    /// a text to calibrate with that says the same again and again
+    #[error(
+        "the calibration text has {n_distinct} different tokens, but at least {least} are needed: take a text that repeats \
+         itself less"
+    )]
+    CalibrationTooUniform {
+        /// different tokens of the text
+        n_distinct: usize,
+        /// the fewest
+        least: usize,
+    },
+    /// a text that begins elsewhere than at 0, with positions that are not the model's own
+    #[error(
+        "a text of {n_ctx} tokens that begins at position {start} needs the model's own positions, not {positions}: let \
+         both together be within the trained context"
+    )]
+    StartPosition {
+        /// position of the first token
+        start: usize,
+        /// tokens
+        n_ctx: usize,
+        /// what was asked for, or follows from the length
+        positions: String,
+    },
     /// a model of another kind
     #[error("models of architecture `{found}` cannot be computed (known: {known})")]
     Architecture {

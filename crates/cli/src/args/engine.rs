@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use lossy_engine::{ActivationKind, EngineOptions, KvScheme, KvSchemeError, PositionError, PositionScheme};
+use lossy_engine::{
+    ActivationKind, EngineOptions, KvScheme, KvSchemeError, KvType, PositionError, PositionScheme,
+};
 
 use crate::units::parse_bytes;
 
@@ -55,11 +57,11 @@ pub struct CacheArgs {
     #[arg(long, value_name = "SCHEME", env = "LOSSY_KV", value_parser = parse_scheme)]
     pub kv: Option<KvScheme>,
 
-    /// [-ctk] The same in llama.cpp's words; keys and values are named apart, and alike for now
+    /// [-ctk] Type of the cached keys in llama.cpp's words; with -ctv: the same, or another of k2v2 to k4v4 [default: f16]
     #[arg(long, value_name = "TYPE", conflicts_with = "kv", value_parser = parse_scheme)]
     pub cache_type_k: Option<KvScheme>,
 
-    /// [-ctv] Type of the cached values; the same as that of the keys
+    /// [-ctv] Type of the cached values [default: f16]
     #[arg(long, value_name = "TYPE", conflicts_with = "kv", value_parser = parse_scheme)]
     pub cache_type_v: Option<KvScheme>,
 }
@@ -174,12 +176,13 @@ impl From<Activations> for ActivationKind {
 impl CacheArgs {
     /// The scheme, if one is named.
     pub fn resolve(&self) -> Result<Option<KvScheme>, clap::Error> {
-        match (&self.cache_type_k, &self.cache_type_v) {
-            (Some(k), Some(v)) if k != v => Err(crate::usage_error(format!(
-                "--cache-type-k {k} with --cache-type-v {v}: a mixture has a name of its own, such as --kv k4v2"
-            ))),
-            (k, v) => Ok(self.kv.as_ref().or(k.as_ref()).or(v.as_ref()).cloned()),
+        if self.cache_type_k.is_none() && self.cache_type_v.is_none() {
+            return Ok(self.kv.clone());
         }
+        // What is not named is f16, as in llama.cpp.
+        let named = |scheme: &Option<KvScheme>| scheme.clone().unwrap_or(KvScheme::exact(KvType::F16));
+        let (keys, values) = (named(&self.cache_type_k), named(&self.cache_type_v));
+        KvScheme::mixed(&keys, &values).map(Some).map_err(crate::usage_error)
     }
 }
 
@@ -195,9 +198,64 @@ impl EngineArgs {
             calibration_text: None,
             n_ctx: Some(self.ctx_size as usize),
             positions: self.positions.resolve()?,
+            start_position: 0,
             kv_budget: self.kv_budget,
             beyond_trained: false,
             chunk: self.batch_size as usize,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `-ctk` and `-ctv` mean together; an empty word: not given.
+    fn resolved(keys: &str, values: &str) -> Result<String, String> {
+        let parse = |name: &str| if name.is_empty() { Ok(None) } else { parse_scheme(name).map(Some) };
+        let cache = CacheArgs { kv: None, cache_type_k: parse(keys)?, cache_type_v: parse(values)? };
+        match cache.resolve() {
+            Ok(scheme) => Ok(scheme.map_or("none".to_string(), |scheme| scheme.to_string())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn types_of_keys_and_values_are_a_scheme_or_an_error_that_names_one() {
+        for (keys, values, scheme) in [
+            ("", "", "none"),
+            ("f16", "", "f16"),
+            ("", "f16", "f16"),
+            ("f32", "f32", "f32"),
+            ("q8_0", "q8_0", "q8"),
+            ("q8", "q8_0", "q8"),
+            ("kivi2", "kivi2", "kivi2"),
+            ("k2v2", "k2v2", "k2v2"),
+            ("k4v4", "k2v2", "k4v2"),
+            ("k2v4", "k3v3", "k2v3"),
+            ("k4v4:sinks=16", "k3v3:sinks=16", "k4v3:sinks=16"),
+            ("k3v3:calibration=none", "k2v2:calibration=none", "k3v2:calibration=none"),
+        ] {
+            assert_eq!(resolved(keys, values).as_deref(), Ok(scheme), "-ctk {keys} -ctv {values}");
+        }
+        for (keys, values, fix) in [
+            ("q8_0", "", "give q8 for both"),
+            ("", "q8_0", "give q8 for both"),
+            ("k2v2", "", "give k2v2 for both"),
+            ("q8_0", "f16", "give q8 for both"),
+            ("f16", "q8_0", "give q8 for both"),
+            ("f16", "f32", "give f16 for both"),
+            ("kivi2", "kivi4", "give kivi2 for both"),
+            ("q8_0", "k4v4", "give q8 for both"),
+            ("k4v4:sinks=16", "k2v2", "the same parameters"),
+            ("k4v4", "k2v2:calibration=none", "the same parameters"),
+            ("q8_0", "q4_0", "k4v4 takes as many bits"),
+            ("q5_1", "q5_1", "k4v4 is the next smaller"),
+            ("bf16", "bf16", "f16 takes as many bits"),
+            ("k4", "v2", "there are f16"),
+        ] {
+            let error = resolved(keys, values).expect_err(keys);
+            assert!(error.contains(fix), "-ctk {keys} -ctv {values}: {error}");
+        }
     }
 }

@@ -77,8 +77,10 @@ fn a_calibration_on_own_text_is_kept_and_found_again() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stderr).to_string()
     };
-    fs::write(home.path().join("own.txt"), "Case 17: fever of 39.2 since Monday, no rash.\n".repeat(30))
-        .unwrap();
+    let own = "Case 17: fever of 39.2 since Monday, no rash; amoxicillin 500 mg three times a day for a week.\n\
+               Case 18: the pain began on the left, after a long walk home in the rain, and was worse at night.\n\
+               Case 19: blood pressure 145 over 95, pulse 72; to be seen again in June with a list of all drugs.\n";
+    fs::write(home.path().join("own.txt"), own.repeat(10)).unwrap();
     let calibrate = || home.lossy(&["calibrate", &model, "--calibrate", "own.txt"]).output().unwrap();
     let first = text_of(calibrate());
     assert!(first.contains("is calibrated on") && first.contains("own.txt"), "{first}");
@@ -87,10 +89,17 @@ fn a_calibration_on_own_text_is_kept_and_found_again() {
     let run = ["run", &model, "--kv", "k2v2", "--calibrate", "own.txt", "-p", "Hi", "-n", "1", "--temp", "0"];
     text_of(home.lossy(&run).output().unwrap());
 
-    fs::write(home.path().join("short.txt"), "Too little.").unwrap();
-    let short = home.lossy(&["calibrate", &model, "--calibrate", "short.txt"]).output().unwrap();
-    assert_eq!(short.status.code(), Some(1));
-    assert!(text(&short.stderr).contains("at least 256 are needed"), "{}", text(&short.stderr));
+    let refused = |content: &[u8], why: &str| {
+        fs::write(home.path().join("bad.txt"), content).unwrap();
+        let output = home.lossy(&["calibrate", &model, "--calibrate", "bad.txt"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(why), "{why}: {}", text(&output.stderr));
+    };
+    refused(b"", "0 tokens, but at least 256");
+    refused(b"x", "1 tokens, but at least 256");
+    refused(&[0xFF, 0xFE, 0, 0, 1, 2, 3], "UTF-8");
+    refused(&[0; 4000], "different tokens, but at least 64");
+    refused("word ".repeat(600).as_bytes(), "different tokens, but at least 64");
     let missing = home.lossy(&["calibrate", &model, "--calibrate", "missing.txt"]).output().unwrap();
     assert!(text(&missing.stderr).contains("--calibrate missing.txt: "), "{}", text(&missing.stderr));
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lossy_kernels::attention::{
-    self, AppendError, Asked, ExactHead, ExactHeadMut, Meeting, Partial, RangeSource, RangeTurns, Request,
-    Rows, Tile, TokenQueries,
+    self, AppendError, Asked, ExactHead, ExactHeadMut, Meeting, Partial, RangePart, RangeSource, RangeTurns,
+    Request, Rows, Tile, TokenQueries,
 };
 use lossy_kernels::kv::{RangeF32, Sinks, hadamard};
 use lossy_kernels::{Compute, Isa};
@@ -235,7 +235,7 @@ impl LayerOfSequence<'_> {
 
     fn seen(&self, asked: &Asked) -> Seen<'_> {
         self.sequence
-            .seen(asked.range, asked.asking_range)
+            .seen(asked.range, asked.asking_range, asked.part)
             .expect("attention asks for tokens of the sequence")
     }
 
@@ -256,18 +256,23 @@ impl LayerOfSequence<'_> {
         let pool = self.pool();
         match self.seen(asked) {
             Seen::Exact(page) => out.load(pool.exact_head(page.head(self.layer, asked.kv_head))),
-            Seen::Packed(page) => {
+            Seen::Packed(page) | Seen::ExactValues { packed: page, .. } => {
                 let place = Place::itself(self.sequence.positions(), asked.kv_head, asked.range);
                 pool.unpack(isa, self.layer, place, page.head(self.layer, asked.kv_head), out);
             }
+        }
+        if let Seen::ExactValues { exact, .. } = self.seen(asked) {
+            out.copy_values_from(pool.exact_head(exact.head(self.layer, asked.kv_head)));
         }
     }
 
     /// The bytes that will be read next, if they are of the same kind.
     fn next(&self, asked: &Asked, is_packed: bool) -> Option<&[u8]> {
-        match self.sequence.seen(asked.range + 1, asked.asking_range)? {
+        match self.sequence.seen(asked.range + 1, asked.asking_range, RangePart::Seen)? {
             Seen::Exact(page) => (!is_packed).then(|| page.head(self.layer, asked.kv_head)),
-            Seen::Packed(page) => is_packed.then(|| self.codes(page, asked.kv_head)),
+            Seen::Packed(page) | Seen::ExactValues { packed: page, .. } => {
+                is_packed.then(|| self.codes(page, asked.kv_head))
+            }
         }
     }
 
@@ -278,7 +283,7 @@ impl LayerOfSequence<'_> {
 
 impl RangeSource for LayerOfSequence<'_> {
     fn meeting(&self, range: usize, asking_range: usize) -> Meeting {
-        self.sequence.positions().map().meeting(range, asking_range)
+        self.sequence.meeting(range, asking_range)
     }
 
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
@@ -304,7 +309,7 @@ impl RangeSource for LayerOfSequence<'_> {
                 let head = self.pool().exact_head(page.head(self.layer, asked.kv_head));
                 head.load_tile(isa, n_tokens, tile);
             }
-            Seen::Packed(_) => UNPACKED.with_borrow_mut(|unpacked| {
+            Seen::Packed(_) | Seen::ExactValues { .. } => UNPACKED.with_borrow_mut(|unpacked| {
                 self.load(isa, &asked, unpacked);
                 unpacked.head().load_tile(isa, n_tokens, tile);
             }),
@@ -337,6 +342,7 @@ impl LayerOfSequence<'_> {
                 head.attend_token(isa, asked.tokens.clone(), token, next, partial);
                 true
             }
+            Seen::ExactValues { .. } => false,
             Seen::Packed(_) if asked.tokens != (0..PAGE_TOKENS) => false,
             Seen::Packed(page) => {
                 let Some(layers) = pool.packed() else { return false };

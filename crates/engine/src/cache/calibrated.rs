@@ -21,6 +21,12 @@ pub(super) const FAMILY: Family = Family {
     },
 };
 
+/// The name, without parameters, of the storage with the keys of one and the values of the other, if that exists.
+pub(super) fn mixed(keys: &str, values: &str) -> Option<String> {
+    let is_one = |name: &str| matches!(name.as_bytes(), [b'k', b'2'..=b'4', b'v', b'2'..=b'4', ..]);
+    (is_one(keys) && is_one(values)).then(|| format!("{}{}", &keys[..2], &values[2..4]))
+}
+
 /// Bits of keys above the whole number, in quarters of a channel: what 2.3 true bits leave room for.
 const EXTRA_KEY_BITS: f32 = 0.25;
 

@@ -189,18 +189,17 @@ impl Suite<'_> {
         let mut held = Held::new(&pool);
         let n = 8 * PAGE_TOKENS as u64;
         self.extend(&self.one, &mut held, &(0..n).collect::<Vec<_>>(), &[]);
+        let n_recent = packed.window.recent_pages();
         let n_exact = held.cache.n_exact_tokens();
-        assert!(
-            (packed.recent_pages * PAGE_TOKENS..=(packed.recent_pages + 1) * PAGE_TOKENS).contains(&n_exact)
-        );
+        assert!((n_recent * PAGE_TOKENS..=(n_recent + 1) * PAGE_TOKENS).contains(&n_exact));
         let codes = 8 * pool.bytes_per_page();
-        let exact = (packed.recent_pages + 1) * pool.exact_bytes_per_page();
+        let exact = (n_recent + 1) * pool.exact_bytes_per_page();
         assert!(held.cache.bytes() <= codes + exact, "{} bytes of {codes} + {exact}", held.cache.bytes());
     }
 
     fn a_saved_sequence_is_the_same_when_it_is_restored(&self) {
         let fingerprint = [7; 32];
-        for len in [0, 1, PAGE_TOKENS - 1, PAGE_TOKENS, 4 * PAGE_TOKENS + 5] {
+        for len in [0, 1, PAGE_TOKENS - 1, PAGE_TOKENS, PAGE_TOKENS + 1, 4 * PAGE_TOKENS + 5] {
             let pool = self.pool(None);
             let tokens: Vec<Token> = (0..len as u64).collect();
             let ids: Vec<u32> = (0..len as u32).collect();
@@ -367,7 +366,19 @@ impl Suite<'_> {
         let pool = self.pool(None);
         let p = PAGE_TOKENS as u64;
         // past and new tokens: empty, one, page edges
-        let lengths = [(0, 1), (p - 1, 1), (p, 1), (0, p + 1), (3, 0), (p + 1, 20), (0, 0), (2 * p - 1, 2)];
+        let lengths = [
+            (0, 1),
+            (p - 1, 1),
+            (p, 1),
+            (0, p + 1),
+            (3, 0),
+            (p + 1, 20),
+            (0, 0),
+            (2 * p - 1, 2),
+            (3 * p - 1, 1),
+            (3 * p, 1),
+            (3 * p + 1, 3),
+        ];
         let mut held = Vec::new();
         let mut new = Vec::new();
         let mut wanted = vec![Vec::new(); GEOMETRY.n_layers];
@@ -398,7 +409,7 @@ impl Suite<'_> {
             let mut held = Held::new(&pool);
             let tokens: Vec<Token> = (0..p as u64 + 40).collect();
             self.extend(&self.one, &mut held, &tokens, &[]);
-            let recent = pool.packed().map_or(usize::MAX, |packed| packed.recent_pages);
+            let recent = pool.packed().map_or(usize::MAX, |packed| packed.window.recent_pages());
             if len / p < (tokens.len() / p).saturating_sub(recent) {
                 // Not exact any more: see the test of cuts inside packed pages.
                 continue;

@@ -25,6 +25,40 @@ impl PageKind {
     pub(super) const ALL: [PageKind; 3] = [PageKind::Exact, PageKind::Packed, PageKind::First];
 }
 
+/// What a token sees as it is, besides the tokens of its own page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// so many pages before its own
+    Pages(usize),
+    /// KIVI's, of so many pages `n`: keys of its own `n` pages, counted from the first page of the sequence, and the last
+    /// `n` pages' worth of values, its own included, of which one leaves with each token
+    Kivi(usize),
+}
+
+impl Window {
+    /// Pages before a token's own of which it may see something as it is.
+    pub fn recent_pages(self) -> usize {
+        let (Window::Pages(n) | Window::Kivi(n)) = self;
+        n
+    }
+
+    /// Whether a token of page `asking` sees the keys of page `index` as they are.
+    pub(super) fn has_keys(self, index: usize, asking: usize) -> bool {
+        match self {
+            Window::Pages(n) => index + n >= asking,
+            Window::Kivi(n) => index >= asking / n.max(1) * n.max(1),
+        }
+    }
+
+    /// Whether the values of page `index` leave one by one while tokens of page `asking` arrive.
+    pub(super) fn ends_in(self, index: usize, asking: usize) -> bool {
+        match self {
+            Window::Pages(_) => false,
+            Window::Kivi(n) => n > 0 && index + n == asking,
+        }
+    }
+}
+
 /// How old tokens are stored.
 #[derive(Clone, Debug)]
 pub struct PackedLayers {
@@ -32,8 +66,8 @@ pub struct PackedLayers {
     pub codes: Vec<Arc<dyn PageCode>>,
     /// first tokens that stay exact
     pub sinks: usize,
-    /// pages before a token's own that it sees as they are
-    pub recent_pages: usize,
+    /// what a token sees as it is
+    pub window: Window,
 }
 
 /// How all tokens are stored.

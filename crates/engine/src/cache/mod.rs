@@ -13,8 +13,8 @@
 //!
 //! - A page is bytes `[n_layers][n_kv_heads][one head]`, of one of three kinds: exact, codes, codes with sinks.
 //! - A page is packed once, when its last token arrives, and read as codes by every token that is more than the residual
-//!   away, in a prompt as in an answer: what a token sees depends on its position alone, never on how a prompt was cut
-//!   into chunks. Its exact twin goes back to the pool when no token to come will see it.
+//!   away ([`Window`]), in a prompt as in an answer: what a token sees depends on its position alone, never on how a prompt
+//!   was cut into chunks. Its exact twin goes back to the pool when no token to come will see it.
 //! - Sequences with the same prefix share pages ([`KvSequence::fork`]); a shared page that is not full is copied by
 //!   whoever appends to it first.
 //! - A forward pass is [`reserve`](KvSequence::reserve) (everything that can fail for want of memory), then
@@ -42,6 +42,8 @@ mod sequence;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod start_position;
+#[cfg(test)]
 mod tests;
 
 pub use attend::{Span, append_layer, attend_layer};
@@ -49,7 +51,7 @@ pub(crate) use calibration::Calibrator;
 pub use calibration::{Calibration, HeadStatistics};
 pub use code::{PageCode, Place};
 pub use error::CacheError;
-pub use layout::{CacheLayout, PackedLayers};
+pub use layout::{CacheLayout, PackedLayers, Window};
 pub use lossy_kernels::attention::Rows;
 pub use pool::{KvGeometry, KvPool};
 pub use saved::SavedError;

@@ -4,7 +4,7 @@
 //! NAME[:key=value,...]        k2v2 · kivi2:group_size=64 · k3v2:sinks=16,residual=256,first=2:f16
 //!
 //! sinks=N        the first N tokens stay exact
-//! residual=N     so many recent tokens at least stay exact (whole pages of 128 are)
+//! residual=N     so many recent tokens at least stay exact: whole pages of 128, and the one that is not full
 //! layers=L:NAME  these layers are stored as the scheme NAME stores them: 0+7-9:k4v4, 29:f16
 //! first=N:TYPE   the first N layers are stored exactly, as f16
 //! last=N:TYPE    and the last N
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use lossy_kernels::KvType;
 
 use super::code::PageCode;
-use super::layout::{CacheLayout, PackedLayers};
+use super::layout::{CacheLayout, PackedLayers, Window};
 use super::{Calibration, KvGeometry, PAGE_TOKENS, calibrated, exact, kivi, q8};
 
 /// The families of schemes.
@@ -60,6 +60,10 @@ pub(super) trait KvStorage: fmt::Debug + Send + Sync {
     /// Whether statistics of the model are needed.
     fn needs_calibration(&self) -> bool {
         false
+    }
+    /// What a token sees as it is, where so many recent tokens stay exact.
+    fn window(&self, residual: usize) -> Window {
+        Window::Pages(residual.div_ceil(PAGE_TOKENS))
     }
     /// The code of each layer's pages.
     fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError>;
@@ -116,6 +120,16 @@ pub enum KvSchemeError {
         name: String,
         /// why, and what to do
         reason: String,
+    },
+    /// keys and values that are not stored together
+    #[error("keys as {keys} with values as {values} are not stored here; {instead}")]
+    Mixture {
+        /// scheme of the keys
+        keys: String,
+        /// scheme of the values
+        values: String,
+        /// what to use
+        instead: String,
     },
     /// there are no statistics yet
     #[error("KV scheme `{name}` needs the model to be calibrated first")]
@@ -277,6 +291,31 @@ impl KvScheme {
         Ok(scheme)
     }
 
+    /// Keys as `keys` has them, and values as `values` has them.
+    ///
+    /// # Errors
+    /// They are not the same, and not both of k2v2 to k4v4 with the same parameters.
+    pub fn mixed(keys: &KvScheme, values: &KvScheme) -> Result<KvScheme, KvSchemeError> {
+        if keys == values {
+            return Ok(keys.clone());
+        }
+        let refused = |instead: String| KvSchemeError::Mixture {
+            keys: keys.to_string(),
+            values: values.to_string(),
+            instead,
+        };
+        let (k, v) = (keys.storage.name(), values.storage.name());
+        let Some(name) = calibrated::mixed(&k, &v) else {
+            let scheme = if keys.is_exact() && !values.is_exact() { values } else { keys };
+            return Err(refused(format!("give {scheme} for both, or a mixture such as k4v2")));
+        };
+        let renamed = |scheme: &KvScheme| format!("{name}{}", &scheme.to_string()[name.len()..]);
+        if renamed(keys) != renamed(values) {
+            return Err(refused("give both the same parameters".to_owned()));
+        }
+        renamed(keys).parse()
+    }
+
     /// All layers share one pool: they are exact, or have their values in one space.
     fn check_exceptions(&self) -> Result<(), KvSchemeError> {
         let Some(exceptions) = &self.exceptions else { return Ok(()) };
@@ -370,7 +409,7 @@ impl KvScheme {
             packed: Some(PackedLayers {
                 codes,
                 sinks: self.sinks,
-                recent_pages: self.residual.div_ceil(PAGE_TOKENS),
+                window: self.storage.window(self.residual),
             }),
         })
     }
@@ -386,7 +425,7 @@ impl FromStr for KvScheme {
         let defaults = storage.defaults();
         let mut scheme = KvScheme {
             sinks: parameters.number(&["sinks"])?.unwrap_or(defaults.sinks),
-            residual: parameters.number(&["residual", "residual_length"])?.unwrap_or(defaults.residual),
+            residual: parameters.number(&["residual"])?.unwrap_or(defaults.residual),
             exceptions: parameters.exceptions()?,
             first: parameters.layers("first")?,
             last: parameters.layers("last")?,
@@ -479,6 +518,9 @@ mod tests {
             "kivi2",
             "kivi4:group_size=64",
             "kivi2:group_size=64,residual=256",
+            "kivi2:residual_length=256,sinks=4",
+            "kivi4:residual_length=0",
+            "kivi4:residual=128",
             "k2v2",
             "k4v2",
             "k2v2:calibration=none,sinks=16",
@@ -494,7 +536,7 @@ mod tests {
     #[test]
     fn defaults_are_not_printed_and_spaces_do_not_matter() {
         assert_eq!(scheme(" k2v2:residual=128 ").to_string(), "k2v2");
-        assert_eq!(scheme("k2v2: sinks = 0 , residual_length=0").to_string(), "k2v2:sinks=0,residual=0");
+        assert_eq!(scheme("k2v2: sinks = 0 , residual=0").to_string(), "k2v2:sinks=0,residual=0");
     }
 
     #[test]
@@ -509,6 +551,9 @@ mod tests {
         assert!(error("k2v2:sinks=-1").contains("a number"));
         assert!(error("k2v2:sinks=1000").contains("at most 127"));
         assert!(error("kivi2:group_size=48").contains("32, 64 or 128"));
+        assert!(error("kivi2:residual_length=32").contains("a multiple of 128"));
+        assert!(error("kivi2:residual_length=128,residual=128").contains("residual_length or residual"));
+        assert!(error("k2v2:residual_length=128").contains("no parameter `residual_length`"));
         assert!(error("k2v2:depth=3").contains("no parameter `depth`"));
         assert!(error("k2v2:first=2:q8").contains("2:f16"));
         assert!(error("f16:group_size=32").contains("no parameter"));

@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use lossy_kernels::attention::Meeting;
+use lossy_kernels::attention::{Meeting, RangePart};
 
 use crate::positions::{Moved, Positions};
 
 use super::code::Place;
 use super::layout::PageKind;
 use super::page::Page;
-use super::{CacheError, KvPool, PAGE_TOKENS};
+use super::{CacheError, KvPool, PAGE_TOKENS, PackedLayers};
 
 /// The pages that hold [`PAGE_TOKENS`] tokens: their keys and values as they are while they are recent, packed when all of
 /// them are there, or both.
@@ -48,6 +48,11 @@ pub(super) struct PageToWrite<'a> {
 pub(super) enum Seen<'a> {
     Exact(&'a Page),
     Packed(&'a Page),
+    /// keys as codes, values as they are
+    ExactValues {
+        packed: &'a Page,
+        exact: &'a Page,
+    },
 }
 
 impl KvSequence {
@@ -252,7 +257,7 @@ impl KvSequence {
     /// Lets go of exact pages that no token to come will see.
     fn release(&mut self) {
         if let Some(packed) = self.pool.packed() {
-            let first_seen = (self.len / PAGE_TOKENS).saturating_sub(packed.recent_pages);
+            let first_seen = (self.len / PAGE_TOKENS).saturating_sub(packed.window.recent_pages());
             self.slots[..first_seen].iter_mut().for_each(|slot| slot.exact = None);
         }
     }
@@ -264,15 +269,30 @@ impl KvSequence {
         assert!(is_reserved, "{n_new} new tokens after {} are not reserved", self.len);
     }
 
-    /// What the tokens of page `asking` see of page `index`.
-    pub(super) fn seen(&self, index: usize, asking: usize) -> Option<Seen<'_>> {
+    /// How the queries of page `asking` meet page `index`: in two parts where a window ends, of the map or of the scheme.
+    pub(super) fn meeting(&self, index: usize, asking: usize) -> Meeting {
+        let window = self.pool.packed().filter(|_| !self.keeps_exact).map(|packed| packed.window);
+        match self.positions.map().meeting(index, asking) {
+            Meeting::Whole(rotation) if window.is_some_and(|window| window.ends_in(index, asking)) => {
+                Meeting::Split { far: rotation, near: rotation }
+            }
+            meeting => meeting,
+        }
+    }
+
+    /// What the tokens of page `asking` see of a part of page `index`.
+    pub(super) fn seen(&self, index: usize, asking: usize, part: RangePart) -> Option<Seen<'_>> {
         let slot = self.slots.get(index)?;
-        let is_recent = match self.pool.packed() {
-            Some(packed) => self.keeps_exact || index + packed.recent_pages >= asking,
-            None => true,
+        let (has_keys, has_values) = match self.pool.packed() {
+            Some(PackedLayers { window, .. }) if !self.keeps_exact => {
+                let is_near = !window.ends_in(index, asking) || part == RangePart::Near;
+                (window.has_keys(index, asking), index + window.recent_pages() >= asking && is_near)
+            }
+            _ => (true, true),
         };
         match (&slot.exact, &slot.packed) {
-            (Some(exact), _) if is_recent => Some(Seen::Exact(exact)),
+            (Some(exact), _) if has_keys => Some(Seen::Exact(exact)),
+            (Some(exact), Some(packed)) if has_values => Some(Seen::ExactValues { packed, exact }),
             (_, Some(packed)) => Some(Seen::Packed(packed)),
             (Some(exact), None) => Some(Seen::Exact(exact)),
             (None, None) => None,

@@ -24,7 +24,7 @@ use lossy_kernels::{
 };
 
 use super::weights::{Layer, Model};
-use crate::cache::{Calibrator, KvSequence, Rows, Span, append_layer, attend_layer};
+use crate::cache::{KvSequence, Rows, Span, append_layer, attend_layer};
 use crate::{EngineError, Logits};
 
 /// One sequence's share of a batch.
@@ -33,6 +33,9 @@ pub(crate) struct ForwardItem<'a> {
     pub(crate) tokens: &'a [u32],
     pub(crate) logits: Logits,
 }
+
+/// Sees a layer's rotated queries, rotated keys, and values.
+pub(crate) type Observe<'a> = dyn FnMut(usize, [Rows<'_>; 3]) + 'a;
 
 /// The buffers of a forward pass, kept from one to the next.
 pub(crate) struct Forward {
@@ -66,14 +69,14 @@ impl Forward {
         }
     }
 
-    /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed. A calibrator
-    /// sees the rotated queries and keys and the values of every layer.
+    /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed. `observe`
+    /// is called for every layer.
     pub(crate) fn run(
         &mut self,
         cx: &Compute,
         model: &Model,
         items: &mut [ForwardItem<'_>],
-        mut calibrator: Option<&mut Calibrator>,
+        mut observe: Option<&mut Observe<'_>>,
     ) -> Result<Vec<f32>, EngineError> {
         let tokens: Vec<u32> = items.iter().flat_map(|item| item.tokens).copied().collect();
         let wanted = wanted_rows(items);
@@ -87,9 +90,9 @@ impl Forward {
         let mut spans = spans(items);
         for (index, layer) in model.layers.iter().enumerate() {
             self.project_qkv(cx, model, layer);
-            if let Some(calibrator) = &mut calibrator {
-                let (q, k, v) = self.qkv_rows(model);
-                calibrator.observe(cx, index, q, k, v);
+            if let Some(observe) = &mut observe {
+                let (queries, keys, values) = self.qkv_rows(model);
+                observe(index, [queries, keys, values]);
             }
             self.attend(cx, model, index, &mut spans)?;
             let is_last = index + 1 == model.layers.len();

@@ -66,6 +66,8 @@ pub struct Rope {
     frequencies: Vec<f64>,
     /// length of a rotated unit vector
     magnitude: f64,
+    /// position of a text's first token
+    start: usize,
 }
 
 impl Rope {
@@ -100,7 +102,13 @@ impl Rope {
                     .collect()
             }
         };
-        Rope { frequencies, magnitude }
+        Rope { frequencies, magnitude, start: 0 }
+    }
+
+    /// The same for texts whose first token stands at `position`. Only for positions as they are: between two of them, a
+    /// [rotation](Rope::rotation) would have it too.
+    pub fn starting_at(self, position: usize) -> Rope {
+        Rope { start: position, ..self }
     }
 
     /// Whether `config`, of which this was made, turns every channel pair by a number.
@@ -125,7 +133,7 @@ impl Rope {
     /// Cosine and sine of the rotation of a channel pair by `distance` positions, without the factor that some scalings
     /// put on the length.
     pub fn rotation(&self, pair: usize, distance: f64) -> (f32, f32) {
-        let (s, c) = (distance * self.frequencies[pair]).sin_cos();
+        let (s, c) = ((distance + self.start as f64) * self.frequencies[pair]).sin_cos();
         (c as f32, s as f32)
     }
 
@@ -142,7 +150,7 @@ impl Rope {
     /// Appends cosines and sines `[head_dim / 2]` of one position to each of the two tables.
     pub fn push(&self, position: usize, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
         for frequency in &self.frequencies {
-            let (s, c) = (position as f64 * frequency).sin_cos();
+            let (s, c) = ((position + self.start) as f64 * frequency).sin_cos();
             cos.push((c * self.magnitude) as f32);
             sin.push((s * self.magnitude) as f32);
         }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::plan::{Group, Load, Plan};
 use super::state::{clear, finish, merge, record_len};
-use super::tile::{RangePart, RowBlock};
-use super::{HeadShape, Partial, RANGE_TOKENS, Rows, Tile, TokenQueries};
+use super::tile::RowBlock;
+use super::{HeadShape, Partial, RANGE_TOKENS, RangePart, Rows, Tile, TokenQueries};
 use crate::{Compute, Isa};
 
 /// A range of one KV head, and who asks for it.
@@ -18,6 +18,8 @@ pub struct Asked {
     pub range: usize,
     /// which of its tokens, of which there is at least one
     pub tokens: Range<usize>,
+    /// which of them each token that asks sees
+    pub part: RangePart,
     /// the rotation of the queries that ask
     pub rotation: usize,
     /// Range of the tokens that ask: the same for all tokens of a tile, so that a cache may show them a range in one way
@@ -31,7 +33,7 @@ pub enum Meeting {
     /// those of one rotation
     Whole(usize),
     /// A window ends in the range. Token `i` of its own range sees tokens `0..=i` of this one with the rotation `far`, and
-    /// the others with the rotation `near`.
+    /// the others with the rotation `near`, which may be the same: a source may show the two parts differently.
     Split {
         /// rotation that meets the far tokens
         far: usize,
@@ -324,6 +326,7 @@ impl Batch<'_> {
             kv_head: group.kv_head,
             range: step.range,
             tokens,
+            part: step.part,
             rotation: step.rotation,
             asking_range: (n_past + group.tokens.start) / RANGE_TOKENS,
         }

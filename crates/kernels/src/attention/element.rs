@@ -173,6 +173,18 @@ impl<'a> ExactHead<'a> {
         }
     }
 
+    /// The values as float32, in the same layout.
+    ///
+    /// # Panics
+    /// `out` has another length.
+    pub fn values_to_f32(&self, out: &mut [f32]) {
+        let values = &self.bytes[self.bytes.len() / 2..];
+        match self.kv_type {
+            KvType::F16 => bytemuck::cast_slice::<u8, f16>(values).convert_to_f32_slice(out),
+            KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(values)),
+        }
+    }
+
     /// The first `n_tokens` as float32, into a whole range of the same layout.
     ///
     /// # Panics

@@ -55,7 +55,7 @@ use frames::turn_keys;
 pub use frames::{FRAME_TOKENS, FRAMES, FrameTable, RangeFrames, RangeTurns, TokenTable};
 pub use rows::Rows;
 pub use state::{Partial, TokenQueries};
-pub use tile::Tile;
+pub use tile::{RangePart, Tile};
 
 /// Tokens of a range: the unit in which softmax is computed and merged, and the smallest unit of work. Part of the
 /// definition of the result. A cache page holds a whole number of ranges.

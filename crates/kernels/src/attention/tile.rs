@@ -105,7 +105,7 @@ impl Tile {
 
 /// Which tokens of a range a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RangePart {
+pub enum RangePart {
     /// those before it, and itself
     Seen,
     /// of a range before its own, in which a window ends: those that are at least the window away, `0..=i` for token `i`

@@ -45,6 +45,15 @@ impl RangeF32 {
         source.copy_tokens_to_f32(n_tokens, &mut self.values);
     }
 
+    /// Takes the values of a whole range, and leaves the keys.
+    ///
+    /// # Panics
+    /// `source` has another number of channels, or holds fewer tokens.
+    pub fn copy_values_from(&mut self, source: ExactHead<'_>) {
+        assert_eq!(source.head_dim(), self.head_dim, "channels of a head");
+        source.values_to_f32(self.keys_and_values_mut().1);
+    }
+
     /// Turns the key of each token by its angle.
     pub fn turn(&mut self, isa: Isa, turns: RangeTurns<'_>) {
         turns.turn_keys(isa, self.parts_mut().0);

@@ -89,11 +89,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SCHEME", env = "LOSSY_KV")]
     kv: Option<Listed<KvScheme>>,
 
-    /// [-ctk] One scheme in llama.cpp's words; keys and values are named apart, and alike for now
+    /// [-ctk] Type of the cached keys in llama.cpp's words; with -ctv: the same, or another of k2v2 to k4v4 [default: f16]
     #[arg(long, value_name = "TYPE", conflicts_with = "kv")]
     cache_type_k: Option<KvScheme>,
 
-    /// [-ctv] Type of the cached values; the same as that of the keys
+    /// [-ctv] Type of the cached values [default: f16]
     #[arg(long, value_name = "TYPE", conflicts_with = "kv")]
     cache_type_v: Option<KvScheme>,
 

@@ -88,6 +88,11 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "N")]
     skip: Option<usize>,
 
+    /// Position of each window's first token: what is measured should not depend on it
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1 << 27),
+          conflicts_with_all = ["positions", "max_loss", "reference"])]
+    start_position: u32,
+
     /// Asks questions instead: names of tasks between commas, or beginnings of names (niah)
     #[arg(long = "task", value_name = "NAME", value_parser = task_list)]
     tasks: Vec<Tasks>,
@@ -174,6 +179,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         activations: args.activations.into(),
         n_ctx: lengths.iter().copied().max(),
         positions: if positions.is_empty() { PositionScheme::Auto } else { PositionScheme::Linear },
+        start_position: args.start_position as usize,
         beyond_trained: !positions.is_empty(),
         calibration_text: args.calibration.text()?,
         chunk: args.batch_size as usize,
@@ -219,8 +225,8 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         }
     }
     args.output.write(&report)?;
-    // Nobody else has this calibration.
-    let is_kept = args.calibration.calibrate.is_none();
+    // Nobody else has this calibration, and a certificate is of texts that begin at 0.
+    let is_kept = args.calibration.calibrate.is_none() && args.start_position == 0;
     let kept = if is_kept { certificates::keep(&report) } else { Vec::new() };
     let chosen = kept.iter().find(|(certificate, _)| certificate.budget.is_some());
     if let Some((certificate, Some(file))) = chosen {
