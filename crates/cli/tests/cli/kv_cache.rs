@@ -79,7 +79,8 @@ fn a_calibration_on_own_text_is_kept_and_found_again() {
     };
     let own = "Case 17: fever of 39.2 since Monday, no rash; amoxicillin 500 mg three times a day for a week.\n\
                Case 18: the pain began on the left, after a long walk home in the rain, and was worse at night.\n\
-               Case 19: blood pressure 145 over 95, pulse 72; to be seen again in June with a list of all drugs.\n";
+               Case 19: blood pressure 145 over 95, pulse 72; to be seen again in June with a list of all drugs.\n\
+               Case 20: a cut over the right eye, closed with four stitches under local anaesthesia; they come out on Friday.\n";
     fs::write(home.path().join("own.txt"), own.repeat(10)).unwrap();
     let calibrate = || home.lossy(&["calibrate", &model, "--calibrate", "own.txt"]).output().unwrap();
     let first = text_of(calibrate());

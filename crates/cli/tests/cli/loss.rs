@@ -175,7 +175,7 @@ fn a_certificate_of_another_version_model_kind_of_activations_or_shorter_context
 #[test]
 fn what_was_not_measured_as_a_run_would_be_leaves_no_certificate_that_it_uses() {
     let case = Case::toy();
-    fs::write(case.home.path().join("own.txt"), "Own text to calibrate on. ".repeat(40)).unwrap();
+    fs::write(case.home.path().join("own.txt"), ('!'..='l').collect::<String>().repeat(40)).unwrap();
     case.measure(&["--kv", "k2v2", "-c", "512", "--calibrate", "own.txt"]);
     // Nothing of a cache whose residual is longer than the text has been coded.
     let (report, _) = case.measure(&["--kv", "kivi2:residual_length=1024", "-c", "512"]);

@@ -34,7 +34,7 @@ fn a_map_changes_what_the_model_sees_beyond_its_window() {
     let prompt = "A patient of 34 years has had fever since Monday. ".repeat(60);
     let plain = logits(&home, &prompt, &[]);
     let grouped = logits(&home, &prompt, &["-gan", "4", "-gaw", "128"]);
-    let adaptive = logits(&home, &prompt, &["--positions", "adaptive:window=128,reach=512"]);
+    let adaptive = logits(&home, &prompt, &["--positions", "adaptive:window=128,reach=512,exact=512"]);
     assert!(grouped != plain && adaptive != plain && grouped != adaptive);
 }
 
@@ -88,7 +88,14 @@ fn windows_and_groups_that_do_not_go_together_are_usage_errors() {
 fn measure_compares_maps() {
     let home = Home::new();
     let output = home
-        .lossy(&["measure", &model(), "--positions", "linear,adaptive:window=128,reach=512", "-c", "768"])
+        .lossy(&[
+            "measure",
+            &model(),
+            "--positions",
+            "linear,adaptive:window=128,reach=512,exact=512",
+            "-c",
+            "768",
+        ])
         .args(["--tokens", "128", "--skip", "640", "-o", "json"])
         .output()
         .unwrap();
@@ -97,7 +104,7 @@ fn measure_compares_maps() {
     let settings = report["divergence"][0]["settings"].as_array().unwrap();
     assert_eq!(settings.len(), 2);
     assert_eq!(settings[0]["setting"], "f16 linear");
-    assert_eq!(settings[1]["setting"], "f16 adaptive:window=128,reach=512");
+    assert_eq!(settings[1]["setting"], "f16 adaptive:window=128,reach=512,exact=512");
     let kl = |index: usize| settings[index]["kl"]["mean"]["value"].as_f64().unwrap();
     assert_eq!(kl(0), 0.0, "the reference has linear positions");
     assert!(kl(1) > 1e-6 && kl(1) < 1.0, "{}", kl(1));

@@ -77,7 +77,10 @@ fn values_outside_their_range_are_refused_with_the_range() {
 fn caches_that_do_not_exist_are_refused_with_those_that_do() {
     misused(&["run", "-p", "x", "--kv", "nonsense"], "unknown KV scheme `nonsense`; there are f16, f32, q8");
     misused(&["run", "-p", "x", "-ctk", "q4_0"], "KV scheme `q4_0` is llama.cpp's and not stored here");
-    misused(&["run", "-p", "x", "-ctk", "f16", "-ctv", "f32"], "a mixture has a name of its own");
+    misused(
+        &["run", "-p", "x", "-ctk", "f16", "-ctv", "f32"],
+        "give f16 for both, or a mixture such as k4v2",
+    );
 }
 
 #[test]
