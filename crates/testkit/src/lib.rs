@@ -147,6 +147,16 @@ impl GoldenPosition {
     }
 }
 
+/// Numbers like those of a normal distribution with a deviation of 1, below 3; the same for the same seed.
+pub fn noise(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next() + next() + next()).collect()
+}
+
 /// KL(softmax(reference) ‖ softmax(found)) in nats, in float64.
 ///
 /// # Panics

@@ -253,15 +253,15 @@ impl LayerOfSequence<'_> {
 
     /// The page as float32, seen where it is.
     fn load(&self, isa: Isa, asked: &Asked, out: &mut RangeF32) {
-        let pool = self.pool();
-        match self.seen(asked) {
+        let (pool, seen) = (self.pool(), self.seen(asked));
+        match seen {
             Seen::Exact(page) => out.load(pool.exact_head(page.head(self.layer, asked.kv_head))),
             Seen::Packed(page) | Seen::ExactValues { packed: page, .. } => {
                 let place = Place::itself(self.sequence.positions(), asked.kv_head, asked.range);
                 pool.unpack(isa, self.layer, place, page.head(self.layer, asked.kv_head), out);
             }
         }
-        if let Seen::ExactValues { exact, .. } = self.seen(asked) {
+        if let Seen::ExactValues { exact, .. } = seen {
             out.copy_values_from(pool.exact_head(exact.head(self.layer, asked.kv_head)));
         }
     }

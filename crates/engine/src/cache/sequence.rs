@@ -45,6 +45,7 @@ pub(super) struct PageToWrite<'a> {
 }
 
 /// What a token sees of a page.
+#[derive(Clone, Copy)]
 pub(super) enum Seen<'a> {
     Exact(&'a Page),
     Packed(&'a Page),

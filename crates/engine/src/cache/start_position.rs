@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use lossy_kernels::{Compute, Isa, KvType};
+use lossy_testkit::noise;
 
 use super::tests::layout;
 use super::{KvPool, PAGE_TOKENS, Rows, Span, append_layer, attend_layer, conformance::GEOMETRY};
 use crate::model::{Rope, RopeConfig, RopeScaling};
+use crate::positions::tests::rotated;
 use crate::positions::{PositionMap, Positions};
 
 const D: usize = GEOMETRY.head_dim;
@@ -16,36 +18,12 @@ const N_TOKENS: usize = 5 * PAGE_TOKENS + 9;
 /// The last tokens come one by one.
 const N_ANSWER: usize = 20;
 
-/// Numbers like those of a normal distribution.
-fn noise(seed: u64, n: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next() + next() + next()).collect()
-}
-
 /// Attention of layer 0 over a text that begins at position `start`: outputs of the prompt, and of the answer.
 fn outputs(scheme: &str, start: usize) -> (Vec<f32>, Vec<f32>) {
     let config = RopeConfig { base: 10_000.0, scaling: RopeScaling::None };
     let rope = Rope::new(&config, D).starting_at(start);
-    let rotated = |mut rows: Vec<f32>, width: usize| {
-        for (token, row) in rows.chunks_exact_mut(width).enumerate() {
-            let (mut cos, mut sin) = (Vec::new(), Vec::new());
-            rope.push(token, &mut cos, &mut sin);
-            for head in row.chunks_exact_mut(D) {
-                for pair in 0..D / 2 {
-                    let (a, b) = (head[pair], head[pair + D / 2]);
-                    head[pair] = a * cos[pair] - b * sin[pair];
-                    head[pair + D / 2] = b * cos[pair] + a * sin[pair];
-                }
-            }
-        }
-        rows
-    };
-    let queries = rotated(noise(1, N_TOKENS * N_QUERY), N_QUERY);
-    let keys = rotated(noise(2, N_TOKENS * N_KV), N_KV);
+    let queries = rotated(&rope, &noise(1, N_TOKENS * N_QUERY), N_QUERY, |token| token);
+    let keys = rotated(&rope, &noise(2, N_TOKENS * N_KV), N_KV, |token| token);
     let values = noise(3, N_TOKENS * N_KV);
     let positions = Arc::new(Positions::new(PositionMap::Linear, rope, N_TOKENS));
     // Exact tokens in f32: in f16 a key is rounded otherwise at each position.

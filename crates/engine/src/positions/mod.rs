@@ -4,7 +4,7 @@ mod map;
 mod scheme;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use map::PositionMap;
 pub use scheme::{PositionError, PositionScheme};

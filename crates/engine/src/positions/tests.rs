@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use lossy_kernels::{Compute, Isa, KvType};
+use lossy_testkit::noise;
 
 use super::{PositionMap, Positions};
 use crate::cache::{
@@ -32,16 +33,6 @@ fn rope() -> Rope {
     Rope::new(&RopeConfig { base: 1000.0, scaling: RopeScaling::None }, D)
 }
 
-/// Numbers like those of a normal distribution, the same for the same seed.
-fn noise(seed: usize, n: usize) -> Vec<f32> {
-    let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next() + next() + next()).collect()
-}
-
 /// A sequence of tokens that are not rotated yet: rows `[n_tokens, heads * D]`.
 struct Text {
     geometry: KvGeometry,
@@ -51,7 +42,7 @@ struct Text {
 }
 
 impl Text {
-    fn new(geometry: KvGeometry, seed: usize, n_tokens: usize) -> Text {
+    fn new(geometry: KvGeometry, seed: u64, n_tokens: usize) -> Text {
         let kv_width = geometry.n_kv_heads * D;
         Text {
             geometry,
@@ -105,17 +96,22 @@ impl Text {
 }
 
 /// Rows turned for the positions `position(token)`.
-fn rotated(rows: &[f32], width: usize, position: impl Fn(usize) -> usize) -> Vec<f32> {
-    let rope = rope();
+pub(crate) fn rotated(
+    rope: &Rope,
+    rows: &[f32],
+    width: usize,
+    position: impl Fn(usize) -> usize,
+) -> Vec<f32> {
+    let n_pairs = rope.n_pairs();
     let mut out = rows.to_vec();
     for (token, row) in out.chunks_exact_mut(width).enumerate() {
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         rope.push(position(token), &mut cos, &mut sin);
-        for head in row.chunks_exact_mut(D) {
-            for pair in 0..D / 2 {
-                let (a, b) = (head[pair], head[pair + D / 2]);
+        for head in row.chunks_exact_mut(2 * n_pairs) {
+            for pair in 0..n_pairs {
+                let (a, b) = (head[pair], head[pair + n_pairs]);
                 head[pair] = a * cos[pair] - b * sin[pair];
-                head[pair + D / 2] = b * cos[pair] + a * sin[pair];
+                head[pair + n_pairs] = b * cos[pair] + a * sin[pair];
             }
         }
     }
@@ -127,16 +123,18 @@ fn pass(cx: &Compute, texts: &[Text], caches: &mut [KvSequence], n: &[usize]) ->
     let (kv_width, query_width) = (texts[0].kv_width(), texts[0].query_width());
     let part =
         |rows: &[f32], width: usize, from: usize, n: usize| rows[from * width..(from + n) * width].to_vec();
+    let rope = rope();
     let n_rotations = caches.iter().zip(n).map(|(cache, n)| cache.n_rotations(*n)).max().unwrap_or(1);
     let (mut keys, mut values, mut queries) = (Vec::new(), Vec::new(), vec![Vec::new(); n_rotations]);
     for ((text, cache), n) in texts.iter().zip(caches.iter_mut()).zip(n) {
         let (len, map) = (cache.len(), cache.positions().map());
         cache.reserve(*n).expect("no budget");
-        keys.extend(rotated(&part(&text.keys, kv_width, len, *n), kv_width, |token| len + token));
+        keys.extend(rotated(&rope, &part(&text.keys, kv_width, len, *n), kv_width, |token| len + token));
         values.extend(part(&text.values, kv_width, len, *n));
         for (index, queries) in queries.iter_mut().enumerate() {
             let rows = part(&text.queries, query_width, len, *n);
-            queries.extend(rotated(&rows, query_width, |token| map.query_position(index, len + token)));
+            queries
+                .extend(rotated(&rope, &rows, query_width, |token| map.query_position(index, len + token)));
         }
     }
     let mut start = 0;
@@ -241,7 +239,8 @@ fn decoding_sees_what_a_prompt_sees() {
 fn sequences_of_a_batch_may_have_different_maps() {
     let geometry = geometry(1, 2);
     let lengths = [700, 1, 130, 0, 600, 513];
-    let texts: Vec<Text> = (0..lengths.len()).map(|i| Text::new(geometry, 10 + i, lengths[i] + 70)).collect();
+    let texts: Vec<Text> =
+        (0..lengths.len()).map(|i| Text::new(geometry, 10 + i as u64, lengths[i] + 70)).collect();
     let pool = exact_pool(geometry, PositionMap::Linear);
     let cx = Compute::with_isa(2, Isa::best());
     let maps: Vec<PositionMap> = (0..lengths.len()).map(|i| MAPS[(i * 3 + 1) % MAPS.len()]).collect();

@@ -1,19 +1,11 @@
 //! Codes against the formula, attention over codes against attention over what they stand for, and every instruction set
 //! against the scalar twin.
 
+use lossy_testkit::noise;
+
 use super::*;
 use crate::Isa;
 use crate::attention::{ExactHead, FRAMES, FrameTable, KvType, Partial, Rows, TokenQueries, key_index};
-
-/// Numbers that look normally distributed.
-fn noise(seed: u64, n: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next() + next() + next()).collect()
-}
 
 struct Case {
     code: HeadCode,

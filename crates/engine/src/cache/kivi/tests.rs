@@ -12,6 +12,7 @@ use half::f16;
 use lossy_kernels::attention::{ExactHead, key_index};
 use lossy_kernels::kv::{RangeCode, RangeF32};
 use lossy_kernels::{Compute, Isa, KvType};
+use lossy_testkit::noise;
 
 use super::*;
 use crate::cache::code::Place;
@@ -52,18 +53,13 @@ struct Text {
 impl Text {
     /// Values have the given size; keys have channels of several sizes, and one that is far from 0.
     fn new(seed: u64, n_tokens: usize, size: f32) -> Text {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut next = || {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        let mut normal = |size: f32| f16::from_f32((next() + next() + next()) * size).to_f32();
+        let mut numbers = noise(seed, n_tokens * (2 * D + N_QUERY)).into_iter();
+        let mut normal = |size: f32| f16::from_f32(numbers.next().unwrap() * size).to_f32();
         let mut key = |i: usize| match i % D {
             9 => f16::from_f32(8.0 + normal(1.0)).to_f32(),
             channel => normal(0.5 + (channel % 4) as f32),
         };
         let keys = (0..n_tokens * D).map(&mut key).collect();
-        let mut normal = |size: f32| f16::from_f32((next() + next() + next()) * size).to_f32();
         Text {
             queries: (0..n_tokens * N_QUERY).map(|_| normal(0.4)).collect(),
             values: (0..n_tokens * D).map(|_| normal(size)).collect(),
