@@ -4,6 +4,7 @@ use super::exp2::exp2;
 use super::frames::turn_queries_back;
 use super::{FRAMES, RANGE_TOKENS, RangeFrames, Rows};
 use crate::Isa;
+use crate::kv::{KeyCode, PreparedQueries};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -137,6 +138,7 @@ pub struct TokenQueries {
     scaled: Vec<f32>,
     /// `[FRAMES][n_heads * head_dim]`, if the frames of the range are moved
     turned: Vec<f32>,
+    prepared: PreparedQueries,
     weights: Vec<[f32; RANGE_TOKENS]>,
 }
 
@@ -148,6 +150,7 @@ impl TokenQueries {
         self.scaled.extend(rows.row(0, n_heads * head_dim).iter().map(|q| q * factor));
         self.weights.resize(n_heads, [0.0; RANGE_TOKENS]);
         self.turned.clear();
+        self.prepared.clear();
     }
 
     /// From now on frames of exact keys are met as if they were moved by these angles.
@@ -178,5 +181,14 @@ impl TokenQueries {
     /// scores and weights `[n_heads][RANGE_TOKENS]`.
     pub fn parts(&mut self) -> (&[f32], &mut [[f32; RANGE_TOKENS]]) {
         (&self.scaled, &mut self.weights)
+    }
+
+    /// The queries as they are prepared for keys of `code`, and room as in [`parts`](TokenQueries::parts).
+    pub(crate) fn prepared_parts(
+        &mut self,
+        code: &KeyCode,
+    ) -> (&PreparedQueries, &mut [[f32; RANGE_TOKENS]]) {
+        self.prepared.prepare(code, &self.scaled);
+        (&self.prepared, &mut self.weights)
     }
 }

@@ -17,11 +17,11 @@ use super::RangeCode;
 use super::head::RangeF32;
 use super::keys::{KeyCode, KeyOperand, KeyStatistics};
 use super::layout::{self, ROW, value_rows};
-use super::scalar::FrameQuery;
+use super::query::FrameQuery;
 use super::weights::{self, Integers, WEIGHT_TOKENS};
 use super::{BLOCK_TOKENS, BLOCKS, middle};
 use crate::Isa;
-use crate::attention::{Frame, HeadShape, Partial, RANGE_TOKENS, TokenQueries, key_index};
+use crate::attention::{HeadShape, Partial, RANGE_TOKENS, TokenQueries, key_index};
 use crate::math::across;
 
 #[cfg(target_arch = "x86_64")]
@@ -66,13 +66,6 @@ pub(super) struct GroupScale {
 impl GroupScale {
     pub const EMPTY: GroupScale =
         GroupScale { step: [0.0; HeadShape::MAX_HEAD_DIM], mean: [0.0; HeadShape::MAX_HEAD_DIM] };
-}
-
-/// The frame that turns nothing.
-pub(super) fn still_frame(head_dim: usize) -> Frame<'static> {
-    static COS: [f32; HeadShape::MAX_HEAD_DIM / 2] = [1.0; HeadShape::MAX_HEAD_DIM / 2];
-    static SIN: [f32; HeadShape::MAX_HEAD_DIM / 2] = [0.0; HeadShape::MAX_HEAD_DIM / 2];
-    Frame { cos: &COS[..head_dim / 2], sin: &SIN[..head_dim / 2] }
 }
 
 impl RangeCode for GroupedCode {
@@ -273,7 +266,7 @@ impl GroupedCode {
                     scale.step[channel] = step;
                     scale.mean[channel] = step.mul_add(self.middle(), min);
                 }
-                let query = FrameQuery::new(self.operand(&scale), query, still_frame(d));
+                let query = FrameQuery::still(self.operand(&scale), query);
                 layout::unpack_keys(&self.keys, rows, &mut codes);
                 for (t, score) in weights[block * BLOCK_TOKENS..][..BLOCK_TOKENS].iter_mut().enumerate() {
                     let sum: i32 = query

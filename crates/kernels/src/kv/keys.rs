@@ -1,6 +1,6 @@
 //! How the keys of one KV head are coded: means, deviations, and bits for each channel.
 
-use super::scalar::QUERY_TOP;
+use super::query::QUERY_TOP;
 use super::{ERROR, MAX_KEY_BITS, STEP, middle};
 
 /// What calibration knows of the keys of one KV head, all `[head_dim]` in the order of channels.
@@ -183,6 +183,8 @@ pub(super) struct KeyOperand<'a> {
     pub order: &'a [u16],
     pub top_at: &'a [u8],
     pub shuffle: &'a Shuffle,
+    /// quads that store something; integers of others are not needed
+    pub n_stored: usize,
 }
 
 impl KeyCode {
@@ -194,6 +196,7 @@ impl KeyCode {
             order: &self.order,
             top_at: &self.top_at,
             shuffle: &self.shuffle,
+            n_stored: self.planes.n_stored,
         }
     }
 

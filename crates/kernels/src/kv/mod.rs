@@ -33,6 +33,7 @@ mod head;
 mod keys;
 mod layout;
 mod q8;
+mod query;
 mod range_code;
 mod scalar;
 mod values;
@@ -45,6 +46,7 @@ pub use grouped::GroupedCode;
 pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
 pub use keys::{KeyCode, KeyStatistics};
 pub use q8::Q8Code;
+pub(crate) use query::PreparedQueries;
 pub use range_code::RangeCode;
 pub use values::{ValueCode, hadamard};
 

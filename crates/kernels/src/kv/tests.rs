@@ -258,16 +258,16 @@ fn calibrated_rounding(case: &Case, queries: &[f32]) -> f32 {
     // Seen at position 0, keys are as they were coded.
     let mut unpacked = RangeF32::default();
     PackedHead::new(&case.code, &case.bytes).unpack(Isa::best(), case.frames.range(0), &mut unpacked);
-    let operand = keys.operand();
-    let deviations = queries.chunks_exact(d).flat_map(|query| {
-        let units = [0, 1]
-            .map(|frame| scalar::FrameQuery::new(operand, query, case.frames.range(RANGE).frame(frame)).unit);
+    let mut prepared = query::PreparedQueries::default();
+    prepared.prepare(keys, queries);
+    let deviations = (0..queries.len() / d).flat_map(|head| {
+        let unit = prepared.head(head).unit;
         let (unpacked, keys) = (&unpacked, &keys);
         (0..RANGE_TOKENS).filter(|t| t % FRAME_TOKENS == 0).map(move |t| {
             let centred = (0..d)
                 .filter(|c| keys.step[*c] > 0.0)
                 .map(|c| (unpacked.keys_and_values().0[key_index(d, t, c)] - keys.mean[c]) / keys.step[c]);
-            deviation(units[t / FRAME_TOKENS], centred)
+            deviation(unit, centred)
         })
     });
     rounding(deviations, 255.0)
@@ -286,7 +286,7 @@ fn grouped_rounding(code: &GroupedCode, bytes: &[u8], unpacked: &RangeF32, queri
                 scale.mean[c] =
                     grouped::to_f32(parts.key_minima[t / size * d + c]) + scale.step[c] * code.middle();
             }
-            let unit = scalar::FrameQuery::new(code.operand(&scale), query, grouped::still_frame(d)).unit;
+            let unit = query::FrameQuery::still(code.operand(&scale), query).unit;
             let centred = (0..d)
                 .filter(|c| scale.step[*c] > 0.0)
                 .map(|c| (unpacked.keys_and_values().0[key_index(d, t, c)] - scale.mean[c]) / scale.step[c]);

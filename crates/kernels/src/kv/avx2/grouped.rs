@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::super::RangeCode;
-use super::super::grouped::{GroupScale, GroupedCode, Half, Parts, still_frame};
+use super::super::grouped::{GroupScale, GroupedCode, Half, Parts};
 use super::super::layout::value_rows;
 use super::super::{BLOCK_TOKENS, BLOCKS};
 use super::query::FrameQueries;
@@ -136,7 +136,7 @@ impl Job<'_> {
                     store(step, scale);
                     store(mean, _mm256_fmadd_ps(scale, middle, halves(min)));
                 }
-                in_group.set(code.operand(&scale), queries, still_frame(d));
+                in_group.set_still(code.operand(&scale), queries);
             }
             self.ahead.fetch(LINES_OF_STEP);
             let rows = &self.parts.keys[block * n_rows..][..n_rows];

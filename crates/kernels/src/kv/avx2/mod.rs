@@ -24,6 +24,7 @@ use std::mem::MaybeUninit;
 use super::head::{HeadCode, PackedHead, RangeF32};
 use super::keys::KeyCode;
 use super::layout::{self, ROW, value_rows};
+use super::query::{PreparedHead, PreparedQueries};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
 use crate::math::avx2::{load, prefetch, store};
@@ -242,9 +243,8 @@ impl Job<'_> {
         part_len: usize,
         partial: &mut Partial<'_>,
     ) {
-        let (queries, weights) = token.parts();
+        let (queries, weights) = token.prepared_parts(&self.code.keys);
         let end = (self.row + part_len).min(weights.len());
-        let queries = &queries[self.row * 16 * V..end * 16 * V];
         let weights = &mut weights[self.row..end];
         match weights.len() {
             1 => attend::<V, 1>(self, queries, weights, partial),
@@ -259,7 +259,7 @@ impl Job<'_> {
 #[inline]
 fn attend<const V: usize, const H: usize>(
     job: &mut Job<'_>,
-    queries: &[f32],
+    queries: &PreparedQueries,
     weights: &mut [[f32; RANGE_TOKENS]],
     partial: &mut Partial<'_>,
 ) {
@@ -317,17 +317,18 @@ fn attend<const V: usize, const H: usize>(
 fn score<const V: usize, const H: usize>(
     job: &mut Job<'_>,
     frames: RangeFrames<'_>,
-    queries: &[f32],
+    queries: &PreparedQueries,
     scores: &mut [[f32; RANGE_TOKENS]; H],
 ) {
     let (code, parts) = (&job.code.keys, job.parts);
     let n_rows = code.planes.rows();
+    let heads: [PreparedHead<'_>; H] = std::array::from_fn(|h| queries.head(job.row + h));
     let mut in_frame = FrameQueries::<V, H>::EMPTY;
     let mut codes = [[MaybeUninit::<QuadCodes>::uninit(); 4]; V];
     for block in 0..BLOCKS {
         if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
             let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
-            in_frame.set(code.operand(), queries, frame);
+            in_frame.set_turned(code.operand(), &heads, frame);
         }
         job.ahead.fetch(LINES_OF_STEP);
         let rows = &parts.keys[block * n_rows..][..n_rows];

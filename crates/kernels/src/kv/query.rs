@@ -1,0 +1,154 @@
+//! Queries as codes of keys meet them.
+//!
+//! A query meets a frame turned back by the frame's angle, and times the steps of the codes, as int8. What does not depend
+//! on the frame is done once for all frames of a token ([`PreparedQueries`]). With the query's channel pair `(a, b)`, the
+//! steps `(s, t)` and means `(μ, ν)` of its two channels, and `u` the value of an integer of 1:
+//!
+//! ```text
+//! integers       (a·s/u)·cos + (b·s/u)·sin    and    (b·t/u)·cos − (a·t/u)·sin
+//! mean           Σ (a·μ + b·ν)·cos + (b·μ − a·ν)·sin
+//! u              the largest √(a² + b²)·max(s, t) of all pairs, over 127: no angle makes an integer larger
+//! ```
+
+use super::keys::{KeyCode, KeyOperand};
+use crate::attention::Frame;
+use crate::math::across;
+
+/// The largest integer that a query channel becomes.
+pub(super) const QUERY_TOP: f32 = 127.0;
+
+/// Values of [`PreparedQueries`] for each channel pair.
+const PARTS: usize = 6;
+
+/// What all frames of a code have in common for the query heads of one token.
+#[derive(Debug, Default)]
+pub(crate) struct PreparedQueries {
+    /// address of the code; 0: of none
+    code: usize,
+    n_pairs: usize,
+    /// `[n_heads][PARTS][n_pairs]`
+    values: Vec<f32>,
+    /// `[n_heads]`: value of an integer of 1
+    units: Vec<f32>,
+}
+
+/// What is prepared of one head, `[head_dim / 2]` each.
+#[derive(Clone, Copy)]
+pub(super) struct PreparedHead<'a> {
+    /// of the first channel of a pair
+    pub low_cos: &'a [f32],
+    pub low_sin: &'a [f32],
+    /// of the second one
+    pub high_cos: &'a [f32],
+    pub high_sin: &'a [f32],
+    pub mean_cos: &'a [f32],
+    pub mean_sin: &'a [f32],
+    /// value of an integer of 1
+    pub unit: f32,
+}
+
+impl PreparedQueries {
+    /// There are other queries now.
+    pub(crate) fn clear(&mut self) {
+        self.code = 0;
+    }
+
+    /// Prepares `queries` `[n_heads, head_dim]` for `code`, unless they are.
+    pub(crate) fn prepare(&mut self, code: &KeyCode, queries: &[f32]) {
+        let address = std::ptr::from_ref(code).addr();
+        if self.code == address {
+            return;
+        }
+        let half = code.head_dim() / 2;
+        self.n_pairs = half;
+        self.values.resize(queries.len() * PARTS / 2, 0.0);
+        self.units.clear();
+        let (step, mean) = (code.step.split_at(half), code.mean.split_at(half));
+        for (query, out) in queries.chunks_exact(2 * half).zip(self.values.chunks_exact_mut(PARTS * half)) {
+            let (a, b) = query.split_at(half);
+            let mut largest = 0.0f32;
+            for i in 0..half {
+                largest = largest.max((a[i] * a[i] + b[i] * b[i]).sqrt() * step.0[i].max(step.1[i]));
+            }
+            let per_unit = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
+            self.units.push(largest / QUERY_TOP);
+            for i in 0..half {
+                let (low, high) = (step.0[i] * per_unit, step.1[i] * per_unit);
+                let means = (a[i] * mean.0[i] + b[i] * mean.1[i], b[i] * mean.0[i] - a[i] * mean.1[i]);
+                let values = [a[i] * low, b[i] * low, b[i] * high, a[i] * high, means.0, means.1];
+                for (part, value) in values.into_iter().enumerate() {
+                    out[part * half + i] = value;
+                }
+            }
+        }
+        self.code = address;
+    }
+
+    /// What is prepared of head `head`.
+    #[inline]
+    pub(super) fn head(&self, head: usize) -> PreparedHead<'_> {
+        let values = &self.values[head * PARTS * self.n_pairs..][..PARTS * self.n_pairs];
+        let part = |index: usize| &values[index * self.n_pairs..][..self.n_pairs];
+        PreparedHead {
+            low_cos: part(0),
+            low_sin: part(1),
+            high_cos: part(2),
+            high_sin: part(3),
+            mean_cos: part(4),
+            mean_sin: part(5),
+            unit: self.units[head],
+        }
+    }
+}
+
+/// One query head as it meets the keys of one frame or group: the specification of `avx2::query`.
+pub(super) struct FrameQuery {
+    /// `[head_dim]` by stored position
+    pub integers: Vec<i8>,
+    /// value of an integer of 1
+    pub unit: f32,
+    /// what the sum of integers times codes is for codes in the middle
+    pub middle: f32,
+    /// product with the mean key
+    pub mean: f32,
+}
+
+impl FrameQuery {
+    /// A query that meets a frame.
+    pub(super) fn turned(code: KeyOperand<'_>, query: PreparedHead<'_>, frame: Frame<'_>) -> FrameQuery {
+        let angles = || frame.cos.iter().zip(frame.sin);
+        let low = query.low_cos.iter().zip(query.low_sin).zip(angles());
+        let high = query.high_cos.iter().zip(query.high_sin).zip(angles());
+        let scaled: Vec<f32> = low
+            .map(|((a, b), (cos, sin))| b.mul_add(*sin, a * cos))
+            .chain(high.map(|((b, a), (cos, sin))| (-a).mul_add(*sin, b * cos)))
+            .collect();
+        let mean = [(query.mean_cos, frame.cos), (query.mean_sin, frame.sin)];
+        FrameQuery::new(code, &scaled, query.unit, mean)
+    }
+
+    /// A query that meets keys as they come.
+    pub(super) fn still(code: KeyOperand<'_>, query: &[f32]) -> FrameQuery {
+        let scaled: Vec<f32> = query.iter().zip(code.step).map(|(q, step)| q * step).collect();
+        let largest = scaled.iter().map(|x| x.abs()).fold(0.0, f32::max);
+        let per_unit = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
+        let scaled: Vec<f32> = scaled.iter().map(|x| x * per_unit).collect();
+        let half = query.len() / 2;
+        let mean = [(&query[..half], &code.mean[..half]), (&query[half..], &code.mean[half..])];
+        FrameQuery::new(code, &scaled, largest / QUERY_TOP, mean)
+    }
+
+    /// From channels in units, and the factors of the mean product's two halves, which are summed in eight lanes each.
+    fn new(code: KeyOperand<'_>, scaled: &[f32], unit: f32, mean: [(&[f32], &[f32]); 2]) -> FrameQuery {
+        let by_channel: Vec<i8> = scaled.iter().map(|x| x.round_ties_even() as i8).collect();
+        let integers: Vec<i8> = code.order.iter().map(|channel| by_channel[usize::from(*channel)]).collect();
+        let twice: i32 =
+            integers.iter().zip(code.top_at).map(|(q, top)| i32::from(*q) * i32::from(*top)).sum();
+        let [low, high] = mean.map(|(x, y)| {
+            let eights = x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0);
+            eights.fold([0.0f32; 8], |sum, (x, y)| std::array::from_fn(|l| x[l].mul_add(y[l], sum[l])))
+        });
+        let sum: [f32; 8] = std::array::from_fn(|l| low[l] + high[l]);
+        FrameQuery { integers, unit, middle: twice as f32 * 0.5, mean: across(sum, |a, b| a + b) }
+    }
+}
