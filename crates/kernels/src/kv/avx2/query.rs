@@ -1,7 +1,7 @@
 //! Query heads as they meet one frame; see `super::super::query`.
 //!
-//! All heads go through each step together: one head's chain from the largest channel over a division to integers in
-//! stored order is long, and the others fill its gaps.
+//! All heads go through each step together: one head's chain from channels to integers in stored order is long, and
+//! the others fill its gaps.
 
 use std::arch::x86_64::*;
 
