@@ -40,8 +40,12 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(args::with_long_spellings(std::env::args_os()));
-    match cli.command.run() {
+    let result = match Cli::try_parse_from(args::with_long_spellings(std::env::args_os())) {
+        Ok(cli) => cli.command.run(),
+        Err(usage) if usage.use_stderr() => usage.exit(),
+        Err(help) => output::print(&help).map(|()| Outcome::Done).map_err(Into::into),
+    };
+    match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => ExitCode::from(interrupt::exit_code()),
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,

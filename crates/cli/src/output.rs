@@ -36,6 +36,14 @@ impl Write for Output {
     }
 }
 
+/// Prints help or the version, with colours on a terminal.
+///
+/// # Errors
+/// As those of [`Output`].
+pub fn print(help: &clap::Error) -> io::Result<()> {
+    help.print().and_then(|()| stdout().flush()).map_err(mark_closed)
+}
+
 fn mark_closed(error: io::Error) -> io::Error {
     match error.kind() {
         // Asks to be tried again.

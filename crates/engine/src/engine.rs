@@ -16,6 +16,8 @@ use crate::model::{Forward, ForwardItem, Model};
 use crate::positions::{PositionScheme, Positions, linear};
 use crate::{EngineError, ModelInfo, ModelSource};
 
+mod copies;
+
 /// How to load and run.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {

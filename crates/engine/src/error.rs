@@ -52,6 +52,14 @@ pub enum EngineError {
         /// the fewest
         least: usize,
     },
+    /// a sequence that is too short to be made long by copies
+    #[error("a sequence of {n_tokens} tokens has no page of {page} to copy")]
+    NothingToCopy {
+        /// tokens of the sequence
+        n_tokens: usize,
+        /// tokens of a page
+        page: usize,
+    },
     /// a text that begins elsewhere than at 0, with positions that are not the model's own
     #[error(
         "a text of {n_ctx} tokens that begins at position {start} needs the model's own positions, not {positions}: let \

@@ -116,6 +116,26 @@ fn bench_prints_a_json_list_with_one_object_for_each_test() {
 }
 
 #[test]
+fn bench_fills_a_depth_with_copies_and_says_so() {
+    let home = Home::new();
+    let args = ["bench", &model(), "-p", "0", "-n", "1", "-d", "128,2500", "-r", "1", "--no-warmup"];
+    let args = [&args[..], &["--depth-fill", "copies", "-o", "json", "--kv", "q8,kivi2"]].concat();
+    let output = home.lossy(&args).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+    let names: Vec<&str> = rows.iter().map(|row| row["test"].as_str().unwrap()).collect();
+    assert_eq!(names, ["tg1 @ d128", "tg1 @ d128", "tg1 @ d2500", "tg1 @ d2500"]);
+    for row in &rows {
+        assert_eq!(row["depth_fill"], "copies");
+        // Pages of 128 tokens, of which the last one at least is as it is: f16, 23,040 bytes a token.
+        let n_pages = row["n_depth"].as_u64().unwrap() / 128;
+        let kv_bytes = row["kv_bytes"].as_u64().unwrap();
+        let (bits, n_exact) = if row["type_k"] == "q8" { (17, 1) } else { (6, 2) };
+        assert_eq!(kv_bytes, 128 * 23_040 * n_pages * bits / 32 + n_exact * 128 * 23_040, "{row}");
+    }
+}
+
+#[test]
 fn inspect_knows_the_shapes_and_the_memory() {
     let home = Home::new();
     let output = home.lossy(&["inspect", &model()]).output().unwrap();

@@ -43,6 +43,31 @@ fn completions_are_a_script_for_each_shell() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error_help_too() {
+    for args in
+        [&["--help"][..], &["--version"], &["help", "run"], &["run", "--help"], &["completions", "bash"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Home::new().lossy(args).stdout(full).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: writing to standard output: No space left"), "{args:?}: {stderr}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_of_help_that_has_gone_is_no_error() {
+    for args in [&["--version"][..], &["run", "--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Home::new().lossy(args).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{args:?}");
+    }
+}
+
 /// Exit code 2, and a message with `expected` in it.
 #[track_caller]
 fn misused(args: &[&str], expected: &str) {

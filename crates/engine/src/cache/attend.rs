@@ -170,7 +170,7 @@ impl KvPool {
     }
 
     /// Bytes of the codes of a head of a packed page; what is behind them are sinks.
-    fn code_bytes(&self, layer: usize) -> usize {
+    pub(super) fn code_bytes(&self, layer: usize) -> usize {
         self.packed().map_or(0, |packed| packed.codes[layer].bytes_per_head())
     }
 

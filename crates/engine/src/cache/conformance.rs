@@ -13,7 +13,9 @@ use super::{
     attend_layer,
 };
 
-/// How far a scheme's attention may be from exact attention.
+mod copies;
+
+/// How far a layer's attention may be from exact attention.
 #[derive(Clone, Copy)]
 pub(super) enum Loss {
     /// That of f32 arithmetic; `stored` is what the scheme keeps of a value.
@@ -27,14 +29,26 @@ pub(super) enum Loss {
     },
 }
 
+const N_LAYERS: usize = 2;
+
 pub(super) const GEOMETRY: KvGeometry =
-    KvGeometry { n_layers: 2, n_kv_heads: 2, heads_per_kv: 2, head_dim: 32 };
+    KvGeometry { n_layers: N_LAYERS, n_kv_heads: 2, heads_per_kv: 2, head_dim: 32 };
 
 /// Runs the whole suite over `scheme`, on every instruction set.
 pub(super) fn check(scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: Loss) {
+    check_layers(scheme, [loss; N_LAYERS]);
+}
+
+/// The same for a scheme whose layers differ: all are exact, or all are packed.
+pub(super) fn check_layers(scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: [Loss; N_LAYERS]) {
+    let suite = |isa| Suite {
+        scheme: &scheme,
+        loss,
+        one: Compute::with_isa(1, isa),
+        three: Compute::with_isa(3, isa),
+    };
     for isa in Isa::available() {
-        let suite =
-            Suite { scheme: &scheme, loss, one: Compute::with_isa(1, isa), three: Compute::with_isa(3, isa) };
+        let suite = suite(isa);
         suite.attention_is_that_of_the_stored_values();
         suite.any_split_has_the_same_bits();
         suite.a_batch_of_unequal_lengths_has_the_same_bits();
@@ -49,6 +63,11 @@ pub(super) fn check(scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: Loss) {
         suite.a_saved_sequence_is_the_same_when_it_is_restored();
         suite.a_prompt_that_is_kept_exact_is_seen_so_until_it_is_packed();
     }
+    // No instruction set has a part in how pages are copied.
+    let suite = suite(Isa::best());
+    suite.copies_take_what_a_text_of_their_length_takes();
+    suite.attention_to_copies_is_that_to_what_they_are_copies_of();
+    suite.copies_that_do_not_fit_change_nothing();
 }
 
 /// A token: everything about it follows from this number and its position.
@@ -117,22 +136,35 @@ fn fused(held: &[&mut Held], new: &[&[Token]], layer: usize) -> Vec<f32> {
 
 struct Suite<'a> {
     scheme: &'a dyn Fn(&KvGeometry) -> CacheLayout,
-    loss: Loss,
+    loss: [Loss; N_LAYERS],
     one: Compute,
     three: Compute,
 }
 
 impl Suite<'_> {
     fn is_packed(&self) -> bool {
-        matches!(self.loss, Loss::Packed { .. })
+        matches!(self.loss[0], Loss::Packed { .. })
+    }
+
+    /// How far each layer may be from exact attention, if they are packed.
+    fn packed_losses(&self) -> Option<[f64; N_LAYERS]> {
+        let mut losses = [0.0; N_LAYERS];
+        for (to, of_layer) in losses.iter_mut().zip(self.loss) {
+            let Loss::Packed { loss, .. } = of_layer else { return None };
+            *to = loss;
+        }
+        Some(losses)
     }
 
     /// The same bits; or, where codes may be read by two kernels, the same but for rounding.
     #[track_caller]
     fn assert_same(&self, got: &[Vec<f32>], wanted: &[Vec<f32>], what: &str) {
-        let Loss::Packed { rounding, .. } = self.loss else { return assert_same(got, wanted, what) };
-        for (layer, (got, wanted)) in got.iter().zip(wanted).enumerate() {
+        if !self.is_packed() {
+            return assert_same(got, wanted, what);
+        }
+        for (layer, ((got, wanted), loss)) in got.iter().zip(wanted).zip(self.loss).enumerate() {
             assert_eq!(got.len(), wanted.len(), "{what}, layer {layer}");
+            let Loss::Packed { rounding, .. } = loss else { panic!("layer {layer} is packed") };
             let error = relative_error(got, wanted);
             assert!(error <= rounding, "{what}, layer {layer}: {error}");
         }
@@ -157,7 +189,7 @@ impl Suite<'_> {
     }
 
     fn a_cut_inside_a_packed_page_leaves_what_its_codes_stand_for(&self) {
-        let Loss::Packed { loss, .. } = self.loss else { return };
+        let Some(losses) = self.packed_losses() else { return };
         let p = PAGE_TOKENS;
         let tokens: Vec<Token> = (0..6 * p as u64).collect();
         let after: Vec<Token> = (9000..9000 + p as u64 + 3).collect();
@@ -171,7 +203,7 @@ impl Suite<'_> {
             let mut fresh = Held::new(&pool);
             self.extend(&self.one, &mut fresh, &tokens[..len], &[]);
             let wanted = self.extend(&self.one, &mut fresh, &after, &[]);
-            for (got, wanted) in got.iter().zip(&wanted) {
+            for ((got, wanted), loss) in got.iter().zip(&wanted).zip(losses) {
                 let error = relative_error(got, wanted);
                 assert!(error < 2.0 * loss, "after a cut at {len}: {error}");
             }
@@ -237,7 +269,7 @@ impl Suite<'_> {
     }
 
     fn a_prompt_that_is_kept_exact_is_seen_so_until_it_is_packed(&self) {
-        let Loss::Packed { loss, .. } = self.loss else { return };
+        let Some(losses) = self.packed_losses() else { return };
         let pool = self.pool(None);
         let tokens: Vec<Token> = (0..5 * PAGE_TOKENS as u64).collect();
         let mut kept = Held::new(&pool);
@@ -259,10 +291,12 @@ impl Suite<'_> {
         let got = self.extend(&self.one, &mut kept, &[7], &[]);
         let wanted = self.extend(&self.one, &mut packed, &[7], &[]);
         self.assert_same(&got, &wanted, "after packing");
-        let exact = exact_attention(&kept.tokens, last + 1, 0, f64::from);
-        let exact: Vec<f32> = exact.into_iter().map(|x| x as f32).collect();
-        let error = relative_error(&got[0], &exact);
-        assert!(error < 3.0 * loss && error > loss / 100.0, "{error}");
+        for (layer, (got, loss)) in got.iter().zip(losses).enumerate() {
+            let exact = exact_attention(&kept.tokens, last + 1, layer, f64::from);
+            let exact: Vec<f32> = exact.into_iter().map(|x| x as f32).collect();
+            let error = relative_error(got, &exact);
+            assert!(error < 3.0 * loss && error > loss / 100.0, "layer {layer}: {error} of {loss}");
+        }
     }
 
     fn pool(&self, budget: Option<usize>) -> Arc<KvPool> {
@@ -328,7 +362,7 @@ impl Suite<'_> {
             let (mut error, mut size) = (0.0, 0.0);
             for position in [0, 1, 7, 8, p - 1, p, p + 8, 2 * p, 3 * p + 5, 4 * p, 4 * p + 8] {
                 let got = &output[position * query_width()..][..query_width()];
-                let stored = match self.loss {
+                let stored = match self.loss[layer] {
                     Loss::Exact { stored } => stored,
                     Loss::Packed { .. } => f64::from,
                 };
@@ -338,7 +372,7 @@ impl Suite<'_> {
                 }
             }
             let error = (error / size).sqrt();
-            match self.loss {
+            match self.loss[layer] {
                 Loss::Exact { .. } => assert!(error < 1e-5, "layer {layer}: {error}"),
                 // A scheme that loses nothing is not the scheme.
                 Loss::Packed { loss, .. } => {
@@ -591,11 +625,17 @@ fn relative_error(got: &[f32], wanted: &[f32]) -> f64 {
 
 /// Attention of the token at `position` in f64 over what is stored.
 fn exact_attention(tokens: &[Token], position: usize, layer: usize, stored: fn(f32) -> f64) -> Vec<f64> {
+    let seen: Vec<(Token, usize)> = tokens[..=position].iter().copied().zip(0..).collect();
+    exact_attention_to(&seen, layer, stored)
+}
+
+/// The same for the last of some tokens, which are what they are at the given positions.
+fn exact_attention_to(seen: &[(Token, usize)], layer: usize, stored: fn(f32) -> f64) -> Vec<f64> {
     let d = GEOMETRY.head_dim;
-    let kv = |t: usize, purpose| -> Vec<f64> {
-        numbers(tokens[t], t, layer, purpose, kv_width()).map(stored).collect()
-    };
-    let queries: Vec<f32> = numbers(tokens[position], position, layer, QUERY, query_width()).collect();
+    let of = |t: usize, purpose, width| numbers(seen[t].0, seen[t].1, layer, purpose, width);
+    let kv = |t: usize, purpose| -> Vec<f64> { of(t, purpose, kv_width()).map(stored).collect() };
+    let position = seen.len() - 1;
+    let queries: Vec<f32> = of(position, QUERY, query_width()).collect();
     let mut out = Vec::new();
     for (head, query) in queries.chunks(d).enumerate() {
         let first = head / GEOMETRY.heads_per_kv * d;

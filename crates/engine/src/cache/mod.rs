@@ -17,6 +17,7 @@
 //!   was cut into chunks. Its exact twin goes back to the pool when no token to come will see it.
 //! - Sequences with the same prefix share pages ([`KvSequence::fork`]); a shared page that is not full is copied by
 //!   whoever appends to it first.
+//! - For measuring, a sequence becomes long by copies of its own pages ([`KvSequence::extend_with_copies`]).
 //! - A forward pass is [`reserve`](KvSequence::reserve) (everything that can fail for want of memory), then
 //!   [`append_layer`] and [`attend_layer`] for each layer, then [`advance`](KvSequence::advance). Until then the
 //!   sequence is as it was, so a pass that stops halfway needs no undoing.

@@ -12,6 +12,8 @@ use super::layout::PageKind;
 use super::page::Page;
 use super::{CacheError, KvPool, PAGE_TOKENS, PackedLayers};
 
+mod copies;
+
 /// The pages that hold [`PAGE_TOKENS`] tokens: their keys and values as they are while they are recent, packed when all of
 /// them are there, or both.
 #[derive(Clone, Debug, Default)]
@@ -250,17 +252,23 @@ impl KvSequence {
     pub fn advance(&mut self, n_new: usize) {
         self.assert_reserved(n_new);
         self.len += n_new;
-        if !self.keeps_exact {
-            self.release();
+        self.release();
+    }
+
+    /// The first page that tokens after `len` may see as it is.
+    fn first_exact(&self, len: usize) -> usize {
+        match self.pool.packed() {
+            Some(packed) if !self.keeps_exact => {
+                (len / PAGE_TOKENS).saturating_sub(packed.window.recent_pages())
+            }
+            _ => 0,
         }
     }
 
     /// Lets go of exact pages that no token to come will see.
     fn release(&mut self) {
-        if let Some(packed) = self.pool.packed() {
-            let first_seen = (self.len / PAGE_TOKENS).saturating_sub(packed.window.recent_pages());
-            self.slots[..first_seen].iter_mut().for_each(|slot| slot.exact = None);
-        }
+        let first_exact = self.first_exact(self.len);
+        self.slots[..first_exact].iter_mut().for_each(|slot| slot.exact = None);
     }
 
     pub(super) fn assert_reserved(&self, n_new: usize) {

@@ -7,7 +7,7 @@ use lossy_kernels::KvType;
 
 use super::code::PageCode;
 use super::conformance::GEOMETRY;
-use super::conformance::{Loss, check};
+use super::conformance::{Loss, check, check_layers};
 use super::{CacheLayout, Calibration, Context, HeadStatistics, KvScheme};
 
 #[test]
@@ -93,6 +93,25 @@ fn kivi_conforms() {
 fn q8_conforms() {
     for (scheme, loss) in [("q8", 0.02), ("q8:sinks=40,residual=128", 0.01)] {
         check(|_| layout(scheme), Loss::Packed { loss, rounding: rounding_16() });
+    }
+}
+
+#[test]
+fn schemes_whose_layers_differ_conform() {
+    // Values are turned before they are rounded to f16, and the two kernels for f16 have the same bits.
+    let f16 = Loss::Packed { loss: 1e-3, rounding: 0.0 };
+    let coded = |loss| Loss::Packed { loss, rounding: rounding_8() };
+    let q8 = Loss::Packed { loss: 0.02, rounding: rounding_16() };
+    for (scheme, losses) in [
+        ("k2v2:first=1:f16", [f16, coded(0.6)]),
+        ("k2v2:first=1:f16,last=1:f16", [f16, f16]),
+        ("k2v2:layers=0:k4v4", [coded(0.15), coded(0.6)]),
+        ("k3v3:sinks=0,layers=1:f16", [coded(0.4), f16]),
+        ("kivi2:layers=1:q8", [coded(0.8), q8]),
+        ("kivi2:last=1:f16", [coded(0.8), f16]),
+        ("q8:first=1:f16", [f16, q8]),
+    ] {
+        check_layers(|_| layout(scheme), losses);
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Printer<W: Write> {
     out: W,
     format: Format,
     n_rows: usize,
+    /// tokens that were read where others are copies
+    n_read: Option<usize>,
     /// what is said below a table, a line for each setting
     below: Vec<String>,
 }
@@ -48,13 +50,15 @@ const COLUMNS: [&str; 12] = [
 impl<W: Write> Printer<W> {
     /// Nothing is printed yet.
     pub fn new(out: W, format: Format) -> Printer<W> {
-        Printer { out, format, n_rows: 0, below: Vec::new() }
+        Printer { out, format, n_rows: 0, n_read: None, below: Vec::new() }
     }
 
     /// Prints one row, after the header if it is the first.
     pub fn row(&mut self, row: &Row) -> io::Result<()> {
         let is_first = self.n_rows == 0;
         self.n_rows += 1;
+        let n_read = row.setting.depth_fill.n_read(row.n_depth);
+        self.n_read = self.n_read.or((n_read < row.n_depth).then_some(n_read));
         match self.format {
             Format::Md => {
                 if is_first {
@@ -94,6 +98,7 @@ impl<W: Write> Printer<W> {
 
     /// Closes what is open.
     pub fn finish(mut self) -> io::Result<()> {
+        self.below.extend(self.n_read.map(copies));
         match self.format {
             Format::Json => writeln!(self.out, "{}", if self.n_rows == 0 { "[]" } else { "\n]" })?,
             Format::Md => self.below.iter().try_for_each(|line| writeln!(self.out, "\n{line}"))?,
@@ -119,6 +124,11 @@ fn load_and_memory(rows: &[Row]) -> Option<String> {
         if rows.len() > 1 { "s" } else { "" },
         units::bytes(kv_bytes as u64),
     ))
+}
+
+/// How deep caches were filled.
+fn copies(n_read: usize) -> String {
+    format!("deeper caches (@ d): the first {n_read} tokens were read, the pages behind them are copies")
 }
 
 /// Widths at which the rows of a table line up; a longer cell makes its row longer.
@@ -180,7 +190,7 @@ mod tests {
 
     use super::super::cost::Cost;
     use super::super::row::{Machine, Memory, Setting};
-    use super::super::workload::Workload;
+    use super::super::workload::{DepthFill, Workload};
     use super::*;
 
     fn row() -> Row {
@@ -200,6 +210,7 @@ mod tests {
             type_k: "f16".into(),
             type_v: "f16".into(),
             positions: "linear".into(),
+            depth_fill: DepthFill::Copies,
         };
         let machine = Machine { read_bytes_per_s: 10e9, matrix_ops_per_s: 100e9, float_ops_per_s: 50e9 };
         let workload = Workload { n_prompt: 512, n_gen: 0, n_depth: 8192 };
@@ -229,9 +240,10 @@ mod tests {
     fn the_table_is_that_of_llama_bench_with_more_columns_and_a_line_below() {
         let text = printed(Format::Md);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines.len(), 8);
         let below = "2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.0 MiB, KV cache 14.0 MiB)";
-        assert_eq!(lines[4..], ["", below]);
+        let copies = "deeper caches (@ d): the first 2048 tokens were read, the pages behind them are copies";
+        assert_eq!(lines[4..], ["", below, "", copies]);
         assert!(lines[0].starts_with("| model  "), "{text}");
         let cells: Vec<&str> = lines[2].trim_matches('|').split(" | ").map(str::trim).collect();
         let expected =
@@ -246,6 +258,7 @@ mod tests {
         let array: Vec<Value> = serde_json::from_str(&printed(Format::Json)).unwrap();
         assert_eq!(array.len(), 2);
         assert_eq!(array[0]["avg_ts"].as_f64().unwrap().round(), 313.0);
+        assert_eq!(array[0]["depth_fill"], "copies");
         let lines: Vec<Value> =
             printed(Format::Jsonl).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines, array);

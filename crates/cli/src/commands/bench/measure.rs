@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lossy_engine::{BatchItem, Engine, Logits, Sequence};
 
-use super::workload::Workload;
+use super::workload::{DepthFill, Workload};
 
-/// A model, and one sequence for each way to store keys and values, whose cache is filled by a real prefill to the depth
-/// that a workload asks for.
+/// A model, and one sequence for each way to store keys and values, whose cache is filled to the depth that a workload asks
+/// for.
 pub struct Bench<'a> {
     engine: &'a mut Engine,
+    depth_fill: DepthFill,
     lanes: Vec<Lane>,
 }
 
@@ -24,9 +25,9 @@ struct Lane {
 
 impl<'a> Bench<'a> {
     /// With an empty cache for each of `sequences`, which are `engine`'s.
-    pub fn new(engine: &'a mut Engine, sequences: Vec<Sequence>) -> Bench<'a> {
+    pub fn new(engine: &'a mut Engine, sequences: Vec<Sequence>, depth_fill: DepthFill) -> Bench<'a> {
         let lanes = sequences.into_iter().map(|sequence| Lane { sequence, kv_bytes: 0 }).collect();
-        Bench { engine, lanes }
+        Bench { engine, depth_fill, lanes }
     }
 
     /// Most bytes that each cache had until now.
@@ -42,9 +43,9 @@ impl<'a> Bench<'a> {
         n_repetitions: usize,
         warm_up: bool,
     ) -> Result<Vec<Vec<Duration>>> {
-        let Bench { engine, lanes } = self;
+        let Bench { engine, depth_fill, lanes } = self;
         for lane in lanes.iter_mut() {
-            lane.fill(engine, workload.n_depth)?;
+            lane.fill(engine, workload.n_depth, *depth_fill)?;
             if warm_up {
                 let n_gen = workload.n_gen.min(1);
                 lane.time(engine, &Workload { n_gen, ..*workload })?;
@@ -62,38 +63,40 @@ impl<'a> Bench<'a> {
 
 impl Lane {
     /// Brings the cache to hold `n_tokens`; what is there already stays.
-    fn fill(&mut self, engine: &mut Engine, n_tokens: usize) -> Result<()> {
+    fn fill(&mut self, engine: &mut Engine, n_tokens: usize, how: DepthFill) -> Result<()> {
         self.sequence.truncate(n_tokens);
-        let n_there = self.sequence.tokens().len();
-        if n_there < n_tokens {
-            let tokens = tokens(engine, n_there..n_tokens);
-            self.prefill(engine, &tokens)?;
+        let read = self.sequence.len()..how.n_read(n_tokens);
+        if !read.is_empty() {
+            let tokens = tokens(engine, read);
+            prefill(engine, &mut self.sequence, &tokens)?;
         }
+        engine.extend_with_copies(&mut self.sequence, n_tokens)?;
         Ok(())
     }
 
     fn time(&mut self, engine: &mut Engine, workload: &Workload) -> Result<Duration> {
+        // Of what was read, recent tokens are held as they are, and others are not; a cut would not bring them back.
+        let mut sequence = self.sequence.fork();
         let prompt = tokens(engine, workload.n_depth..workload.n_depth + workload.n_prompt);
         let generated = tokens(engine, workload.n_depth + workload.n_prompt..workload.n_tokens());
         let start = Instant::now();
         if !prompt.is_empty() {
-            self.prefill(engine, &prompt)?;
+            prefill(engine, &mut sequence, &prompt)?;
         }
         for token in generated.chunks(1) {
-            let item = BatchItem { sequence: &mut self.sequence, tokens: token, logits: Logits::Last };
+            let item = BatchItem { sequence: &mut sequence, tokens: token, logits: Logits::Last };
             engine.forward(&mut [item])?;
         }
         let time = start.elapsed();
-        self.kv_bytes = self.kv_bytes.max(self.sequence.kv_bytes());
-        self.sequence.truncate(workload.n_depth);
+        self.kv_bytes = self.kv_bytes.max(sequence.kv_bytes());
         Ok(time)
     }
+}
 
-    /// Logits are computed for the last token only.
-    fn prefill(&mut self, engine: &mut Engine, tokens: &[u32]) -> Result<()> {
-        engine.prefill(&mut self.sequence, tokens, &mut |_| ControlFlow::Continue(()))?;
-        Ok(())
-    }
+/// Logits are computed for the last token only.
+fn prefill(engine: &mut Engine, sequence: &mut Sequence, tokens: &[u32]) -> Result<()> {
+    engine.prefill(sequence, tokens, &mut |_| ControlFlow::Continue(()))?;
+    Ok(())
 }
 
 /// Any tokens do, as long as they are not all the same; these depend on their position alone.

@@ -28,20 +28,20 @@ use cost::ModelCost;
 use format::{Format, Printer};
 use measure::Bench;
 use row::{Memory, Row, Setting};
-use workload::{Numbers, Pair, Workload};
+use workload::{DepthFill, Numbers, Pair, Workload};
 
 /// Measures how fast a model runs, as llama-bench does
 ///
 /// pp512 is a prompt of 512 tokens, of which the last one's logits are computed; tg128 is 128 tokens one by one. With
-/// -d the cache holds that many tokens before, which are read by a real prefill that is not measured. Two more columns
-/// say how much of the machine was used: of the read bandwidth and of the arithmetic peak, both measured first. Below
+/// -d the cache holds that many tokens before, whose reading is not measured; --depth-fill copies saves most of it. Two
+/// more columns say how much of the machine was used: of the read bandwidth and of the arithmetic peak, both measured first. Below
 /// the table: the time to load the model, and the peak of resident memory (Linux) beside what the weights and the cache
 /// need. Several KV schemes are measured in turns, so that what else the machine does meets all of them.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   lossy bench smollm2
   lossy bench -m model.gguf -p 512,2048 -n 128 -d 0,8192 -t 1,2 -r 5 -o jsonl
-  lossy bench -d 0,8192,32768 --kv f16,q8,kivi2,k2v2
+  lossy bench -p 0 -d 0,8192,32768 --depth-fill copies --kv f16,q8,kivi2,k2v2
 
 Numbers are lists (1,2,4) or ranges (first-last, first-last+step, first-last*factor).")]
 pub struct BenchArgs {
@@ -63,6 +63,10 @@ pub struct BenchArgs {
     /// Tokens in the cache before
     #[arg(short = 'd', long, value_name = "N", default_value = "0")]
     n_depth: Numbers,
+
+    /// How the cache is brought there
+    #[arg(long, value_enum, default_value_t = DepthFill::Prefill)]
+    depth_fill: DepthFill,
 
     /// Threads [default: the machine's cores]
     #[arg(short = 't', long, value_name = "N")]
@@ -195,7 +199,7 @@ fn measure(
     let machine = machine::measure(engine.n_threads(), options.activations)?;
     // It reads memory of its own, which is no part of what the model needs.
     memory::forget_peak();
-    let mut bench = Bench::new(&mut engine, sequences);
+    let mut bench = Bench::new(&mut engine, sequences, args.depth_fill);
     let mut last = Vec::new();
     for workload in workloads {
         spinner.say(&workload.to_string());
@@ -263,5 +267,6 @@ fn setting(
         type_k: kv_type.clone(),
         type_v: kv_type,
         positions: engine.positions().scheme().to_string(),
+        depth_fill: args.depth_fill,
     })
 }

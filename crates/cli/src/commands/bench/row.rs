@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cost::Cost;
 use super::statistics::Statistics;
-use super::workload::Workload;
+use super::workload::{DepthFill, Workload};
 
 /// What the rows of one table have in common. The names in JSON and CSV are those of llama-bench where it has them.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,8 @@ pub struct Setting {
     pub type_v: String,
     /// the position map
     pub positions: String,
+    /// how the cache was brought to `n_depth`
+    pub depth_fill: DepthFill,
 }
 
 /// What the machine can do with that many threads.

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use clap::ValueEnum;
+use serde::Serialize;
+
 /// `n_prompt` new tokens at once, then `n_gen` one by one, after `n_depth` tokens whose time does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
@@ -34,6 +37,26 @@ impl fmt::Display for Workload {
         match self.n_depth {
             0 => Ok(()),
             n_depth => write!(f, " @ d{n_depth}"),
+        }
+    }
+}
+
+/// How the cache is brought to the depth that a workload asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DepthFill {
+    /// all tokens are read
+    Prefill,
+    /// the first 2,048 are read; the pages behind them are copies of theirs
+    Copies,
+}
+
+impl DepthFill {
+    /// Tokens of a cache of `n_depth` that are read.
+    pub fn n_read(self, n_depth: usize) -> usize {
+        match self {
+            DepthFill::Prefill => n_depth,
+            DepthFill::Copies => n_depth.min(2048),
         }
     }
 }
