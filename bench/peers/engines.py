@@ -15,20 +15,21 @@ class EngineError(Exception):
 
 
 class Lossy:
-    """This project's program: one `lossy bench` for each measurement."""
+    """This project's program: one `lossy bench` for each measurement. Its settings are KV schemes."""
 
     name = "lossy"
 
-    def __init__(self, program: pathlib.Path, model: pathlib.Path, n_threads: int):
+    def __init__(self, program: pathlib.Path, model: pathlib.Path, n_threads: int, settings: list[str], depth_fill: str):
         self.command = [str(program), "bench", "-m", str(model), "-t", str(n_threads), "-r", "1", "-o", "jsonl"]
+        self.command += ["--depth-fill", depth_fill]
         version = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True)
         self.version = version.stdout.strip()
-        self.settings = ["f16"]
+        self.settings = settings
         self.last_row: dict = {}
 
     def measure(self, workload: Workload, setting: str, seed: int) -> float:
         sizes = ["-p", str(workload.n_prompt), "-n", str(workload.n_gen), "-d", str(workload.n_depth)]
-        done = subprocess.run([*self.command, *sizes], capture_output=True, text=True, check=False)
+        done = subprocess.run([*self.command, *sizes, "--kv", setting], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise EngineError(" ".join(done.stderr.split()) or f"exit code {done.returncode}")
         rows = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]

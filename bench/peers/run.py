@@ -3,7 +3,8 @@
 
 usage: python3 bench/peers/run.py --model smollm2|qwen|PATH [--tests pp512,pp2048,tg128@0,tg128@8192]
                                   [--threads 2] [--rounds 5] [--engines lossy,llama.cpp,openvino]
-                                  [--settings EXPRESSION] [-o FILE.json]
+                                  [--kv f16,k2v2] [--settings EXPRESSION] [--keep 0.9]
+                                  [--depth-fill prefill|copies] [-o FILE.json]
 
 README.md beside this file says what exactly is measured, and what to watch for when reading the figures.
 """
@@ -20,8 +21,6 @@ from engines import EngineError, Lossy, Worker
 from workload import Workload, parse_workload
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# A setting that is slower than this share of its engine's best one before the rounds takes no part in them.
-KEEP = 0.9
 
 
 def model_path(name: str) -> pathlib.Path:
@@ -39,19 +38,25 @@ def start_engine(name: str, model: pathlib.Path, args: argparse.Namespace):
     if name == "lossy":
         if not args.lossy.exists():
             raise SystemExit(f"error: {args.lossy} is not there; build it with cargo build --release")
-        return Lossy(args.lossy, model, args.threads)
+        return Lossy(args.lossy, model, args.threads, args.kv.split(","), args.depth_fill)
     if name == "llama.cpp":
         python = args.llama_python or environments.python_of(environments.LLAMA)
-        states = ["--states", str(args.states)] if args.states else []
-        return Worker(name, python, "llama_worker.py", model, args.threads, states)
+        options = ["--depth-fill", args.depth_fill]
+        if args.states:
+            options += ["--states", str(args.states)]
+        return Worker(name, python, "llama_worker.py", model, args.threads, options)
     if name == "openvino":
+        if args.depth_fill != "prefill":
+            raise EngineError(f"its cache cannot be filled with {args.depth_fill}")
         python = args.openvino_python or environments.python_of(environments.OPENVINO)
         return Worker(name, python, "openvino_worker.py", model, args.threads, [])
     raise SystemExit(f"error: no engine named {name!r}: there are lossy, llama.cpp and openvino")
 
 
-def measure(engines: list, workload: Workload, n_rounds: int) -> list[report.Result]:
-    """Before the rounds every setting runs twice, to warm up and to choose: those near the best of their engine go on."""
+def measure(engines: list, workload: Workload, n_rounds: int, keep: float) -> list[report.Result]:
+    """Before the rounds every setting runs twice, to warm up and to choose: those go on that have more than the share
+    `keep` of their engine's best speed.
+    """
     first: dict[tuple[str, str], float] = {}
     samples: dict[tuple[str, str], list[float]] = {}
     errors: dict[tuple[str, str], str] = {}
@@ -70,7 +75,7 @@ def measure(engines: list, workload: Workload, n_rounds: int) -> list[report.Res
             if run(engine, setting, -1) is not None and (speed := run(engine, setting, 0)) is not None:
                 first[engine.name, setting] = speed
     top = {e.name: max((first[k] for k in first if k[0] == e.name), default=0.0) for e in engines}
-    kept = [(e, s) for e in engines for s in e.settings if first.get((e.name, s), 0.0) > KEEP * top[e.name]]
+    kept = [(e, s) for e in engines for s in e.settings if first.get((e.name, s), 0.0) > keep * top[e.name]]
     for seed in range(1, n_rounds + 1):
         for engine, setting in kept:
             if (speed := run(engine, setting, seed)) is not None:
@@ -103,7 +108,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds, after those that warm up and choose")
     parser.add_argument("--engines", default="lossy,llama.cpp,openvino", help="comma list; ratios are the first's")
+    parser.add_argument("--kv", default="f16", help="comma list of KV schemes: the settings of lossy")
     parser.add_argument("--settings", default="", help="only settings that match this expression, e.g. 'f16'")
+    parser.add_argument("--keep", type=float, default=0.9, help="settings slower than this share of their engine's best"
+                        " before the rounds take no part in them; 0: all do")
+    parser.add_argument("--depth-fill", choices=["prefill", "copies"], default="prefill", help="how caches are filled;"
+                        " copies: 2,048 tokens by a prefill, and copies of their keys and values behind them")
     parser.add_argument("--lossy", type=pathlib.Path, default=ROOT / "target" / "release" / "lossy")
     parser.add_argument("--llama-python", help="an interpreter that has llama-cpp-python, instead of an own environment")
     parser.add_argument("--openvino-python", help="an interpreter that has openvino-genai, likewise")
@@ -130,13 +140,14 @@ def main() -> int:
         engine.settings = [setting for setting in engine.settings if re.search(args.settings, setting)]
         if not engine.settings:
             missing.append(f"{engine.name} takes no part: no setting of it matches {args.settings!r}")
-    results = [result for workload in workloads for result in measure(engines, workload, args.rounds)]
+    results = [result for workload in workloads for result in measure(engines, workload, args.rounds, args.keep)]
     about = {
         "model": model.name,
         "model_bytes": model.stat().st_size,
         "cpu": cpu_name(),
         "threads": args.threads,
         "rounds": args.rounds,
+        "depth_fill": args.depth_fill,
         "versions": {engine.name: engine.version for engine in engines},
         "missing": missing,
         "machine": next((engine.machine() for engine in engines if isinstance(engine, Lossy)), {}),
@@ -145,7 +156,10 @@ def main() -> int:
         engine.close()
 
     print(f"{about['model']}, {about['model_bytes']} bytes; {about['cpu']}, {args.threads} threads;")
-    print(f"medians of {args.rounds} rounds in turns, ± half the spread; the best setting of each engine\n")
+    print(f"medians of {args.rounds} rounds in turns, ± half the spread; the best setting of each engine")
+    if args.depth_fill == "copies":
+        print("depths (@ d) are filled with copies of the first 2,048 tokens")
+    print()
     print(report.table(results, names))
     print("\n" + report.details(results) + "\n")
     if bandwidth := about["machine"].get("read_bytes_per_s"):

@@ -22,6 +22,27 @@ for number, line in enumerate(sys.stdin):
 """
 
 
+# Stands for `lossy`: its speed says whether it was asked for what the test below asks for.
+PROGRAM = """#!{python}
+import sys, json
+text = " ".join(sys.argv[1:])
+asked = text == "bench -m m.gguf -t 2 -r 1 -o jsonl --depth-fill copies -p 0 -n 16 -d 4096 --kv k2v2"
+print("lossy 1" if text == "--version" else json.dumps({{"avg_ts": float(asked), "cpu_isa": "avx2"}}))
+"""
+
+
+class Programs(unittest.TestCase):
+    def test_each_measurement_is_a_bench_with_the_scheme_and_the_way_to_fill_the_cache(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = pathlib.Path(folder) / "lossy"
+            program.write_text(PROGRAM.format(python=sys.executable))
+            program.chmod(0o755)
+            lossy = engines.Lossy(program, pathlib.Path("m.gguf"), 2, ["f16", "k2v2"], "copies")
+            self.assertEqual((lossy.version, lossy.settings), ("lossy 1", ["f16", "k2v2"]))
+            self.assertEqual(lossy.measure(Workload(0, 16, 4096), "k2v2", 1), 1.0)
+            self.assertEqual(lossy.machine(), {"cpu_isa": "avx2"})
+
+
 class Workers(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()

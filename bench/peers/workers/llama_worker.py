@@ -1,20 +1,24 @@
 """llama.cpp, driven through llama-cpp-python's bindings of its C API the way llama-bench drives it.
 
-usage: llama_worker.py MODEL.gguf --threads N [--states DIR]        (run.py starts it; see protocol.py)
+usage: llama_worker.py MODEL.gguf --threads N [--depth-fill prefill|copies] [--states DIR]
+                                                             (run.py starts it; see protocol.py)
 
 - A prompt is decoded in batches of at most 2,048 tokens, which llama.cpp computes in pieces of 512; only the last
   token's logits are asked for. A generation decodes one random token at a time. Nothing is sampled.
 - A context is made for each setting and depth, with room for what the tests at that depth need, and kept; its cache
-  is filled once by a real prefill, and cut back to that depth after each test.
-- With --states the filled cache is stored in DIR, so that the next run need not fill it again.
+  is filled once, and cut back to that depth after each test.
+- With --depth-fill copies only the first 2,048 tokens of a fill are prefilled; the others are copies (llama_state.py).
+- With --states the prefilled cache is stored in DIR, so that the next run need not prefill it again.
 """
 import argparse
 import ctypes
+import math
 import pathlib
 import random
 import time
 
 import llama_cpp as lib
+import llama_state
 import protocol
 
 CACHE_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
@@ -27,6 +31,8 @@ SETTINGS = {
 }
 N_BATCH, N_UBATCH = 2048, 512
 FILL_SEED = 1
+# As many tokens of a depth are prefilled where the others are copies; as many as `lossy bench` prefills.
+N_PREFILL = 2048
 
 # Kept for as long as the library may log: the pointer itself keeps nothing alive.
 quiet = lib.llama_log_callback(lambda level, text, data: None)
@@ -67,11 +73,16 @@ def decode(context, tokens: list[int], n_batch: int) -> None:
     lib.llama_synchronize(context)
 
 
+def cut(context, n_tokens: int) -> None:
+    if not lib.llama_memory_seq_rm(lib.llama_get_memory(context), 0, n_tokens, -1):
+        raise RuntimeError(f"llama.cpp cannot cut its cache back to {n_tokens} tokens")
+
+
 class Bench:
     """One model and the contexts made for it so far."""
 
-    def __init__(self, path: str, n_threads: int, states: pathlib.Path | None):
-        self.path, self.n_threads, self.states = pathlib.Path(path), n_threads, states
+    def __init__(self, path: str, n_threads: int, depth_fill: str, states: pathlib.Path | None):
+        self.path, self.n_threads, self.depth_fill, self.states = pathlib.Path(path), n_threads, depth_fill, states
         self.model = load_model(path)
         self.n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self.model))
         self.contexts: dict[tuple[str, int], tuple[int, object]] = {}
@@ -89,13 +100,16 @@ class Bench:
             n_ctx = n_depth + n_new
             context = new_context(self.model, setting, n_ctx, self.n_threads)
             self.contexts[setting, n_depth] = n_ctx, context
-            if n_depth:
-                self.fill(context, setting, n_depth)
-        elif not lib.llama_memory_seq_rm(lib.llama_get_memory(context), 0, n_depth, -1):
-            raise RuntimeError(f"llama.cpp cannot cut its cache back to {n_depth} tokens")
+            n_prefill = min(n_depth, N_PREFILL) if self.depth_fill == "copies" else n_depth
+            if n_prefill:
+                self.prefill(context, setting, n_prefill)
+            if n_prefill < n_depth:
+                self.extend_with_copies(context, n_depth)
+        else:
+            cut(context, n_depth)
         return context
 
-    def fill(self, context, setting: str, n_depth: int) -> None:
+    def prefill(self, context, setting: str, n_depth: int) -> None:
         tokens = self.random_tokens(FILL_SEED, n_depth)
         array = (lib.llama_token * n_depth)(*tokens)
         file = None
@@ -116,6 +130,25 @@ class Bench:
             if not lib.llama_state_seq_save_file(context, str(file).encode(), 0, array, n_depth):
                 raise RuntimeError(f"llama.cpp cannot write {file}")
 
+    def extend_with_copies(self, context, n_depth: int) -> None:
+        n_bytes = lib.llama_state_seq_get_size(context, 0)
+        state = (ctypes.c_uint8 * n_bytes)()
+        if lib.llama_state_seq_get_data(context, state, n_bytes, 0) != n_bytes:
+            raise RuntimeError(f"llama.cpp does not give the {n_bytes} bytes of its cache")
+        longer = llama_state.with_copies(bytes(state), n_depth)
+        array = (ctypes.c_uint8 * len(longer)).from_buffer(longer)
+        if lib.llama_state_seq_set_data(context, array, len(longer), 0) != len(longer):
+            raise RuntimeError(f"llama.cpp does not take a cache of {n_depth} tokens, {len(longer)} bytes")
+        memory = lib.llama_get_memory(context)
+        first, last = lib.llama_memory_seq_pos_min(memory, 0), lib.llama_memory_seq_pos_max(memory, 0)
+        if (first, last) != (0, n_depth - 1) or lib.llama_state_seq_get_size(context, 0) != len(longer):
+            raise RuntimeError(f"llama.cpp holds the positions {first} to {last}, not 0 to {n_depth - 1}")
+        decode(context, self.random_tokens(FILL_SEED, 1), 1)
+        logits = lib.llama_get_logits_ith(context, -1)
+        if not all(math.isfinite(logits[token]) for token in range(self.n_vocab)):
+            raise RuntimeError(f"not all logits behind {n_depth} tokens are finite")
+        cut(context, n_depth)
+
     def measure(self, request: dict) -> float:
         n_prompt, n_gen, n_depth = request["n_prompt"], request["n_gen"], request["n_depth"]
         context = self.context(request["setting"], n_depth, n_prompt + n_gen)
@@ -132,11 +165,12 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("model")
     arguments.add_argument("--threads", type=int, required=True)
+    arguments.add_argument("--depth-fill", choices=["prefill", "copies"], default="prefill")
     arguments.add_argument("--states", type=pathlib.Path)
     args = arguments.parse_args()
 
     def start():
-        bench = Bench(args.model, args.threads, args.states)
+        bench = Bench(args.model, args.threads, args.depth_fill, args.states)
         version = f"{lib.llama_version().decode()} (llama-cpp-python {lib.__version__})"
         about = {"version": version, "settings": list(SETTINGS), "build": lib.llama_print_system_info().decode()}
         return about, bench.measure
