@@ -11,6 +11,7 @@ mod isa;
 pub mod kv;
 mod math;
 mod matmul;
+pub mod memory;
 pub mod peak;
 mod threads;
 

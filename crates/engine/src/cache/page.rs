@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use memmap2::MmapMut;
+use lossy_kernels::memory::{AlignedBytes, Slabs};
 
 use super::layout::PageKind;
 use super::{CacheError, KvPool};
 
-/// Memory of one page, from the system: zero, aligned to at least 4096, and touched only where it is written.
+/// Memory of one page: zero, aligned to 64, and touched only where it is written.
 #[derive(Debug)]
-pub(super) struct PageMemory(MmapMut);
+pub(super) struct PageMemory(AlignedBytes);
 
 impl PageMemory {
-    pub(super) fn new(bytes: usize) -> Result<PageMemory, CacheError> {
-        MmapMut::map_anon(bytes).map(PageMemory).map_err(|source| CacheError::Memory { bytes, source })
+    pub(super) fn new(slabs: &Slabs, bytes: usize) -> Result<PageMemory, CacheError> {
+        slabs.zeroed(bytes).map(PageMemory).map_err(|source| CacheError::Memory { bytes, source })
     }
 }
 

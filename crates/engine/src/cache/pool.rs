@@ -4,12 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lossy_kernels::KvType;
 use lossy_kernels::attention::HeadShape;
+use lossy_kernels::memory::Slabs;
 
 use crate::positions::Positions;
 
 use super::layout::{CacheLayout, PageKind, PageLayout};
 use super::page::{Page, PageMemory};
 use super::{CacheError, KvSequence, PAGE_TOKENS, PackedLayers};
+
+/// Bytes of memory that pages share: some pages of a small model, one of a large model.
+const SLAB_BYTES: usize = 8 << 20;
 
 /// What of a model its cache depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub struct KvPool {
     /// by [`PageKind`]
     kinds: [PageLayout; 3],
     budget: Option<usize>,
+    slabs: Slabs,
     pages: Mutex<Pages>,
 }
 
@@ -84,7 +89,8 @@ impl KvPool {
             assert_eq!(packed.codes.len(), geometry.n_layers, "codes of layers");
         }
         let kinds = PageKind::ALL.map(|kind| PageLayout::new(&geometry, &layout, kind));
-        Arc::new(KvPool { geometry, layout, positions, kinds, budget, pages: Mutex::default() })
+        let slabs = Slabs::new(SLAB_BYTES);
+        Arc::new(KvPool { geometry, layout, positions, kinds, budget, slabs, pages: Mutex::default() })
     }
 
     /// An empty sequence.
@@ -147,7 +153,7 @@ impl KvPool {
         self.budget
     }
 
-    /// Gives memory that no sequence holds back to the system.
+    /// Gives memory that no sequence holds back to the system, as far as it does not share a slab with pages that one holds.
     pub fn trim(&self) {
         let free = std::mem::take(&mut self.lock().free);
         drop(free);
@@ -172,7 +178,7 @@ impl KvPool {
             // Memory that was used lately is in the CPU's caches and page tables.
             let memory = match pages.free[kind as usize].pop() {
                 Some(memory) => Ok(memory),
-                None => PageMemory::new(self.page_layout(kind).bytes),
+                None => PageMemory::new(&self.slabs, self.page_layout(kind).bytes),
             };
             match memory {
                 Ok(memory) => taken.push((kind, memory)),

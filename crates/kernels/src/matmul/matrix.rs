@@ -1,12 +1,15 @@
 //! A weight matrix, packed once at load.
 
 use super::formats;
-use super::storage::AlignedBytes;
 use super::strips::Strips;
 use super::tile::ROWS;
 use crate::Compute;
+use crate::memory::{AlignedBytes, Slabs};
 use lossy_quant::DType;
 use std::fmt;
+
+/// Weights of all models.
+static SLABS: Slabs = Slabs::new(32 << 20);
 
 /// Why a matrix cannot be packed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +76,9 @@ impl Matrix {
         // The shape is now as large as `bytes`, so nothing below overflows.
         let row_bytes = n_cols / block_len * dtype.block_bytes();
         let strip_bytes = strips.strip_bytes(n_cols);
-        let mut packed = AlignedBytes::zeroed(n_rows.div_ceil(ROWS) * strip_bytes);
+        let mut packed = SLABS
+            .zeroed(n_rows.div_ceil(ROWS) * strip_bytes)
+            .unwrap_or_else(|error| panic!("memory for {} bytes of weights: {error}", bytes.len()));
         let mut tasks: Vec<(&mut [u8], &[u8])> =
             packed.chunks_exact_mut(strip_bytes).zip(bytes.chunks(ROWS * row_bytes)).collect();
         cx.pool.run_mut(&mut tasks, |_, (strip, rows)| {

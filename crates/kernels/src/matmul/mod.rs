@@ -14,7 +14,6 @@ mod float;
 mod formats;
 mod matrix;
 mod quantized;
-mod storage;
 mod strips;
 pub(crate) mod tile;
 
