@@ -17,6 +17,9 @@ use crate::positions::{PositionScheme, Positions, linear};
 use crate::{EngineError, ModelInfo, ModelSource};
 
 mod copies;
+mod extent;
+
+use extent::Extent;
 
 /// How to load and run.
 #[derive(Clone, Debug)]
@@ -63,25 +66,6 @@ impl Default for EngineOptions {
             beyond_trained: false,
             chunk: 512,
         }
-    }
-}
-
-/// Positions of texts of `n_ctx` tokens that begin at `start`.
-fn resolve(
-    scheme: &PositionScheme,
-    info: &ModelInfo,
-    (n_ctx, start): (usize, usize),
-    beyond_trained: bool,
-) -> Result<Positions, EngineError> {
-    let positions = scheme.resolve(info, n_ctx + start, beyond_trained)?;
-    if start == 0 {
-        return Ok(positions);
-    }
-    match positions.scheme() {
-        PositionScheme::Linear => {
-            Ok(Positions::new(positions.map(), positions.rope().clone().starting_at(start), n_ctx))
-        }
-        other => Err(EngineError::StartPosition { start, n_ctx, positions: other.to_string() }),
     }
 }
 
@@ -194,9 +178,7 @@ pub struct Engine {
     calibration: Option<Arc<Calibration>>,
     calibration_text: Option<Arc<str>>,
     forward: Forward,
-    n_ctx: usize,
-    beyond_trained: bool,
-    start_position: usize,
+    extent: Extent,
     chunk: usize,
     exact_prefill: bool,
     /// the model's file, by which saved caches are told apart
@@ -211,12 +193,8 @@ impl Engine {
     /// `n_ctx` is beyond what the positions are good for.
     pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Engine, EngineError> {
         let info = source.info();
-        let n_ctx = match options.n_ctx.unwrap_or(0) {
-            0 => info.n_ctx_train,
-            n_ctx => n_ctx,
-        };
-        let at = (n_ctx, options.start_position);
-        let positions = resolve(&options.positions, info, at, options.beyond_trained)?;
+        let extent = Extent::new(options, info);
+        let positions = extent.resolve(&options.positions, info)?;
         let geometry = KvGeometry {
             n_layers: info.n_layers,
             n_kv_heads: info.n_kv_heads,
@@ -248,9 +226,7 @@ impl Engine {
             source: source.clone(),
             cx,
             model,
-            n_ctx,
-            beyond_trained: options.beyond_trained,
-            start_position: options.start_position,
+            extent,
         };
         if let Some(scheme) = &options.kv {
             engine.set_kv(scheme)?;
@@ -275,8 +251,7 @@ impl Engine {
     /// # Errors
     /// The positions do not reach the engine's context, or do not fit the model.
     pub fn set_positions(&mut self, scheme: &PositionScheme) -> Result<(), EngineError> {
-        let at = (self.n_ctx, self.start_position);
-        let positions = resolve(scheme, &self.model.info, at, self.beyond_trained)?;
+        let positions = self.extent.resolve(scheme, &self.model.info)?;
         self.replace_pool(self.pool.layout().clone(), Arc::new(positions));
         Ok(())
     }
@@ -378,7 +353,7 @@ impl Engine {
 
     /// Context in tokens.
     pub fn n_ctx(&self) -> usize {
-        self.n_ctx
+        self.extent.n_ctx
     }
 
     /// Tokens of the vocabulary (columns of the logits).
@@ -430,7 +405,7 @@ impl Engine {
     /// # Errors
     /// It was saved with others, is longer than the context, or is damaged.
     pub fn restore(&self, input: impl Read) -> Result<Sequence, EngineError> {
-        let (cache, tokens) = self.pool.restore(&self.cache_fingerprint(), self.n_ctx, input)?;
+        let (cache, tokens) = self.pool.restore(&self.cache_fingerprint(), self.n_ctx(), input)?;
         self.check_ids(&tokens)?;
         Ok(Sequence { tokens, cache })
     }
@@ -445,8 +420,8 @@ impl Engine {
             // They decide the keys (YaRN), or at least what the model made of the text that it read.
             other => hash.update(other.to_string()),
         }
-        if self.start_position > 0 {
-            hash.update(self.start_position.to_le_bytes());
+        if self.extent.start > 0 {
+            hash.update(self.extent.start.to_le_bytes());
         }
         if self.scheme.needs_calibration()
             && let Some(calibration) = &self.calibration
@@ -516,8 +491,9 @@ impl Engine {
     }
 
     fn check(&self, n_prompt: usize, tokens: &[u32]) -> Result<(), EngineError> {
-        if n_prompt > self.n_ctx {
-            return Err(EngineError::PromptTooLong { n_prompt, n_ctx: self.n_ctx });
+        let n_ctx = self.n_ctx();
+        if n_prompt > n_ctx {
+            return Err(EngineError::PromptTooLong { n_prompt, n_ctx });
         }
         self.check_ids(tokens)
     }

@@ -41,7 +41,7 @@ use workload::{DepthFill, Numbers, Pair, Workload};
 #[command(after_help = "Examples:
   lossy bench smollm2
   lossy bench -m model.gguf -p 512,2048 -n 128 -d 0,8192 -t 1,2 -r 5 -o jsonl
-  lossy bench -p 0 -d 0,8192,32768 --depth-fill copies --kv f16,q8,kivi2,k2v2
+  lossy bench -p 0 -d 0,8192,32768 --depth-fill copies --positions linear --kv f16,q8,kivi2,k2v2
 
 Numbers are lists (1,2,4) or ranges (first-last, first-last+step, first-last*factor).")]
 pub struct BenchArgs {

@@ -88,22 +88,17 @@ impl Suite<'_> {
 
     pub(super) fn copies_that_do_not_fit_change_nothing(&self) {
         let (n_pages, len) = (3, 20 * PAGE_TOKENS + 5);
-        let needed = {
-            let pool = self.pool(None);
-            let mut held = self.read(&pool, n_pages);
-            held.cache.extend_with_copies(len).unwrap();
-            pool.bytes_in_use()
-        };
-        let pool = self.pool(Some(needed - 1));
+        let page = self.pool(None).exact_bytes_per_page();
+        let pool = self.pool(Some(40 * page));
         let mut held = self.read(&pool, n_pages);
         let other = held.fork();
         let before = (held.cache.len(), held.cache.bytes(), kinds(&held.cache), pool.bytes_in_use());
-        let error = held.cache.extend_with_copies(len).unwrap_err();
+        let error = held.cache.extend_with_copies(50 * len).unwrap_err();
         assert!(matches!(error, CacheError::Budget { .. }), "{error}");
         let after = (held.cache.len(), held.cache.bytes(), kinds(&held.cache), pool.bytes_in_use());
         assert_eq!(after, before);
         // A fork does not notice that the other one grows.
-        held.cache.extend_with_copies(len / 2).unwrap();
+        held.cache.extend_with_copies(len).unwrap();
         assert_eq!((other.cache.len(), other.cache.bytes()), (before.0, before.1));
         drop((held, other));
         assert_eq!(pool.bytes_in_use(), 0);

@@ -1,0 +1,40 @@
+//! Which positions texts may have.
+
+use crate::positions::{PositionScheme, Positions};
+use crate::{EngineError, EngineOptions, ModelInfo};
+
+/// The positions that texts may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// tokens of a text, at most
+    pub n_ctx: usize,
+    /// position of the first
+    pub start: usize,
+    /// whether they may be beyond those that the positions are good for
+    pub beyond_trained: bool,
+}
+
+impl Extent {
+    pub(super) fn new(options: &EngineOptions, info: &ModelInfo) -> Extent {
+        Extent {
+            n_ctx: options.n_ctx.filter(|n_ctx| *n_ctx > 0).unwrap_or(info.n_ctx_train),
+            start: options.start_position,
+            beyond_trained: options.beyond_trained,
+        }
+    }
+
+    /// Positions of such texts.
+    pub(super) fn resolve(self, scheme: &PositionScheme, info: &ModelInfo) -> Result<Positions, EngineError> {
+        let Extent { n_ctx, start, beyond_trained } = self;
+        let positions = scheme.resolve(info, n_ctx + start, beyond_trained)?;
+        if start == 0 {
+            return Ok(positions);
+        }
+        match positions.scheme() {
+            PositionScheme::Linear => {
+                Ok(Positions::new(positions.map(), positions.rope().clone().starting_at(start), n_ctx))
+            }
+            other => Err(EngineError::StartPosition { start, n_ctx, positions: other.to_string() }),
+        }
+    }
+}
