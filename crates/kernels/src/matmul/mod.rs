@@ -3,7 +3,7 @@
 //! Weights are packed into *strips* of eight rows (`tile` shows how codes lie in them); a product is computed strip by
 //! strip: [`strips::Strips::dot`] gives all products of a few strips with all tokens, and what follows (storing, adding,
 //! SwiGLU) is applied while those are in cache. Strips are handed out to threads dynamically, since another process may
-//! take a core away.
+//! take a core away: a share of what is left at a time, as [`cut`] cuts it.
 //!
 //! For a given instruction set every result has the same bits whatever the number of tokens in the call, their order and
 //! the number of threads, because every kernel does the float operations of a (row, token) in one order: see `quantized`.
@@ -31,8 +31,6 @@ const STRIPS_FEW: usize = 8;
 const STRIPS_MANY: usize = 2;
 /// Tokens computed at once: their sums stay in cache.
 const TOKENS: usize = 512;
-/// Tasks for each thread, so that one that loses its core for a while is not waited for long.
-const TASKS_PER_THREAD: usize = 6;
 
 /// `out = [w x for w in weights]`: out is `[n_tokens, Σ n_rows]`, each token's products side by side. One fork for all.
 ///
@@ -89,6 +87,7 @@ pub fn matmul_swiglu(cx: &Compute, gate: &Matrix, up: &Matrix, x: &Activations, 
 }
 
 thread_local! {
+    static CUTS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
     static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     static UP_SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
@@ -109,32 +108,46 @@ fn products(
     if x.n_tokens() == 0 {
         return;
     }
-    let group = if x.n_tokens() <= 4 { STRIPS_FEW } else { STRIPS_MANY };
+    // What few tokens read comes from memory, and long runs of it come faster; with many, threads may differ in speed.
+    let (group, shares) = if x.n_tokens() <= 4 { (STRIPS_FEW, 1) } else { (STRIPS_MANY, 2) };
     let n_strips: usize = weights.iter().map(|w| w.n_strips()).sum();
     let n_threads = cx.pool.n_threads();
-    let n_tasks = if n_threads == 1 { 1 } else { n_threads * TASKS_PER_THREAD };
-    let task_strips = n_strips.div_ceil(n_tasks).next_multiple_of(2).max(2);
-    let n_tasks = weights.iter().map(|w| w.n_strips().div_ceil(task_strips)).sum();
-    cx.pool.run(n_tasks, |mut task| {
-        let mut index = 0;
-        while task >= weights[index].n_strips().div_ceil(task_strips) {
-            task -= weights[index].n_strips().div_ceil(task_strips);
-            index += 1;
-        }
-        let weight = weights[index];
-        let end = weight.n_strips().min((task + 1) * task_strips);
-        SUMS.with_borrow_mut(|sums| {
-            for first in (task * task_strips..end).step_by(group) {
-                let strips = first..end.min(first + group);
-                let rows = strips.start * ROWS..weight.n_rows().min(strips.end * ROWS);
-                for start in (0..x.n_tokens()).step_by(TOKENS) {
-                    let tokens = start..x.n_tokens().min(start + TOKENS);
-                    let sums = dot(cx, weight, strips.clone(), x, tokens.clone(), sums);
-                    finish(index, rows.clone(), tokens, sums);
-                }
+    CUTS.with_borrow_mut(|cuts| {
+        cut(n_strips, if n_threads == 1 { 1 } else { n_threads * shares }, cuts);
+        cx.pool.run(cuts.len() - 1, |task| {
+            let mut before = 0;
+            for (index, weight) in weights.iter().enumerate() {
+                // What the task has of this matrix.
+                let first = cuts[task].max(before) - before;
+                let end = cuts[task + 1].min(before + weight.n_strips()).saturating_sub(before);
+                before += weight.n_strips();
+                SUMS.with_borrow_mut(|sums| {
+                    for first in (first..end).step_by(group) {
+                        let strips = first..end.min(first + group);
+                        let rows = strips.start * ROWS..weight.n_rows().min(strips.end * ROWS);
+                        for start in (0..x.n_tokens()).step_by(TOKENS) {
+                            let tokens = start..x.n_tokens().min(start + TOKENS);
+                            let sums = dot(cx, weight, strips.clone(), x, tokens.clone(), sums);
+                            finish(index, rows.clone(), tokens, sums);
+                        }
+                    }
+                });
             }
         });
     });
+}
+
+/// Where tasks begin, and the end, `[0, …, n_strips]`. Each takes one part in `shares` of the strips that are left, so that
+/// tasks are few and threads finish together; an even number, since strips are computed in pairs.
+fn cut(n_strips: usize, shares: usize, cuts: &mut Vec<usize>) {
+    cuts.clear();
+    cuts.push(0);
+    let (mut at, share) = (0, 1.0 / shares as f32);
+    while at < n_strips {
+        let n = ((n_strips - at) as f32 * share) as usize;
+        at = n_strips.min(at + n.next_multiple_of(2).max(2));
+        cuts.push(at);
+    }
 }
 
 /// The products of some strips with some tokens.

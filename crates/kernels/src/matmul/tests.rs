@@ -311,3 +311,18 @@ fn shapes_that_do_not_fit_are_errors_with_their_numbers() {
     pack(DType::F32, usize::MAX, usize::MAX, 24);
     pack(DType::F32, 0, 0, 0);
 }
+
+#[test]
+fn tasks_have_every_strip_once_and_end_small() {
+    let mut cuts = Vec::new();
+    for shares in [1, 2, 4, 32] {
+        for n_strips in [0, 1, 2, 3, 24, 72, 6144] {
+            cut(n_strips, shares, &mut cuts);
+            assert!(cuts[0] == 0 && cuts.last() == Some(&n_strips), "{cuts:?}");
+            let lens: Vec<usize> = cuts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(lens.iter().all(|len| *len > 0) && lens.is_sorted_by(|a, b| a >= b), "{cuts:?}");
+            assert!(lens.last().is_none_or(|last| shares == 1 || *last <= 2), "{cuts:?}");
+            assert!(cuts.iter().rev().skip(1).all(|at| at.is_multiple_of(2)), "{cuts:?}");
+        }
+    }
+}
