@@ -43,6 +43,13 @@ fn completions_are_a_script_for_each_shell() {
     }
 }
 
+/// `lossy ARGS` with `stdout`.
+fn printing_to(stdout: impl Into<std::process::Stdio>, args: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lossy"));
+    command.env_clear().envs(Home::new().variables()).args(args);
+    command.stdout(stdout).stderr(std::process::Stdio::piped()).output().unwrap()
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn output_that_cannot_be_written_is_an_error_help_too() {
@@ -50,7 +57,7 @@ fn output_that_cannot_be_written_is_an_error_help_too() {
         [&["--help"][..], &["--version"], &["help", "run"], &["run", "--help"], &["completions", "bash"]]
     {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let output = Home::new().lossy(args).stdout(full).output().unwrap();
+        let output = printing_to(full, args);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
         assert!(stderr.starts_with("error: writing to standard output: No space left"), "{args:?}: {stderr}");
@@ -63,7 +70,7 @@ fn a_reader_of_help_that_has_gone_is_no_error() {
     for args in [&["--version"][..], &["run", "--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output = Home::new().lossy(args).stdout(writer).output().unwrap();
+        let output = printing_to(writer, args);
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{args:?}");
     }
 }
