@@ -5,6 +5,8 @@
 //! huge page, so that they share *slabs*.
 
 use memmap2::MmapMut;
+#[cfg(target_os = "linux")]
+use memmap2::UncheckedAdvice;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,14 +15,25 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 const ALIGN: usize = 64;
 /// What x86-64 and most kernels for 64-bit ARM call a huge page.
 const HUGE_PAGE: usize = 2 << 20;
+/// What memory is given back by: a multiple of the system's own pages.
+#[cfg(target_os = "linux")]
+const SMALL_PAGE: usize = 64 << 10;
 
-/// Hands out memory from slabs. A slab goes back to the system when all that was handed out from it has been dropped;
-/// until then none of it is handed out again.
+/// Hands out memory from slabs. A part that is dropped goes back to the system (on Linux, elsewhere with its whole slab); its
+/// addresses are not handed out again.
 #[derive(Debug)]
 pub struct Slabs {
     slab_bytes: usize,
-    /// the slab that is handed out next, and how much of it is taken; it lives as long as one of its parts
-    open: Mutex<(Weak<MmapMut>, usize)>,
+    open: Mutex<OpenSlab>,
+}
+
+/// The slab that is handed out next. It lives as long as one of its parts.
+#[derive(Debug)]
+struct OpenSlab {
+    slab: Weak<MmapMut>,
+    /// what has not been handed out of it: where that begins and ends
+    first: usize,
+    end: usize,
 }
 
 /// Bytes of a slab, at an address that is a multiple of 64.
@@ -28,8 +41,9 @@ pub struct Slabs {
 pub struct AlignedBytes {
     start: NonNull<u8>,
     len: usize,
-    /// what `start` points into
-    _slab: Option<Arc<MmapMut>>,
+    /// what `start` points into, unless there are no bytes
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "it is held, so that its memory stays"))]
+    slab: Option<Arc<MmapMut>>,
 }
 
 // SAFETY: its bytes are no other's, as those of a `Vec<u8>`.
@@ -39,9 +53,10 @@ unsafe impl Sync for AlignedBytes {}
 
 impl Slabs {
     /// Slabs of `slab_bytes` bytes of address space, or of one part that needs more. Memory is taken only where something is
-    /// written.
+    /// written, by whole huge pages: a slab takes up to one more than its parts have bytes for. So slabs of many huge pages
+    /// waste least.
     pub const fn new(slab_bytes: usize) -> Slabs {
-        Slabs { slab_bytes, open: Mutex::new((Weak::new(), 0)) }
+        Slabs { slab_bytes, open: Mutex::new(OpenSlab { slab: Weak::new(), first: 0, end: 0 }) }
     }
 
     /// `len` zeros.
@@ -50,31 +65,57 @@ impl Slabs {
     /// The system's, if it has no memory.
     pub fn zeroed(&self, len: usize) -> io::Result<AlignedBytes> {
         if len == 0 {
-            return Ok(AlignedBytes { start: NonNull::dangling(), len, _slab: None });
+            return Ok(AlignedBytes { start: NonNull::dangling(), len, slab: None });
         }
         // What is in there is right at every point where a panic could happen.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (slab, first) = match open.0.upgrade() {
-            Some(slab) if slab.len() - open.1 >= len => (slab, open.1),
-            _ => new_slab(len.max(self.slab_bytes))?,
+        let slab = match open.slab.upgrade() {
+            Some(slab) if open.end.saturating_sub(open.first) >= len => slab,
+            _ => {
+                let (opened, slab) = OpenSlab::new(len.max(self.slab_bytes))?;
+                *open = opened;
+                slab
+            }
         };
         // SAFETY: inside the slab, which has `len` bytes from `first` on.
-        let start = unsafe { NonNull::new_unchecked(slab.as_ptr().cast_mut().add(first)) };
+        let start = unsafe { NonNull::new_unchecked(slab.as_ptr().cast_mut().add(open.first)) };
         // Parts of a slab are handed out once, so these are the zeros that the system gave.
-        *open = (Arc::downgrade(&slab), (first + len).next_multiple_of(ALIGN).min(slab.len()));
-        Ok(AlignedBytes { start, len, _slab: Some(slab) })
+        open.first = (open.first + len).next_multiple_of(ALIGN);
+        Ok(AlignedBytes { start, len, slab: Some(slab) })
     }
 }
 
-/// A slab with room for `len` bytes, and where its first huge page begins.
-fn new_slab(len: usize) -> io::Result<(Arc<MmapMut>, usize)> {
-    let bytes = len.checked_next_multiple_of(HUGE_PAGE).and_then(|bytes| bytes.checked_add(HUGE_PAGE));
-    let slab = MmapMut::map_anon(bytes.ok_or(io::ErrorKind::OutOfMemory)?)?;
-    // Where there are no huge pages, small ones do.
-    #[cfg(target_os = "linux")]
-    let _ = slab.advise(memmap2::Advice::HugePage);
-    let first = slab.as_ptr().align_offset(HUGE_PAGE);
-    Ok((Arc::new(slab), first))
+impl OpenSlab {
+    /// A slab with room for `len` bytes, from the beginning of a huge page on.
+    fn new(len: usize) -> io::Result<(OpenSlab, Arc<MmapMut>)> {
+        let room = len.checked_next_multiple_of(HUGE_PAGE).ok_or(io::ErrorKind::OutOfMemory)?;
+        // The system aligns to small pages only.
+        let slab = MmapMut::map_anon(room.checked_add(HUGE_PAGE).ok_or(io::ErrorKind::OutOfMemory)?)?;
+        // Where there are no huge pages, small ones do.
+        #[cfg(target_os = "linux")]
+        let _ = slab.advise(memmap2::Advice::HugePage);
+        let first = slab.as_ptr().align_offset(HUGE_PAGE);
+        let slab = Arc::new(slab);
+        Ok((OpenSlab { slab: Arc::downgrade(&slab), first, end: first + room }, slab))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for AlignedBytes {
+    fn drop(&mut self) {
+        // The last part takes the slab with it.
+        let Some(slab) = self.slab.as_ref().filter(|slab| Arc::strong_count(slab) > 1) else { return };
+        let first = self.start.addr().get() - slab.as_ptr().addr();
+        let small_pages = first.next_multiple_of(SMALL_PAGE)..(first + self.len) / SMALL_PAGE * SMALL_PAGE;
+        if !small_pages.is_empty() {
+            // SAFETY: these small pages lie in this part as a whole, and nobody reads them any more.
+            let given_back = unsafe {
+                slab.unchecked_advise_range(UncheckedAdvice::DontNeed, small_pages.start, small_pages.len())
+            };
+            // Memory that the system does not want now is given back with the slab.
+            drop(given_back);
+        }
+    }
 }
 
 impl std::ops::Deref for AlignedBytes {
@@ -116,6 +157,39 @@ mod tests {
         for (value, part) in &parts {
             assert!(part.iter().all(|byte| byte == value));
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_part_gives_its_memory_back_though_its_slab_lives() {
+        // The fields of a mapping in smaps: resident and other kilobytes behind their names.
+        let resident_bytes = |part: &AlignedBytes| -> usize {
+            let maps = std::fs::read_to_string("/proc/self/smaps").expect("this process's mappings");
+            let mut inside = false;
+            for line in maps.lines() {
+                let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+                if let Some((Ok(from), Ok(to))) =
+                    range.map(|(from, to)| (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16)))
+                {
+                    inside = (from..to).contains(&part.as_ptr().addr());
+                } else if inside && line.starts_with("Rss:") {
+                    let kilobytes =
+                        line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<usize>().ok());
+                    return kilobytes.expect("a number of kilobytes") << 10;
+                }
+            }
+            panic!("no mapping holds the part")
+        };
+        let slabs = Slabs::new(64 << 20);
+        let mut parts: Vec<AlignedBytes> = (0..5).map(|_| slabs.zeroed(9_000_000).expect("memory")).collect();
+        for (value, part) in (1..).zip(&mut parts) {
+            part.fill(value);
+        }
+        let before = resident_bytes(&parts[0]);
+        parts.drain(1..4);
+        let after = resident_bytes(&parts[0]);
+        assert!(before - after > 3 * (9_000_000 - 2 * SMALL_PAGE), "{before} bytes, then {after}");
+        assert!(parts[0].iter().all(|byte| *byte == 1) && parts[1].iter().all(|byte| *byte == 5));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::layout::{CacheLayout, PageKind, PageLayout};
 use super::page::{Page, PageMemory};
 use super::{CacheError, KvSequence, PAGE_TOKENS, PackedLayers};
 
-/// Bytes of memory that pages share: some pages of a small model, one of a large model.
-const SLAB_BYTES: usize = 8 << 20;
+/// Bytes of address space that pages share: so many that the rest of the last huge page is little beside them.
+const SLAB_BYTES: usize = 64 << 20;
 
 /// What of a model its cache depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl KvPool {
         self.budget
     }
 
-    /// Gives memory that no sequence holds back to the system, as far as it does not share a slab with pages that one holds.
+    /// Gives memory that no sequence holds back to the system.
     pub fn trim(&self) {
         let free = std::mem::take(&mut self.lock().free);
         drop(free);
