@@ -37,14 +37,15 @@ fn main() {
         words.into_iter().partition(|word| ["decode", "prefill"].contains(word));
     let has = |part: &str| parts.is_empty() || parts.contains(&part);
     let schemes = if named.is_empty() { &SCHEMES[..] } else { &named[..] };
+    let isa = Isa::detect().expect("an instruction set of this machine");
     let only_threads: Option<usize> =
         std::env::var("LOSSY_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
     let smollm2 = KvGeometry { n_layers: 30, n_kv_heads: 3, heads_per_kv: 3, head_dim: 64 };
     let qwen = KvGeometry { n_layers: 24, n_kv_heads: 2, heads_per_kv: 7, head_dim: 64 };
     for n_threads in [1, 2].into_iter().filter(|n| only_threads.is_none_or(|only| only == *n)) {
-        let cx = Compute::with_isa(n_threads, Isa::best());
+        let cx = Compute::with_isa(n_threads, isa);
         let bandwidth = read_bandwidth(&cx);
-        println!("{n_threads} threads: reads {:.1} GB/s", bandwidth / 1e9);
+        println!("{n_threads} threads, {isa}: reads {:.1} GB/s", bandwidth / 1e9);
         for (name, geometry) in [("smollm2", smollm2), ("qwen", qwen)] {
             if !models.is_empty() && !models.contains(&name) {
                 continue;

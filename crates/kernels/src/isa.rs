@@ -18,7 +18,9 @@ use std::fmt;
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Avx2(());
+pub struct Avx2 {
+    vnni: Option<Vnni>,
+}
 
 #[cfg(target_arch = "x86_64")]
 impl Avx2 {
@@ -27,16 +29,31 @@ impl Avx2 {
         let present = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        present.then_some(Avx2(()))
+        present.then_some(Avx2 { vnni: None })
+    }
+
+    /// The same with dot products of bytes, if the CPU has them.
+    fn with_vnni(self) -> Option<Avx2> {
+        is_x86_feature_detected!("avxvnni").then_some(Avx2 { vnni: Some(Vnni(())) })
+    }
+
+    /// Whether kernels may use dot products of bytes.
+    pub fn vnni(self) -> Option<Vnni> {
+        self.vnni
     }
 }
+
+/// Proof that the CPU has AVX-VNNI: four products of bytes and their sum in one instruction.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Vnni(());
 
 /// The instruction set that every kernel of one [`Compute`](crate::Compute) uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// portable code: the specification of every kernel
     Scalar,
-    /// 256-bit vectors with FMA
+    /// 256-bit vectors with FMA, and where it says so with dot products of bytes, which give the same bits
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
 }
@@ -54,14 +71,17 @@ pub enum IsaError {
 
 impl Isa {
     /// Names of all instruction sets that there is code for on any machine.
-    const NAMES: [&'static str; 2] = ["scalar", "avx2"];
+    const NAMES: [&'static str; 3] = ["scalar", "avx2", "avx2-vnni"];
 
     /// Every instruction set that this CPU has, slowest first; `Scalar` is always there.
     pub fn available() -> Vec<Isa> {
         #[allow(unused_mut, reason = "other architectures add nothing yet")]
         let mut all = vec![Isa::Scalar];
         #[cfg(target_arch = "x86_64")]
-        all.extend(Avx2::detect().map(Isa::Avx2));
+        if let Some(avx2) = Avx2::detect() {
+            all.push(Isa::Avx2(avx2));
+            all.extend(avx2.with_vnni().map(Isa::Avx2));
+        }
         all
     }
 
@@ -70,7 +90,7 @@ impl Isa {
         Isa::available().pop().unwrap_or(Isa::Scalar)
     }
 
-    /// The best instruction set, or the one named by the environment variable `LOSSY_ISA` (`scalar`, `avx2`).
+    /// The best instruction set, or the one named by the environment variable `LOSSY_ISA` (`scalar`, `avx2`, `avx2-vnni`).
     ///
     /// # Errors
     /// `LOSSY_ISA` is set to an unknown name, or to one that the CPU does not have.
@@ -101,6 +121,8 @@ impl Isa {
     pub fn name(&self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(avx2) if avx2.vnni.is_some() => "avx2-vnni",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => "avx2",
         }

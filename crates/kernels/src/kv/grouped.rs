@@ -162,7 +162,9 @@ impl RangeCode for GroupedCode {
             Isa::Scalar => self.attend_scalar(packed, first_token, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::attend_grouped(self, packed, first_token, token, next, partial) },
+            Isa::Avx2(avx2) => unsafe {
+                avx2::attend_grouped(avx2.vnni(), self, packed, first_token, token, next, partial)
+            },
         }
     }
 }

@@ -171,7 +171,9 @@ impl<'a> PackedHead<'a> {
             Isa::Scalar => scalar::attend_token(self, frames, first_token, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::attend_token(self, frames, first_token, token, next, partial) },
+            Isa::Avx2(avx2) => unsafe {
+                avx2::attend_token(avx2.vnni(), self, frames, first_token, token, next, partial)
+            },
         });
     }
 }

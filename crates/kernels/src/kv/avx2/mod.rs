@@ -6,7 +6,8 @@
 //!    all query heads: the bytes are read and taken apart once, and not by the units that multiply.
 //! 2. Two of the four vectors at a time, so that the sums of four heads, the codes and the operands fit the registers.
 //! 3. `maddubs` multiplies 32 codes with four int8 query channels (keys) or four token weights (values) at once, and adds
-//!    pairs; sums stay in 16 bits as long as they cannot overflow, which is known from the bits alone.
+//!    pairs; sums stay in 16 bits as long as they cannot overflow, which is known from the bits alone. CPUs with AVX-VNNI
+//!    add all four to a sum of 32 bits at once.
 //! 4. Per frame and head one vector of int8 is made; per token there is one multiplication by its gain.
 //! 5. Exponentials are as precise as the integers that they become.
 //! 6. While a head is read, the one that comes next is fetched, line by line.
@@ -27,6 +28,7 @@ use super::layout::{self, ROW, value_rows};
 use super::query::{PreparedHead, PreparedQueries};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
+use crate::isa::Vnni;
 use crate::math::avx2::{load, prefetch, store};
 pub(super) use grouped::attend_grouped;
 pub(super) use q8::attend_q8;
@@ -193,6 +195,7 @@ impl Ahead {
 /// See [`PackedHead::attend_token`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn attend_token(
+    vnni: Option<Vnni>,
     head: &PackedHead<'_>,
     frames: RangeFrames<'_>,
     first_token: usize,
@@ -208,7 +211,7 @@ pub(super) fn attend_token(
     let n_parts = token.n_heads().div_ceil(MAX_HEADS);
     let part_len = token.n_heads().div_ceil(n_parts);
     for row in (0..token.n_heads()).step_by(part_len) {
-        let mut job = Job { code, frames, parts: &parts, first_token, row, ahead: &mut ahead };
+        let mut job = Job { code, frames, parts: &parts, first_token, row, vnni, ahead: &mut ahead };
         match head_dim / 16 {
             2 => job.attend_some::<2>(token, part_len, partial),
             4 => job.attend_some::<4>(token, part_len, partial),
@@ -231,6 +234,7 @@ struct Job<'a> {
     first_token: usize,
     /// first of the heads
     row: usize,
+    vnni: Option<Vnni>,
     ahead: &'a mut Ahead,
 }
 
@@ -263,7 +267,7 @@ fn attend<const V: usize, const H: usize>(
     weights: &mut [[f32; RANGE_TOKENS]],
     partial: &mut Partial<'_>,
 ) {
-    let Job { code, frames, parts, first_token, row, .. } = *job;
+    let Job { code, frames, parts, first_token, row, vnni, .. } = *job;
     let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
     score::<V, H>(job, frames, queries, weights);
     let gains = weights::decode_gains(parts.value_gains);
@@ -277,16 +281,10 @@ fn attend<const V: usize, const H: usize>(
         job.ahead.fetch(LINES_OF_STEP);
     }
     for (part, rows) in parts.values.chunks_exact(value_rows(code.values.bits)).enumerate() {
-        let (left, right) = match code.values.bits {
-            2 => {
-                (values::sum_codes::<H, 2, 0>(rows, &integers), values::sum_codes::<H, 2, 1>(rows, &integers))
-            }
-            3 => {
-                (values::sum_codes::<H, 3, 0>(rows, &integers), values::sum_codes::<H, 3, 1>(rows, &integers))
-            }
-            _ => {
-                (values::sum_codes::<H, 4, 0>(rows, &integers), values::sum_codes::<H, 4, 1>(rows, &integers))
-            }
+        let [left, right] = match code.values.bits {
+            2 => values::sum_halves::<H, 2>(vnni, rows, &integers),
+            3 => values::sum_halves::<H, 3>(vnni, rows, &integers),
+            _ => values::sum_halves::<H, 4>(vnni, rows, &integers),
         };
         job.ahead.fetch(2 * LINES_OF_STEP);
         let (step, middle) = (code.values.step(), code.values.middle());
@@ -332,7 +330,7 @@ fn score<const V: usize, const H: usize>(
         }
         job.ahead.fetch(LINES_OF_STEP);
         let rows = &parts.keys[block * n_rows..][..n_rows];
-        let sums = block_sums(code, rows, &in_frame, &mut codes);
+        let sums = block_sums(job.vnni, code, rows, &in_frame, &mut codes);
         let gain_codes = parts.key_gains[block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks::<8>().0;
         for h in 0..H {
             let (unit, middle, mean) = (
@@ -354,6 +352,7 @@ fn score<const V: usize, const H: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn block_sums<const V: usize, const H: usize>(
+    vnni: Option<Vnni>,
     code: &KeyCode,
     rows: &[[u8; ROW]],
     queries: &FrameQueries<V, H>,
@@ -370,8 +369,5 @@ fn block_sums<const V: usize, const H: usize>(
     assert!(n_stored <= codes.len());
     // SAFETY: `unpack` wrote those of all stored quads, and there are as many.
     let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast::<QuadCodes>(), n_stored) };
-    [
-        scores::sum_codes::<H, 0>(codes, &code.starts_sum, &quads),
-        scores::sum_codes::<H, 1>(codes, &code.starts_sum, &quads),
-    ]
+    scores::sum_halves::<H>(vnni, codes, &code.starts_sum, &quads)
 }

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use super::super::keys::{KeyCode, QuadPlace, has_four, has_one, has_two};
 use super::super::layout::ROW;
 use super::{add_products, load_row, low_nibbles, table};
+use crate::isa::Vnni;
 
 /// Sums of `H` heads with two times eight tokens, or channels.
 pub(super) type Pair<const H: usize> = [[__m256i; 2]; H];
@@ -101,7 +102,7 @@ static ONE: [Tables<4>; 3] = [
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-pub(super) fn sum_codes<const H: usize, const P: usize>(
+fn sum_codes<const H: usize, const P: usize>(
     codes: &[QuadCodes],
     starts_sum: &[bool],
     queries: &[&[i32]; H],
@@ -133,4 +134,44 @@ pub(super) fn sum_codes<const H: usize, const P: usize>(
     }
     widen(&words, &mut integers);
     integers
+}
+
+/// [`sum_codes`] with dot products of bytes, which need no sums of 16 bits.
+///
+/// Both halves at once would need twelve sums and be slower.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+fn sum_codes_vnni<const H: usize, const P: usize>(codes: &[QuadCodes], queries: &[&[i32]; H]) -> Pair<H> {
+    let n = codes.len();
+    let mut of_head: [&[i32]; H] = [&[]; H];
+    for (of_head, quads) in of_head.iter_mut().zip(queries) {
+        *of_head = &quads[..n];
+    }
+    let mut integers = [[_mm256_setzero_si256(); 2]; H];
+    for quad in 0..n {
+        for h in 0..H {
+            let query = _mm256_set1_epi32(of_head[h][quad]);
+            for v in 0..2 {
+                integers[h][v] = _mm256_dpbusd_avx_epi32(integers[h][v], codes[quad][2 * P + v], query);
+            }
+        }
+    }
+    integers
+}
+
+/// The sums with all tokens of a block, in two halves.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn sum_halves<const H: usize>(
+    vnni: Option<Vnni>,
+    codes: &[QuadCodes],
+    starts_sum: &[bool],
+    queries: &[&[i32]; H],
+) -> [Pair<H>; 2] {
+    if vnni.is_some() {
+        // SAFETY: a `Vnni` exists only if detection saw avxvnni.
+        unsafe { [sum_codes_vnni::<H, 0>(codes, queries), sum_codes_vnni::<H, 1>(codes, queries)] }
+    } else {
+        [sum_codes::<H, 0>(codes, starts_sum, queries), sum_codes::<H, 1>(codes, starts_sum, queries)]
+    }
 }

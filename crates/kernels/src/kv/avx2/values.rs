@@ -7,6 +7,7 @@ use super::super::weights::{WEIGHT_TOKENS, WEIGHT_UNITS};
 use super::scores::{Pair, widen};
 use super::weights::Integers;
 use super::{add_products, load_row, low_nibbles, one_bit, two_bits};
+use crate::isa::Vnni;
 
 /// Sums of `H` heads with two times eight channels, of the tokens that share a scale of weights.
 pub(super) type Sums<const H: usize> = [Pair<H>; WEIGHT_UNITS];
@@ -15,7 +16,7 @@ pub(super) type Sums<const H: usize> = [Pair<H>; WEIGHT_UNITS];
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-pub(super) fn sum_codes<const H: usize, const BITS: u8, const P: usize>(
+fn sum_codes<const H: usize, const BITS: u8, const P: usize>(
     rows: &[[u8; ROW]],
     weights: &[Integers; H],
 ) -> Sums<H> {
@@ -29,21 +30,7 @@ pub(super) fn sum_codes<const H: usize, const BITS: u8, const P: usize>(
         for start in quads.step_by(n_fit) {
             let mut words = [[_mm256_setzero_si256(); 2]; H];
             for j in start..start + n_fit {
-                let codes = if BITS == 4 {
-                    let row = load_row(&rows[2 * j + P]);
-                    [low_nibbles(row), low_nibbles(_mm256_srli_epi16::<4>(row))]
-                } else {
-                    let row = load_row(&rows[j]);
-                    let nibbles = low_nibbles(if P == 0 { row } else { _mm256_srli_epi16::<4>(row) });
-                    let mut codes = two_bits::<0>(nibbles);
-                    if BITS == 3 {
-                        let row = load_row(&rows[TOKEN_QUADS + j / 2]);
-                        let row = _mm256_srl_epi16(row, _mm_cvtsi32_si128(4 * (j % 2) as i32));
-                        let high = one_bit::<P, 2>(low_nibbles(row));
-                        codes = [_mm256_or_si256(codes[0], high[0]), _mm256_or_si256(codes[1], high[1])];
-                    }
-                    codes
-                };
+                let codes = codes_of::<BITS, P>(rows, j);
                 let mut weight = [_mm256_setzero_si256(); H];
                 for h in 0..H {
                     weight[h] = _mm256_set1_epi32(i32::from_le_bytes(weights[h].quads[j]));
@@ -60,4 +47,66 @@ pub(super) fn sum_codes<const H: usize, const BITS: u8, const P: usize>(
         }
     }
     sums
+}
+
+/// Codes of a quad of tokens with channels `16·P..16·P + 16`, of 32.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn codes_of<const BITS: u8, const P: usize>(rows: &[[u8; ROW]], j: usize) -> [__m256i; 2] {
+    if BITS == 4 {
+        let row = load_row(&rows[2 * j + P]);
+        [low_nibbles(row), low_nibbles(_mm256_srli_epi16::<4>(row))]
+    } else {
+        let row = load_row(&rows[j]);
+        let nibbles = low_nibbles(if P == 0 { row } else { _mm256_srli_epi16::<4>(row) });
+        let mut codes = two_bits::<0>(nibbles);
+        if BITS == 3 {
+            let row = load_row(&rows[TOKEN_QUADS + j / 2]);
+            let row = _mm256_srl_epi16(row, _mm_cvtsi32_si128(4 * (j % 2) as i32));
+            let high = one_bit::<P, 2>(low_nibbles(row));
+            codes = [_mm256_or_si256(codes[0], high[0]), _mm256_or_si256(codes[1], high[1])];
+        }
+        codes
+    }
+}
+
+/// [`sum_codes`] with dot products of bytes.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+fn sum_codes_vnni<const H: usize, const BITS: u8, const P: usize>(
+    rows: &[[u8; ROW]],
+    weights: &[Integers; H],
+) -> Sums<H> {
+    assert!(rows.len() == value_rows(BITS));
+    let mut sums = [[[_mm256_setzero_si256(); 2]; H]; WEIGHT_UNITS];
+    for (index, sums) in sums.iter_mut().enumerate() {
+        let mut integers = [[_mm256_setzero_si256(); 2]; H];
+        for j in index * WEIGHT_TOKENS / 4..(index + 1) * WEIGHT_TOKENS / 4 {
+            let codes = codes_of::<BITS, P>(rows, j);
+            for h in 0..H {
+                let weight = _mm256_set1_epi32(i32::from_le_bytes(weights[h].quads[j]));
+                for v in 0..2 {
+                    integers[h][v] = _mm256_dpbusd_avx_epi32(integers[h][v], weight, codes[v]);
+                }
+            }
+        }
+        *sums = integers;
+    }
+    sums
+}
+
+/// The sums with all 32 channels, in two halves.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn sum_halves<const H: usize, const BITS: u8>(
+    vnni: Option<Vnni>,
+    rows: &[[u8; ROW]],
+    weights: &[Integers; H],
+) -> [Sums<H>; 2] {
+    if vnni.is_some() {
+        // SAFETY: a `Vnni` exists only if detection saw avxvnni.
+        unsafe { [sum_codes_vnni::<H, BITS, 0>(rows, weights), sum_codes_vnni::<H, BITS, 1>(rows, weights)] }
+    } else {
+        [sum_codes::<H, BITS, 0>(rows, weights), sum_codes::<H, BITS, 1>(rows, weights)]
+    }
 }
