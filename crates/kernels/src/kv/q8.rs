@@ -100,15 +100,17 @@ impl RangeCode for Q8Code {
         let parts = self.parts(packed);
         let (key_codes, value_codes) = packed[..2 * self.n_codes()].split_at(self.n_codes());
         let d = self.head_dim;
-        for token in 0..RANGE_TOKENS {
-            for channel in 0..d {
-                let value =
-                    |scale: [u8; 2], code: u8| f16::from_le_bytes(scale).to_f32() * f32::from(code as i8);
-                let block = channel / BLOCK;
-                keys[key_index(d, token, channel)] =
-                    value(parts.key_scales[block][token], key_codes[key_at(d, token, channel)]);
-                values[token * d + channel] =
-                    value(parts.value_scales[block][token], value_codes[value_at(d, token, channel)]);
+        let unit = |scale: [u8; 2]| f16::from_le_bytes(scale).to_f32();
+        let scales = parts.key_scales.iter().zip(parts.value_scales);
+        for (block, (key_scales, value_scales)) in scales.enumerate() {
+            for token in 0..RANGE_TOKENS {
+                let (key_unit, value_unit) = (unit(key_scales[token]), unit(value_scales[token]));
+                for channel in block * BLOCK..(block + 1) * BLOCK {
+                    let code = |codes: &[u8], at: usize| f32::from(codes[at] as i8);
+                    keys[key_index(d, token, channel)] =
+                        key_unit * code(key_codes, key_at(d, token, channel));
+                    values[token * d + channel] = value_unit * code(value_codes, value_at(d, token, channel));
+                }
             }
         }
     }
