@@ -38,7 +38,7 @@ impl Avx2 {
     }
 
     /// Whether kernels may use dot products of bytes.
-    pub fn vnni(self) -> Option<Vnni> {
+    pub(crate) fn vnni(self) -> Option<Vnni> {
         self.vnni
     }
 }
@@ -46,7 +46,7 @@ impl Avx2 {
 /// Proof that the CPU has AVX-VNNI: four products of bytes and their sum in one instruction.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Vnni(());
+pub(crate) struct Vnni(());
 
 /// The instruction set that every kernel of one [`Compute`](crate::Compute) uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
