@@ -155,7 +155,13 @@ fn pool(scheme: &str, geometry: KvGeometry, n_ctx: usize) -> Arc<KvPool> {
     let scheme: KvScheme = scheme.parse().expect("a scheme that exists");
     let map = match map {
         "linear" => PositionMap::Linear,
-        "adaptive" => PositionMap::Adaptive { window: 1024, reach: N_TRAINED / 2, exact: N_TRAINED },
+        "adaptive" => PositionMap::Adaptive {
+            window: 1024,
+            reach: N_TRAINED / 2,
+            growth: 0,
+            exact: N_TRAINED,
+            logn: true,
+        },
         "self-extend" => PositionMap::SelfExtend { position_group: 16, window: 1024 },
         "dca" => PositionMap::DualChunk { chunk: 6144, n_trained: N_TRAINED },
         _ => panic!("no map is called {map}"),

@@ -46,6 +46,8 @@ pub(crate) struct Forward {
     h: Vec<f32>,
     /// of each rotation of the queries, the first of which the keys share
     rotations: Vec<Rotation>,
+    /// `[n_tokens]`: how many times as long queries are
+    query_scales: Vec<f32>,
 }
 
 /// Cosines and sines `[n_tokens, head_dim / 2]` of a batch's positions.
@@ -66,6 +68,7 @@ impl Forward {
             attn: Vec::new(),
             h: Vec::new(),
             rotations: Vec::new(),
+            query_scales: Vec::new(),
         }
     }
 
@@ -126,6 +129,12 @@ impl Forward {
                 }
             }
         }
+        let scales = items.iter().flat_map(|item| {
+            let (first, map) = (item.cache.len(), item.cache.positions().map());
+            (first..first + item.tokens.len()).map(move |position| map.query_scale(position))
+        });
+        self.query_scales.clear();
+        self.query_scales.extend(scales);
         Ok(())
     }
 
@@ -158,8 +167,10 @@ impl Forward {
             self.qkv.chunks_exact(row_len).for_each(|row| queries.extend_from_slice(&row[..n_q]));
             let heads = HeadRows { stride: n_q, offset: 0, n_heads: info.n_heads, head_dim: info.head_dim };
             rope(cx, queries, heads, cos, sin);
+            scale_rows(queries, n_q, n_q, &self.query_scales);
         }
         rope(cx, &mut self.qkv, heads(0, info.n_heads + info.n_kv_heads), &own.cos, &own.sin);
+        scale_rows(&mut self.qkv, row_len, n_q, &self.query_scales);
     }
 
     fn attend(
@@ -209,6 +220,13 @@ impl Forward {
             matmul(cx, &[&model.output], &self.operand, &mut logits);
         }
         logits
+    }
+}
+
+/// Multiplies the first `n` values of each row of `row_len` by the row's scale.
+fn scale_rows(rows: &mut [f32], row_len: usize, n: usize, scales: &[f32]) {
+    for (row, scale) in rows.chunks_exact_mut(row_len).zip(scales).filter(|(_, scale)| **scale != 1.0) {
+        row[..n].iter_mut().for_each(|x| *x *= scale);
     }
 }
 

@@ -8,6 +8,7 @@
 //! linear       m − n
 //! adaptive     m − n                                                   if T − F ≤ w, or T ≤ E − 128
 //!              w + round((T − F − w)·(R − 128 − w)/(T − w)) + (m − T) − (n − F)       otherwise
+//!              R = reach + growth·log2(T/E), straight between the powers of two
 //! self-extend  m − n                                                   if m − n < w
 //!              ⌊m/g⌋ − ⌊n/g⌋ + w − w/g                                 otherwise
 //! dca          m − n                                                   if both are in one chunk of s tokens
@@ -18,7 +19,9 @@
 //! - *Dual Chunk Attention* is arXiv 2402.17463.
 //! - *Adaptive* is ours. Frames of 64 tokens keep their inside, so neighbouring words stay neighbours however far away they
 //!   are; only the distances between frames shrink, and only as much as the text read so far needs to stay within the reach
-//!   `R ≤ L`. Up to `E` tokens (`R ≤ E ≤ L`) it is `linear`, bit by bit.
+//!   `R ≤ L`, which may grow with the text: more frames in the same space are harder to tell apart. Up to `E` tokens
+//!   (`R ≤ E ≤ L`) it is `linear`, bit by bit. With `logn`, queries beyond `E` are `ln(m + 1)/ln(E)` times as long
+//!   ([`PositionMap::query_scale`]): attention over more tokens stays as sharp.
 //!
 //! A map is made of three things, all of which attention can use without touching a stored key: which *rotation* of the
 //! queries meets a range of keys ([`PositionMap::meeting`], [`PositionMap::query_position`]), where the *frames* of a range
@@ -37,8 +40,12 @@ pub enum PositionMap {
         window: usize,
         /// from then on the model sees distances below this only
         reach: usize,
+        /// what is added to the reach whenever the text doubles beyond `exact`, up to `exact` in all
+        growth: usize,
         /// texts of so many tokens have the model's own positions: from `reach` to the trained context
         exact: usize,
+        /// whether queries beyond `exact` are longer
+        logn: bool,
     },
     /// far tokens share positions
     SelfExtend {
@@ -64,8 +71,11 @@ impl PositionMap {
     pub fn longest(&self, n_trained: usize) -> Option<usize> {
         match *self {
             PositionMap::Linear => None,
-            PositionMap::Adaptive { window, reach, .. } => {
-                Some((reach - RANGE_TOKENS - window) * MAX_STRETCH + window)
+            PositionMap::Adaptive { window, reach, growth, exact, .. } => {
+                let with = |reach: usize| (reach - RANGE_TOKENS - window) * MAX_STRETCH + window;
+                // What the reach is there, it is beyond too.
+                let grown = grown(reach, growth, exact, with(reach));
+                Some(with(grown))
             }
             PositionMap::SelfExtend { position_group, window } => {
                 Some((n_trained - window) * position_group + window)
@@ -131,13 +141,25 @@ impl PositionMap {
     pub fn frame_start(&self, frame: usize, asking: usize) -> usize {
         let (first, start) = (frame * FRAME_TOKENS, asking * RANGE_TOKENS);
         match *self {
-            PositionMap::Adaptive { window, reach, .. } => {
-                let known = (reach - RANGE_TOKENS - window) as u64;
+            PositionMap::Adaptive { window, reach, growth, exact, .. } => {
+                let known = (grown(reach, growth, exact, start) - RANGE_TOKENS - window) as u64;
                 let (far, farthest) = ((start - first - window) as u64, (start - window) as u64);
                 start - window - ((2 * far * known + farthest) / (2 * farthest)) as usize
             }
             PositionMap::DualChunk { chunk, .. } => first % chunk,
             _ => first,
+        }
+    }
+
+    /// How many times as long a query at `position` is: a text longer than those of the training has more tokens for a
+    /// softmax to spread over, and a length that grows with its logarithm keeps the entropy of attention (Su 2021; Qwen's
+    /// `use_logn_attn`).
+    pub fn query_scale(&self, position: usize) -> f32 {
+        match *self {
+            PositionMap::Adaptive { exact, logn: true, .. } if position >= exact => {
+                (((position + 1) as f64).ln() / (exact as f64).ln()) as f32
+            }
+            _ => 1.0,
         }
     }
 
@@ -155,11 +177,12 @@ impl PositionMap {
         let (m, n) = (query, key);
         match *self {
             PositionMap::Linear => m - n,
-            PositionMap::Adaptive { window: w, reach, exact } => {
+            PositionMap::Adaptive { window: w, reach, growth, exact, .. } => {
                 let (page, frame) = (m / 128 * 128, n / 64 * 64);
                 if page <= frame + w || page <= exact - 128 {
                     return m - n;
                 }
+                let reach = grown(reach, growth, exact, page);
                 let shrunk = (page - frame - w) as f64 * (reach - 128 - w) as f64 / (page - w) as f64;
                 w + shrunk.round() as usize + (m - page) - (n - frame)
             }
@@ -179,17 +202,26 @@ impl PositionMap {
     }
 }
 
+/// The reach of a text of `n` tokens: `growth` more whenever it doubles beyond `exact`, straight in between.
+fn grown(reach: usize, growth: usize, exact: usize, n: usize) -> usize {
+    let doublings = (n / exact.max(1)).max(1).ilog2();
+    let from = exact << doublings;
+    let part = growth * n.saturating_sub(from) / from.max(1);
+    (reach + growth * doublings as usize + part).min(exact)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const L: usize = 1024;
 
-    const MAPS: [PositionMap; 7] = [
+    const MAPS: [PositionMap; 8] = [
         PositionMap::Linear,
-        PositionMap::Adaptive { window: 128, reach: L, exact: L },
-        PositionMap::Adaptive { window: 384, reach: L, exact: L },
-        PositionMap::Adaptive { window: 128, reach: L / 2, exact: L - 100 },
+        PositionMap::Adaptive { window: 128, reach: L, growth: 0, exact: L, logn: false },
+        PositionMap::Adaptive { window: 384, reach: L, growth: 0, exact: L, logn: true },
+        PositionMap::Adaptive { window: 128, reach: L / 2, growth: 0, exact: L - 100, logn: false },
+        PositionMap::Adaptive { window: 128, reach: L / 2, growth: 100, exact: L, logn: true },
         PositionMap::SelfExtend { position_group: 4, window: 256 },
         PositionMap::SelfExtend { position_group: 5, window: 640 },
         PositionMap::DualChunk { chunk: 768, n_trained: L },
@@ -246,13 +278,34 @@ mod tests {
     #[test]
     fn within_the_trained_context_adaptive_is_linear() {
         for reach in [L, L / 2] {
-            let map = PositionMap::Adaptive { window: 128, reach, exact: L };
+            let map = PositionMap::Adaptive { window: 128, reach, growth: 0, exact: L, logn: true };
             for m in 0..L {
                 assert_eq!(map.n_moved_ranges(m / RANGE_TOKENS), 0);
             }
             assert!(map.n_moved_ranges(L / RANGE_TOKENS) > 0);
             assert!((0..=L).all(|n| map.distance(L, n) < reach));
+            assert!((0..L).all(|m| map.query_scale(m) == 1.0));
+            assert!(map.query_scale(L) > 1.0);
         }
+    }
+
+    #[test]
+    fn the_reach_grows_with_every_doubling_up_to_what_was_trained() {
+        let reach = |n| grown(500, 100, L, n);
+        assert_eq!([0, L - 128, L, L + L / 2].map(reach), [500, 500, 500, 550]);
+        assert_eq!([2 * L, 3 * L, 4 * L, 16 * L].map(reach), [600, 650, 700, 900]);
+        assert_eq!(reach(64 * L), L);
+        assert!((0..64 * L).step_by(128).is_sorted_by_key(reach));
+        assert_eq!(grown(500, 0, L, 64 * L), 500);
+    }
+
+    /// ln(4096)/ln(1024) = 12/10.
+    #[test]
+    fn queries_grow_with_the_logarithm_of_the_text() {
+        let map =
+            |logn| PositionMap::Adaptive { window: 128, reach: L / 2, growth: 0, exact: L, logn };
+        assert!((map(true).query_scale(4 * L - 1) - 1.2).abs() < 1e-6);
+        assert_eq!(map(false).query_scale(4 * L - 1), 1.0);
     }
 
     /// A window that is no multiple of a page: the formula only.

@@ -3,7 +3,8 @@
 //! ```text
 //! auto                               linear as far as the model was trained, adaptive beyond
 //! linear                             the model's own
-//! adaptive[:window=N,reach=N,exact=N]  frames move together as far as the text's length needs
+//! adaptive[:window=N,reach=N,growth=N,exact=N,logn=on]
+//!                                    frames move together as far as the text's length needs
 //! self-extend[:group=G,window=N]     far tokens share positions, G each
 //! dca[:chunk=N]                      Dual Chunk Attention
 //! yarn[:factor=F], ntk[:factor=F]    slow channels turn more slowly, for all positions alike
@@ -34,8 +35,12 @@ pub enum PositionScheme {
         window: Option<usize>,
         /// what the longest distance stays below from then on, tokens
         reach: Option<usize>,
+        /// what is added to the reach whenever the text doubles, tokens; with a given reach 0 unless given too
+        growth: Option<usize>,
         /// tokens up to which a text has the model's own positions
         exact: Option<usize>,
+        /// whether queries beyond that grow with the logarithm of the text
+        logn: Option<bool>,
     },
     /// see [`PositionMap::SelfExtend`]
     SelfExtend {
@@ -121,7 +126,9 @@ impl FromStr for PositionScheme {
             "adaptive" => PositionScheme::Adaptive {
                 window: parameters.take("window")?,
                 reach: parameters.take("reach")?,
+                growth: parameters.take("growth")?,
                 exact: parameters.take("exact")?,
+                logn: parameters.switch("logn")?,
             },
             "self-extend" => PositionScheme::SelfExtend {
                 group: parameters.take("group")?,
@@ -165,6 +172,16 @@ impl<'a> Parameters<'a> {
 
     fn take(&mut self, key: &str) -> Result<Option<usize>, PositionError> {
         self.value(key, "a number of tokens")
+    }
+
+    fn switch(&mut self, key: &str) -> Result<Option<bool>, PositionError> {
+        const EXPECTED: &str = "on or off";
+        match self.value::<String>(key, EXPECTED)?.as_deref() {
+            None => Ok(None),
+            Some("on") => Ok(Some(true)),
+            Some("off") => Ok(Some(false)),
+            Some(other) => Err(refused(self.name, &format!("{key}={other}"), EXPECTED)),
+        }
     }
 
     fn factor(&mut self) -> Result<Option<f64>, PositionError> {
@@ -255,9 +272,13 @@ impl PositionScheme {
             _ => (info.rope.clone(), n_trained),
         };
         let map = match scheme {
-            PositionScheme::Adaptive { window: Some(window), reach: Some(reach), exact: Some(exact) } => {
-                PositionMap::Adaptive { window, reach, exact }
-            }
+            PositionScheme::Adaptive {
+                window: Some(window),
+                reach: Some(reach),
+                growth: Some(growth),
+                exact: Some(exact),
+                logn: Some(logn),
+            } => PositionMap::Adaptive { window, reach, growth, exact, logn },
             PositionScheme::SelfExtend { group: Some(position_group), window: Some(window) } => {
                 PositionMap::SelfExtend { position_group, window }
             }
@@ -289,10 +310,17 @@ impl PositionScheme {
         };
         Ok(match *self {
             PositionScheme::Auto if n_ctx <= n_trained => PositionScheme::Linear,
-            PositionScheme::Auto => PositionScheme::Adaptive { window: None, reach: None, exact: None }
-                .filled(n_trained, n_ctx)?,
+            PositionScheme::Auto => PositionScheme::Adaptive {
+                window: None,
+                reach: None,
+                growth: None,
+                exact: None,
+                logn: None,
+            }
+            .filled(n_trained, n_ctx)?,
             PositionScheme::Linear => PositionScheme::Linear,
-            PositionScheme::Adaptive { window, reach, exact } => {
+            PositionScheme::Adaptive { window, reach, growth, exact, logn } => {
+                let growth = growth.unwrap_or(if reach.is_some() { 0 } else { n_trained / 16 });
                 let reach = reach.unwrap_or_else(|| default_reach(n_trained));
                 let window = window.unwrap_or_else(|| default_window(reach));
                 short(window + 2 * RANGE_TOKENS)?;
@@ -304,12 +332,22 @@ impl PositionScheme {
                     );
                     return Err(refused(&self.to_string(), &format!("reach={reach}"), &expected));
                 }
+                if growth > n_trained {
+                    let expected = format!("at most the trained context, {n_trained}");
+                    return Err(refused(&self.to_string(), &format!("growth={growth}"), &expected));
+                }
                 let exact = exact.unwrap_or(n_trained);
                 if !(reach..=n_trained).contains(&exact) {
                     let expected = format!("from the reach, {reach}, to the trained context, {n_trained}");
                     return Err(refused(&self.to_string(), &format!("exact={exact}"), &expected));
                 }
-                PositionScheme::Adaptive { window: Some(window), reach: Some(reach), exact: Some(exact) }
+                PositionScheme::Adaptive {
+                    window: Some(window),
+                    reach: Some(reach),
+                    growth: Some(growth),
+                    exact: Some(exact),
+                    logn: Some(logn.unwrap_or(true)),
+                }
             }
             PositionScheme::SelfExtend { group, window } => {
                 let (group, window) = group_and_window(group, window, n_trained, n_ctx);
@@ -362,15 +400,15 @@ fn needed(n_trained: usize, n_ctx: usize) -> f64 {
     (n_ctx as f64 / n_trained as f64).max(1.0)
 }
 
-/// Five eighths of the trained context: models find things there that they do not find at the far end of what they were
-/// trained for (docs/self-extend.md has the figures).
+/// Nine sixteenths of the trained context, which grow by a sixteenth with every doubling: models find things there that they
+/// do not find at the far end of what they were trained for (docs/self-extend.md has the figures).
 fn default_reach(n_trained: usize) -> usize {
-    (n_trained / 8 * 5).max(3 * RANGE_TOKENS).min(n_trained)
+    (n_trained / 16 * 9).max(3 * RANGE_TOKENS).min(n_trained)
 }
 
-/// A fifth of the reach: an eighth of the trained context.
+/// Two ninths of the reach: an eighth of the trained context.
 fn default_window(reach: usize) -> usize {
-    (reach / 5 / RANGE_TOKENS).max(1) * RANGE_TOKENS
+    (reach * 2 / 9 / RANGE_TOKENS).max(1) * RANGE_TOKENS
 }
 
 /// The smallest group that reaches `n_ctx`, and for it the largest window up to a quarter of the trained context; at least
@@ -416,9 +454,16 @@ impl fmt::Display for PositionScheme {
         let (name, parameters) = match self {
             PositionScheme::Auto => ("auto", Vec::new()),
             PositionScheme::Linear => ("linear", Vec::new()),
-            PositionScheme::Adaptive { window, reach, exact } => {
-                ("adaptive", vec![tokens("window", window), tokens("reach", reach), tokens("exact", exact)])
-            }
+            PositionScheme::Adaptive { window, reach, growth, exact, logn } => (
+                "adaptive",
+                vec![
+                    tokens("window", window),
+                    tokens("reach", reach),
+                    tokens("growth", growth),
+                    tokens("exact", exact),
+                    logn.map(|logn| ("logn", if logn { "on" } else { "off" }.to_owned())),
+                ],
+            ),
             PositionScheme::SelfExtend { group, window } => {
                 ("self-extend", vec![tokens("group", group), tokens("window", window)])
             }
@@ -454,6 +499,7 @@ mod tests {
             "adaptive",
             "adaptive:window=1024,reach=4096",
             "adaptive:reach=4096,exact=6000",
+            "adaptive:reach=4096,growth=512,logn=off",
             "self-extend:group=8,window=1024",
             "self-extend",
             "dca:chunk=6144",
@@ -473,6 +519,7 @@ mod tests {
         assert!(refusal("yarn:factor=0.5").contains("above 1"));
         assert!(refusal("linear:window=128").contains("no parameter"));
         assert!(refusal("dca:chunk").contains("key=value"));
+        assert!(refusal("adaptive:logn=1").contains("on or off"));
     }
 
     #[test]

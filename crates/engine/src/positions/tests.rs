@@ -17,17 +17,22 @@ const D: usize = 32;
 const N_TRAINED: usize = 512;
 const N_CTX: usize = 1536;
 
-const MAPS: [PositionMap; 9] = [
+const MAPS: [PositionMap; 10] = [
     PositionMap::Linear,
-    PositionMap::Adaptive { window: 128, reach: N_TRAINED, exact: N_TRAINED },
-    PositionMap::Adaptive { window: 256, reach: N_TRAINED, exact: N_TRAINED },
-    PositionMap::Adaptive { window: 128, reach: N_TRAINED / 2 + 128, exact: N_TRAINED },
+    adaptive(128, N_TRAINED, 0, false),
+    adaptive(256, N_TRAINED, 0, true),
+    adaptive(128, N_TRAINED / 2 + 128, 0, false),
+    adaptive(128, N_TRAINED / 2 + 128, 64, true),
     PositionMap::SelfExtend { position_group: 2, window: 128 },
     PositionMap::SelfExtend { position_group: 4, window: 256 },
     PositionMap::SelfExtend { position_group: 3, window: 384 },
     PositionMap::DualChunk { chunk: 384, n_trained: N_TRAINED },
     PositionMap::DualChunk { chunk: 128, n_trained: N_TRAINED },
 ];
+
+const fn adaptive(window: usize, reach: usize, growth: usize, logn: bool) -> PositionMap {
+    PositionMap::Adaptive { window, reach, growth, exact: N_TRAINED, logn }
+}
 
 fn rope() -> Rope {
     Rope::new(&RopeConfig { base: 1000.0, scaling: RopeScaling::None }, D)
@@ -79,7 +84,7 @@ impl Text {
                     let (a, b) = (f64::from(query[pair]), f64::from(query[pair + D / 2]));
                     sum += (a * cos - b * sin) * key[pair] + (b * cos + a * sin) * key[pair + D / 2];
                 }
-                sum / (D as f64).sqrt()
+                sum * f64::from(map.query_scale(position)) / (D as f64).sqrt()
             };
             let scores: Vec<f64> = (0..=position).map(score).collect();
             let max = scores.iter().copied().fold(f64::MIN, f64::max);
@@ -133,8 +138,12 @@ fn pass(cx: &Compute, texts: &[Text], caches: &mut [KvSequence], n: &[usize]) ->
         values.extend(part(&text.values, kv_width, len, *n));
         for (index, queries) in queries.iter_mut().enumerate() {
             let rows = part(&text.queries, query_width, len, *n);
-            queries
-                .extend(rotated(&rope, &rows, query_width, |token| map.query_position(index, len + token)));
+            let mut rows =
+                rotated(&rope, &rows, query_width, |token| map.query_position(index, len + token));
+            for (token, row) in rows.chunks_exact_mut(query_width).enumerate() {
+                row.iter_mut().for_each(|x| *x *= map.query_scale(len + token));
+            }
+            queries.extend(rows);
         }
     }
     let mut start = 0;
@@ -260,7 +269,7 @@ fn what_fits_is_computed_as_without_a_map() {
     let geometry = geometry(2, 2);
     let text = [Text::new(geometry, 3, N_TRAINED)];
     let cx = Compute::with_isa(2, Isa::best());
-    let adaptive = PositionMap::Adaptive { window: 128, reach: N_TRAINED / 2 + 128, exact: N_TRAINED };
+    let adaptive = adaptive(128, N_TRAINED / 2 + 128, 64, true);
     let mut outputs = [PositionMap::Linear, adaptive]
         .map(|map| pass(&cx, &text, &mut [exact_pool(geometry, map).sequence()], &[N_TRAINED]).remove(0));
     let [linear, adaptive] = &mut outputs;
@@ -298,7 +307,9 @@ fn codes_lose_no_more_than_without_a_map() {
             [error(&text[0], map, 0, &prompt, &at_ends), error(&text[0], map, n_tokens, &answer, &[n_tokens])]
         });
         for (map, [prompt, answer]) in MAPS.iter().zip(losses) {
-            let [plain_prompt, plain_answer] = losses[0];
+            // A longer query makes longer errors of scores, and attention that is sharper averages over fewer of them.
+            let longer = f64::from(map.query_scale(n_tokens)).powi(2);
+            let [plain_prompt, plain_answer] = losses[0].map(|loss| loss * longer);
             assert!(prompt < 1.3 * plain_prompt + 1e-4, "{scheme}, {map:?}: {prompt}, not {plain_prompt}");
             assert!(answer < 1.5 * plain_answer + 1e-4, "{scheme}, {map:?}: {answer}, not {plain_answer}");
         }
