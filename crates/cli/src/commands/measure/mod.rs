@@ -53,8 +53,9 @@ pub struct MeasureArgs {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// Ways to store keys and values, between commas; may be given several times
-    #[arg(long, value_name = "SCHEME", required_unless_present_any = ["max_loss", "positions"])]
+    /// Ways to store keys and values, between commas; may be given several times. Without any, --task asks the model with
+    /// an exact cache
+    #[arg(long, value_name = "SCHEME", required_unless_present_any = ["max_loss", "positions", "tasks"])]
     kv: Vec<Listed<Setting>>,
 
     /// Position maps, between commas; each is measured with each --kv. The reference then has the model's own positions,
@@ -191,7 +192,8 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     drop(spinner);
     let mut meter = Meter::new(&mut engine, &source, &path, args.activations, args.batch_size as usize)
         .map_err(in_file(&path))?;
-    let is_set = match settings.is_empty() {
+    // A task without a setting is about the model alone.
+    let is_set = match settings.is_empty() && args.max_loss.is_some() {
         true => meter.set_possible(&settings::candidates()),
         false => meter.set(&settings),
     };
