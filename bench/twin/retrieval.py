@@ -80,7 +80,7 @@ def main() -> None:
                 batch = slice(first, first + args.batch)
                 positions = twin.Positions(spelled, model)
                 reader = twin.Reader(model, positions, twin.Cache(kv, calibration), texts[batch])
-                for other in [spelled, *args.ask]:
+                for other in dict.fromkeys([spelled, *args.ask]):
                     reader.positions = twin.Positions(other, model)
                     one = answers(model, reader, asked[batch], wanted[batch], starts[batch])
                     results[other] = results.get(other, []) + one
