@@ -302,8 +302,7 @@ mod tests {
     /// ln(4096)/ln(1024) = 12/10.
     #[test]
     fn queries_grow_with_the_logarithm_of_the_text() {
-        let map =
-            |logn| PositionMap::Adaptive { window: 128, reach: L / 2, growth: 0, exact: L, logn };
+        let map = |logn| PositionMap::Adaptive { window: 128, reach: L / 2, growth: 0, exact: L, logn };
         assert!((map(true).query_scale(4 * L - 1) - 1.2).abs() < 1e-6);
         assert_eq!(map(false).query_scale(4 * L - 1), 1.0);
     }

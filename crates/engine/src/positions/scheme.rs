@@ -310,14 +310,10 @@ impl PositionScheme {
         };
         Ok(match *self {
             PositionScheme::Auto if n_ctx <= n_trained => PositionScheme::Linear,
-            PositionScheme::Auto => PositionScheme::Adaptive {
-                window: None,
-                reach: None,
-                growth: None,
-                exact: None,
-                logn: None,
+            PositionScheme::Auto => {
+                PositionScheme::Adaptive { window: None, reach: None, growth: None, exact: None, logn: None }
+                    .filled(n_trained, n_ctx)?
             }
-            .filled(n_trained, n_ctx)?,
             PositionScheme::Linear => PositionScheme::Linear,
             PositionScheme::Adaptive { window, reach, growth, exact, logn } => {
                 let growth = growth.unwrap_or(if reach.is_some() { 0 } else { n_trained / 16 });

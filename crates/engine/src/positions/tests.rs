@@ -138,8 +138,7 @@ fn pass(cx: &Compute, texts: &[Text], caches: &mut [KvSequence], n: &[usize]) ->
         values.extend(part(&text.values, kv_width, len, *n));
         for (index, queries) in queries.iter_mut().enumerate() {
             let rows = part(&text.queries, query_width, len, *n);
-            let mut rows =
-                rotated(&rope, &rows, query_width, |token| map.query_position(index, len + token));
+            let mut rows = rotated(&rope, &rows, query_width, |token| map.query_position(index, len + token));
             for (token, row) in rows.chunks_exact_mut(query_width).enumerate() {
                 row.iter_mut().for_each(|x| *x *= map.query_scale(len + token));
             }
