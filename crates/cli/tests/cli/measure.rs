@@ -51,6 +51,14 @@ fn questions_are_asked_of_the_reference_and_the_setting() {
 }
 
 #[test]
+fn without_a_setting_questions_are_asked_of_the_model_alone() {
+    let home = Home::new();
+    let report = report(&home, &["--task", "passkey", "--lengths", "200", "--samples", "1"]);
+    let rows = report["tasks"].as_array().unwrap();
+    assert_eq!((rows.len(), rows[0]["setting"].as_str()), (1, Some("f16")));
+}
+
+#[test]
 fn a_page_has_all_that_it_needs() {
     let home = Home::new();
     let page = home.path().join("report.html");
