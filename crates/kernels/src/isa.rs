@@ -19,7 +19,7 @@ use std::fmt;
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Avx2 {
-    vnni: Option<Vnni>,
+    extension: Extension,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -29,18 +29,41 @@ impl Avx2 {
         let present = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        present.then_some(Avx2 { vnni: None })
+        present.then_some(Avx2 { extension: Extension::None })
     }
 
     /// The same with dot products of bytes, if the CPU has them.
     fn with_vnni(self) -> Option<Avx2> {
-        is_x86_feature_detected!("avxvnni").then_some(Avx2 { vnni: Some(Vnni(())) })
+        is_x86_feature_detected!("avxvnni").then_some(Avx2 { extension: Extension::Vnni(Vnni(())) })
     }
 
-    /// Whether kernels may use dot products of bytes.
-    pub(crate) fn vnni(self) -> Option<Vnni> {
-        self.vnni
+    /// The same with vectors of 512 bits, if the CPU has them and dot products of bytes in them.
+    fn with_avx512(self) -> Option<Avx2> {
+        let present = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512vnni");
+        present.then_some(Avx2 { extension: Extension::Avx512(Avx512(())) })
     }
+
+    /// What kernels may use beyond AVX2.
+    pub(crate) fn extension(self) -> Extension {
+        self.extension
+    }
+}
+
+/// What some kernels use beyond AVX2, FMA and F16C. It changes no bit of any result.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Extension {
+    /// nothing
+    None,
+    /// dot products of bytes
+    Vnni(Vnni),
+    /// vectors of 512 bits, and dot products of bytes in vectors of any size
+    Avx512(Avx512),
 }
 
 /// Proof that the CPU has AVX-VNNI: four products of bytes and their sum in one instruction.
@@ -48,12 +71,18 @@ impl Avx2 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Vnni(());
 
+/// Proof that the CPU has AVX-512 F, BW, DQ, VL, VBMI and VNNI, as Ice Lake and Zen 4 and what came after them.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Avx512(());
+
 /// The instruction set that every kernel of one [`Compute`](crate::Compute) uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// portable code: the specification of every kernel
     Scalar,
-    /// 256-bit vectors with FMA, and where it says so with dot products of bytes, which give the same bits
+    /// 256-bit vectors with FMA, and where it says so with dot products of bytes or 512-bit vectors, which give the same
+    /// bits
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
 }
@@ -71,7 +100,7 @@ pub enum IsaError {
 
 impl Isa {
     /// Names of all instruction sets that there is code for on any machine.
-    const NAMES: [&'static str; 3] = ["scalar", "avx2", "avx2-vnni"];
+    const NAMES: [&'static str; 4] = ["scalar", "avx2", "avx2-vnni", "avx512"];
 
     /// Every instruction set that this CPU has, slowest first; `Scalar` is always there.
     pub fn available() -> Vec<Isa> {
@@ -81,6 +110,7 @@ impl Isa {
         if let Some(avx2) = Avx2::detect() {
             all.push(Isa::Avx2(avx2));
             all.extend(avx2.with_vnni().map(Isa::Avx2));
+            all.extend(avx2.with_avx512().map(Isa::Avx2));
         }
         all
     }
@@ -90,7 +120,8 @@ impl Isa {
         Isa::available().pop().unwrap_or(Isa::Scalar)
     }
 
-    /// The best instruction set, or the one named by the environment variable `LOSSY_ISA` (`scalar`, `avx2`, `avx2-vnni`).
+    /// The best instruction set, or the one named by the environment variable `LOSSY_ISA` (`scalar`, `avx2`, `avx2-vnni`,
+    /// `avx512`).
     ///
     /// # Errors
     /// `LOSSY_ISA` is set to an unknown name, or to one that the CPU does not have.
@@ -122,9 +153,11 @@ impl Isa {
         match self {
             Isa::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(avx2) if avx2.vnni.is_some() => "avx2-vnni",
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(_) => "avx2",
+            Isa::Avx2(avx2) => match avx2.extension {
+                Extension::None => "avx2",
+                Extension::Vnni(_) => "avx2-vnni",
+                Extension::Avx512(_) => "avx512",
+            },
         }
     }
 }

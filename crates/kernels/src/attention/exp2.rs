@@ -15,7 +15,7 @@ const ROUND: f32 = 12_582_912.0;
 const P: [f32; 5] = [0.001_326_472_7, 0.009_671_513, 0.055_507_336, 0.240_222_42, 0.693_147];
 
 /// `2^x`, within 2e-7 relative, for `x ≤ 0`; 0 below −64; NaN stays NaN.
-#[inline]
+#[inline(always)]
 pub(super) fn exp2(x: f32) -> f32 {
     if x < LOWEST {
         return 0.0;

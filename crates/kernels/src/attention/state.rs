@@ -79,7 +79,7 @@ pub(super) fn clear(records: &mut [f32], head_dim: usize) {
 }
 
 /// Factors with which a state (first) and a partial (second) enter their merge, and the new maximum and sum.
-#[inline]
+#[inline(always)]
 pub(super) fn merge_sums(state: (f32, f32), partial: (f32, f32)) -> (f32, f32, f32, f32) {
     let max = if state.0 > partial.0 { state.0 } else { partial.0 };
     let keep = exp2(state.0 - max);
@@ -89,6 +89,22 @@ pub(super) fn merge_sums(state: (f32, f32), partial: (f32, f32)) -> (f32, f32, f
 
 /// Merges the records of a later range into the states.
 pub(super) fn merge(isa: Isa, states: &mut [f32], partials: &[f32], head_dim: usize) {
+    match isa {
+        Isa::Scalar => merge_records(states, partials, head_dim, merge_outputs),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+        Isa::Avx2(_) => unsafe { avx2::merge(states, partials, head_dim) },
+    }
+}
+
+/// [`merge`] with a way to merge outputs. Inlined where fused operations are instructions and no calls.
+#[inline(always)]
+pub(super) fn merge_records(
+    states: &mut [f32],
+    partials: &[f32],
+    head_dim: usize,
+    merge_outputs: impl Fn(&mut [f32], f32, &[f32], f32),
+) {
     let len = record_len(head_dim);
     assert_eq!(states.len(), partials.len());
     for (state, partial) in states.chunks_exact_mut(len).zip(partials.chunks_exact(len)) {
@@ -99,13 +115,7 @@ pub(super) fn merge(isa: Isa, states: &mut [f32], partials: &[f32], head_dim: us
         let (keep, take, max, sum) = merge_sums((state[0], state[1]), (partial[0], partial[1]));
         state[0] = max;
         state[1] = sum;
-        let (state, partial) = (&mut state[HEADER..], &partial[HEADER..]);
-        match isa {
-            Isa::Scalar => merge_outputs(state, keep, partial, take),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::merge_outputs(state, keep, partial, take) },
-        }
+        merge_outputs(&mut state[HEADER..], keep, &partial[HEADER..], take);
     }
 }
 

@@ -163,7 +163,7 @@ impl RangeCode for GroupedCode {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
             Isa::Avx2(avx2) => unsafe {
-                avx2::attend_grouped(avx2.vnni(), self, packed, first_token, token, next, partial)
+                avx2::attend_grouped(avx2.extension(), self, packed, first_token, token, next, partial)
             },
         }
     }

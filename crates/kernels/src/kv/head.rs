@@ -172,7 +172,7 @@ impl<'a> PackedHead<'a> {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
             Isa::Avx2(avx2) => unsafe {
-                avx2::attend_token(avx2.vnni(), self, frames, first_token, token, next, partial)
+                avx2::attend_token(avx2.extension(), self, frames, first_token, token, next, partial)
             },
         });
     }

@@ -158,6 +158,15 @@ fn starts_sum(bits: &[u8]) -> Vec<bool> {
 pub(super) struct Shuffle {
     /// `[n_out][n_in][16]`
     pub masks: Vec<[u8; 16]>,
+    /// For each stored position, where its channel is when 64 channels at a time lie as [`wide_place`] says.
+    pub wide: Vec<u8>,
+}
+
+/// Where a channel is after four vectors of sixteen integers were packed to bytes, which happens in each quarter of a vector
+/// apart.
+fn wide_place(channel: u16) -> u8 {
+    let (block, vector, quarter, i) = (channel / 64, channel / 16 % 4, channel / 4 % 4, channel % 4);
+    (64 * block + 16 * quarter + 4 * vector + i) as u8
 }
 
 impl Shuffle {
@@ -168,7 +177,7 @@ impl Shuffle {
             let from = usize::from(*from);
             masks[to / 16 * n + from / 16][to % 16] = (from % 16) as u8;
         }
-        Shuffle { masks }
+        Shuffle { masks, wide: order.iter().map(|channel| wide_place(*channel)).collect() }
     }
 }
 

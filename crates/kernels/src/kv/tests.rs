@@ -119,7 +119,9 @@ fn attend(
         .collect()
 }
 
-const SHAPES: [(usize, f32, u8); 11] = [
+const SHAPES: [(usize, f32, u8); 13] = [
+    (256, 2.0, 2),
+    (160, 3.0, 2),
     (64, 5.0, 4),
     (128, 6.0, 3),
     (64, 2.0, 2),

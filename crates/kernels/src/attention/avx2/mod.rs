@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use super::element::Element;
 use super::exp2::exp2_avx2;
+use super::state::merge_records;
 use super::{GROUP_TOKENS, RANGE_TOKENS};
 use crate::math::avx2::{load, max_across, store, sum_across};
 
@@ -58,9 +59,18 @@ pub(super) fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32
     (max, sum_across(sum))
 }
 
+/// See [`merge`](super::state::merge).
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn merge(states: &mut [f32], partials: &[f32], head_dim: usize) {
+    merge_records(states, partials, head_dim, |state, keep, partial, take| {
+        merge_outputs(state, keep, partial, take);
+    });
+}
+
 /// `state = state · keep + partial · take`; lengths are equal and a multiple of 8.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
+#[inline]
+fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
     let (keep, take) = (splat(keep), splat(take));
     let (state, partial) = (state.as_chunks_mut().0, partial.as_chunks().0);
     for (o, x) in state.iter_mut().zip(partial) {

@@ -12,7 +12,7 @@ use super::scores::QuadCodes;
 use super::weights::{self, Integers};
 use super::{Ahead, LINES_OF_STEP, MAX_HEADS, block_sums, values};
 use crate::attention::{Partial, RANGE_TOKENS, TokenQueries};
-use crate::isa::Vnni;
+use crate::isa::Extension;
 use crate::math::avx2::{load, store, sum_across};
 
 const GROUPS: usize = RANGE_TOKENS / 8;
@@ -20,7 +20,7 @@ const GROUPS: usize = RANGE_TOKENS / 8;
 /// See [`RangeCode::attend_codes`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn attend_grouped(
-    vnni: Option<Vnni>,
+    extension: Extension,
     code: &GroupedCode,
     packed: &[u8],
     first_token: usize,
@@ -36,7 +36,7 @@ pub(in super::super) fn attend_grouped(
     for row in (0..n_heads).step_by(part_len) {
         let end = (row + part_len).min(n_heads);
         let (queries, weights) = (&queries[row * d..end * d], &mut weights[row..end]);
-        let mut job = Job { code, parts: code.parts(packed), first_token, row, vnni, ahead: &mut ahead };
+        let mut job = Job { code, parts: code.parts(packed), first_token, row, extension, ahead: &mut ahead };
         match d / 16 {
             2 => job.attend_some::<2>(queries, weights, partial),
             4 => job.attend_some::<4>(queries, weights, partial),
@@ -66,7 +66,7 @@ struct Job<'a> {
     first_token: usize,
     /// first of the heads
     row: usize,
-    vnni: Option<Vnni>,
+    extension: Extension,
     ahead: &'a mut Ahead,
 }
 
@@ -143,7 +143,7 @@ impl Job<'_> {
             }
             self.ahead.fetch(LINES_OF_STEP);
             let rows = &self.parts.keys[block * n_rows..][..n_rows];
-            let sums = block_sums(self.vnni, &code.keys, rows, &in_group, &mut codes);
+            let sums = block_sums(self.extension, &code.keys, rows, &in_group, &mut codes);
             for h in 0..H {
                 let (unit, middle, mean) = (
                     _mm256_set1_ps(in_group.unit[h]),
@@ -205,8 +205,8 @@ impl Job<'_> {
         let n_rows = value_rows(self.code.bits());
         let rows = &self.parts.values[part * n_rows..][..n_rows];
         let [left, right] = match self.code.bits() {
-            2 => values::sum_halves::<H, 2>(self.vnni, rows, integers),
-            _ => values::sum_halves::<H, 4>(self.vnni, rows, integers),
+            2 => values::sum_halves::<H, 2>(self.extension, rows, integers),
+            _ => values::sum_halves::<H, 4>(self.extension, rows, integers),
         };
         self.ahead.fetch(2 * LINES_OF_STEP);
         for h in 0..H {

@@ -18,6 +18,7 @@ mod query;
 mod scores;
 mod values;
 mod weights;
+mod wide;
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -28,7 +29,7 @@ use super::layout::{self, ROW, value_rows};
 use super::query::{PreparedHead, PreparedQueries};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
 use crate::attention::{Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
-use crate::isa::Vnni;
+use crate::isa::Extension;
 use crate::math::avx2::{load, prefetch, store};
 pub(super) use grouped::attend_grouped;
 pub(super) use q8::attend_q8;
@@ -195,7 +196,7 @@ impl Ahead {
 /// See [`PackedHead::attend_token`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn attend_token(
-    vnni: Option<Vnni>,
+    extension: Extension,
     head: &PackedHead<'_>,
     frames: RangeFrames<'_>,
     first_token: usize,
@@ -211,7 +212,7 @@ pub(super) fn attend_token(
     let n_parts = token.n_heads().div_ceil(MAX_HEADS);
     let part_len = token.n_heads().div_ceil(n_parts);
     for row in (0..token.n_heads()).step_by(part_len) {
-        let mut job = Job { code, frames, parts: &parts, first_token, row, vnni, ahead: &mut ahead };
+        let mut job = Job { code, frames, parts: &parts, first_token, row, extension, ahead: &mut ahead };
         match head_dim / 16 {
             2 => job.attend_some::<2>(token, part_len, partial),
             4 => job.attend_some::<4>(token, part_len, partial),
@@ -234,7 +235,7 @@ struct Job<'a> {
     first_token: usize,
     /// first of the heads
     row: usize,
-    vnni: Option<Vnni>,
+    extension: Extension,
     ahead: &'a mut Ahead,
 }
 
@@ -267,7 +268,11 @@ fn attend<const V: usize, const H: usize>(
     weights: &mut [[f32; RANGE_TOKENS]],
     partial: &mut Partial<'_>,
 ) {
-    let Job { code, frames, parts, first_token, row, vnni, .. } = *job;
+    if let Extension::Avx512(_) = job.extension {
+        // SAFETY: an `Avx512` exists only if detection saw all that is used.
+        return unsafe { wide::attend::<V, H>(job, queries, weights, partial) };
+    }
+    let Job { code, frames, parts, first_token, row, extension, .. } = *job;
     let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
     score::<V, H>(job, frames, queries, weights);
     let gains = weights::decode_gains(parts.value_gains);
@@ -282,9 +287,9 @@ fn attend<const V: usize, const H: usize>(
     }
     for (part, rows) in parts.values.chunks_exact(value_rows(code.values.bits)).enumerate() {
         let [left, right] = match code.values.bits {
-            2 => values::sum_halves::<H, 2>(vnni, rows, &integers),
-            3 => values::sum_halves::<H, 3>(vnni, rows, &integers),
-            _ => values::sum_halves::<H, 4>(vnni, rows, &integers),
+            2 => values::sum_halves::<H, 2>(extension, rows, &integers),
+            3 => values::sum_halves::<H, 3>(extension, rows, &integers),
+            _ => values::sum_halves::<H, 4>(extension, rows, &integers),
         };
         job.ahead.fetch(2 * LINES_OF_STEP);
         let (step, middle) = (code.values.step(), code.values.middle());
@@ -330,8 +335,12 @@ fn score<const V: usize, const H: usize>(
         }
         job.ahead.fetch(LINES_OF_STEP);
         let rows = &parts.keys[block * n_rows..][..n_rows];
-        let sums = block_sums(job.vnni, code, rows, &in_frame, &mut codes);
+        let sums = block_sums(job.extension, code, rows, &in_frame, &mut codes);
         let gain_codes = parts.key_gains[block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks::<8>().0;
+        let mut gains_of_eight = [_mm256_setzero_ps(); BLOCK_TOKENS / 8];
+        for (to, codes) in gains_of_eight.iter_mut().zip(gain_codes) {
+            *to = gains(codes);
+        }
         for h in 0..H {
             let (unit, middle, mean) = (
                 _mm256_set1_ps(in_frame.unit[h]),
@@ -340,9 +349,9 @@ fn score<const V: usize, const H: usize>(
             );
             let to = scores[h][block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks_mut::<8>().0;
             let sums = [sums[0][h][0], sums[0][h][1], sums[1][h][0], sums[1][h][1]];
-            for ((to, integers), gain_codes) in to.iter_mut().zip(sums).zip(gain_codes) {
+            for ((to, integers), gains) in to.iter_mut().zip(sums).zip(gains_of_eight) {
                 let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), middle);
-                store(to, _mm256_fmadd_ps(centred, _mm256_mul_ps(gains(gain_codes), unit), mean));
+                store(to, _mm256_fmadd_ps(centred, _mm256_mul_ps(gains, unit), mean));
             }
         }
     }
@@ -352,7 +361,7 @@ fn score<const V: usize, const H: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn block_sums<const V: usize, const H: usize>(
-    vnni: Option<Vnni>,
+    extension: Extension,
     code: &KeyCode,
     rows: &[[u8; ROW]],
     queries: &FrameQueries<V, H>,
@@ -363,11 +372,15 @@ fn block_sums<const V: usize, const H: usize>(
     for (quads, of_head) in quads.iter_mut().zip(&queries.quads) {
         *quads = of_head.as_flattened();
     }
+    if let Extension::Avx512(_) = extension {
+        // SAFETY: an `Avx512` exists only if detection saw all that is used.
+        return unsafe { wide::sum_keys::<H>(code, rows, &quads) };
+    }
     let codes = codes.as_flattened_mut();
     scores::unpack(code, rows, codes);
     let n_stored = code.planes.n_stored;
     assert!(n_stored <= codes.len());
     // SAFETY: `unpack` wrote those of all stored quads, and there are as many.
     let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast::<QuadCodes>(), n_stored) };
-    scores::sum_halves::<H>(vnni, codes, &code.starts_sum, &quads)
+    scores::sum_halves::<H>(extension, codes, &code.starts_sum, &quads)
 }

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use super::super::keys::{KeyCode, QuadPlace, has_four, has_one, has_two};
 use super::super::layout::ROW;
 use super::{add_products, load_row, low_nibbles, table};
-use crate::isa::Vnni;
+use crate::isa::Extension;
 
 /// Sums of `H` heads with two times eight tokens, or channels.
 pub(super) type Pair<const H: usize> = [[__m256i; 2]; H];
@@ -163,12 +163,12 @@ fn sum_codes_vnni<const H: usize, const P: usize>(codes: &[QuadCodes], queries: 
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn sum_halves<const H: usize>(
-    vnni: Option<Vnni>,
+    extension: Extension,
     codes: &[QuadCodes],
     starts_sum: &[bool],
     queries: &[&[i32]; H],
 ) -> [Pair<H>; 2] {
-    if vnni.is_some() {
+    if let Extension::Vnni(_) = extension {
         // SAFETY: a `Vnni` exists only if detection saw avxvnni.
         unsafe { [sum_codes_vnni::<H, 0>(codes, queries), sum_codes_vnni::<H, 1>(codes, queries)] }
     } else {

@@ -6,8 +6,8 @@ use super::super::layout::{ROW, TOKEN_QUADS, value_rows};
 use super::super::weights::{WEIGHT_TOKENS, WEIGHT_UNITS};
 use super::scores::{Pair, widen};
 use super::weights::Integers;
-use super::{add_products, load_row, low_nibbles, one_bit, two_bits};
-use crate::isa::Vnni;
+use super::{add_products, load_row, low_nibbles, one_bit, two_bits, wide};
+use crate::isa::Extension;
 
 /// Sums of `H` heads with two times eight channels, of the tokens that share a scale of weights.
 pub(super) type Sums<const H: usize> = [Pair<H>; WEIGHT_UNITS];
@@ -99,14 +99,17 @@ fn sum_codes_vnni<const H: usize, const BITS: u8, const P: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn sum_halves<const H: usize, const BITS: u8>(
-    vnni: Option<Vnni>,
+    extension: Extension,
     rows: &[[u8; ROW]],
     weights: &[Integers; H],
 ) -> [Sums<H>; 2] {
-    if vnni.is_some() {
+    match extension {
+        Extension::None => [sum_codes::<H, BITS, 0>(rows, weights), sum_codes::<H, BITS, 1>(rows, weights)],
         // SAFETY: a `Vnni` exists only if detection saw avxvnni.
-        unsafe { [sum_codes_vnni::<H, BITS, 0>(rows, weights), sum_codes_vnni::<H, BITS, 1>(rows, weights)] }
-    } else {
-        [sum_codes::<H, BITS, 0>(rows, weights), sum_codes::<H, BITS, 1>(rows, weights)]
+        Extension::Vnni(_) => unsafe {
+            [sum_codes_vnni::<H, BITS, 0>(rows, weights), sum_codes_vnni::<H, BITS, 1>(rows, weights)]
+        },
+        // SAFETY: an `Avx512` exists only if detection saw all that is used.
+        Extension::Avx512(_) => unsafe { wide::sum_values::<H, BITS>(rows, weights) },
     }
 }
