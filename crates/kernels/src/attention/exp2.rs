@@ -31,7 +31,7 @@ pub(super) fn exp2(x: f32) -> f32 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use avx2::exp2_avx2;
+pub(super) use avx2::{exp2_avx2, exp2_avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
@@ -54,6 +54,23 @@ mod avx2 {
         let scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
         let kept = _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(LOWEST));
         _mm256_and_ps(scaled, kept)
+    }
+
+    /// [`exp2`](super::exp2) of sixteen values, with the same bits.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn exp2_avx512(x: __m512) -> __m512 {
+        let round = _mm512_set1_ps(ROUND);
+        let rounded = _mm512_add_ps(x, round);
+        let f = _mm512_sub_ps(x, _mm512_sub_ps(rounded, round));
+        let mut p = _mm512_set1_ps(P[0]);
+        for c in &P[1..] {
+            p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(*c));
+        }
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0));
+        let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(rounded));
+        let kept = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(LOWEST));
+        _mm512_castsi512_ps(_mm512_maskz_add_epi32(kept, _mm512_castps_si512(p), exponent))
     }
 }
 

@@ -264,7 +264,7 @@ impl RowBlock {
             Isa::Scalar => scalar::attend_tile(self, tile),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::attend_tile(self, tile) },
+            Isa::Avx2(avx2) => unsafe { avx2::attend_tile(avx2.extension(), self, tile) },
         }
     }
 

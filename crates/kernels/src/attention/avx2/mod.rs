@@ -3,6 +3,7 @@
 mod append;
 mod tile;
 mod token;
+mod wide;
 
 use std::arch::x86_64::*;
 

@@ -11,9 +11,10 @@ use std::arch::x86_64::*;
 
 use super::super::element::{Element, TypedHead};
 use super::super::state::merge_sums;
-use super::super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
+use super::super::tile::{PANEL_ROWS, RowBlock, RowBlockParts, TILE_COLUMNS};
 use super::super::{GROUP_TOKENS, RANGE_TOKENS, Tile};
-use super::{load_elements, softmax, splat};
+use super::{load_elements, softmax, splat, wide};
+use crate::isa::Extension;
 use crate::math::avx2::{load, store};
 
 /// Tokens whose scores are computed together.
@@ -40,56 +41,57 @@ pub(in super::super) fn load_tile<E: Element>(head: &TypedHead<'_, E>, n_tokens:
 
 /// Attends from every row of the block to its tokens of a tile.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
+pub(in super::super) fn attend_tile(extension: Extension, block: &mut RowBlock, tile: &Tile) {
+    if let Extension::Avx512(_) = extension {
+        // SAFETY: an `Avx512` exists only if detection saw all that is used.
+        return unsafe { wide::attend_tile(block, tile) };
+    }
     let head_dim = block.head_dim();
-    let parts = block.parts();
-    let limit = |panel: usize| parts.limits[panel];
-    let panels = parts.weights.as_chunks_mut::<PANEL_ROWS>().0;
-
-    let pairs = tile.keys().chunks_exact(2 * head_dim);
-    for (at, keys) in (0..RANGE_TOKENS).step_by(SCORE_TOKENS).zip(pairs) {
+    let mut parts = block.parts();
+    for (at, keys) in (0..RANGE_TOKENS).step_by(SCORE_TOKENS).zip(tile.keys().chunks_exact(2 * head_dim)) {
         let (left, right) = keys.split_at(head_dim);
-        for (panel, queries) in parts.queries.chunks_exact(head_dim).enumerate() {
-            if at < limit(panel) {
-                score(queries, left, right, &mut panels[panel], at);
+        let panels = parts.weights.as_chunks_mut::<PANEL_ROWS>().0.iter_mut().zip(parts.limits);
+        for (queries, (scores, limit)) in parts.queries.chunks_exact(head_dim).zip(panels) {
+            if at < *limit {
+                score(queries, left, right, scores, at);
             }
         }
     }
-
-    for (panel, weights) in panels.iter_mut().enumerate() {
-        let end = limit(panel);
-        for (index, weights) in weights.iter_mut().enumerate() {
-            let row = panel * PANEL_ROWS + index;
-            let n_tokens = parts.ends[row];
-            let partial = if n_tokens == 0 {
-                weights[..end].fill(0.0);
-                (f32::NEG_INFINITY, 0.0)
-            } else {
-                weights[..parts.starts[row]].fill(f32::NEG_INFINITY);
-                let partial = softmax(weights, n_tokens);
-                weights[n_tokens..end.max(n_tokens)].fill(0.0);
-                partial
-            };
-            (parts.keep[row], parts.take[row]) = (1.0, 0.0);
-            if n_tokens > 0 {
-                let state = (parts.max[row], parts.sum[row]);
-                (parts.keep[row], parts.take[row], parts.max[row], parts.sum[row]) =
-                    merge_sums(state, partial);
-            }
-        }
-    }
-
+    weights_of_rows(&mut parts, |weights, n_tokens| softmax(weights, n_tokens));
     let n_columns = head_dim.div_ceil(TILE_COLUMNS);
     let (keep, take) = (parts.keep.as_chunks().0, parts.take.as_chunks().0);
+    let panels = parts.weights.as_chunks::<PANEL_ROWS>().0;
     for column in 0..n_columns {
         let values = tile.values(column);
         for (panel, out) in parts.out.chunks_exact_mut(PANEL_ROWS * n_columns).enumerate() {
-            let end = limit(panel);
+            let end = parts.limits[panel];
             if end > 0 {
                 let sums = weigh(&panels[panel], &values[..end]);
                 merge(&sums, &keep[panel], &take[panel], out, n_columns, column);
             }
         }
+    }
+}
+
+/// Turns the scores of all rows into weights, and finds how their states merge with those of the tile. Weights that a row
+/// does not have, but another one of its panel, are 0.
+#[inline(always)]
+pub(super) fn weights_of_rows(
+    parts: &mut RowBlockParts<'_>,
+    softmax: impl Fn(&mut [f32; RANGE_TOKENS], usize) -> (f32, f32),
+) {
+    for (row, weights) in parts.weights.iter_mut().enumerate() {
+        let (n_tokens, end) = (parts.ends[row], parts.limits[row / PANEL_ROWS]);
+        (parts.keep[row], parts.take[row]) = (1.0, 0.0);
+        if n_tokens == 0 {
+            weights[..end].fill(0.0);
+            continue;
+        }
+        weights[..parts.starts[row]].fill(f32::NEG_INFINITY);
+        let partial = softmax(weights, n_tokens);
+        weights[n_tokens..end.max(n_tokens)].fill(0.0);
+        let state = (parts.max[row], parts.sum[row]);
+        (parts.keep[row], parts.take[row], parts.max[row], parts.sum[row]) = merge_sums(state, partial);
     }
 }
 

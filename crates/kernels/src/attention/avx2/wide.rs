@@ -1,0 +1,169 @@
+//! Prefill with vectors of 512 bits: the products of [`tile`](super::tile) in register blocks of 6 rows × 32 columns, each
+//! sum in the same order.
+
+use std::arch::x86_64::*;
+
+use super::super::exp2::{exp2_avx2, exp2_avx512};
+use super::super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
+use super::super::{GROUP_TOKENS, RANGE_TOKENS, Tile};
+use super::tile::weights_of_rows;
+use crate::math::avx2::{load as load8, max_across, store as store8, sum_across};
+
+/// Tokens whose scores are computed together.
+const SCORE_TOKENS: usize = 4 * GROUP_TOKENS;
+
+/// See [`attend_tile`](super::tile::attend_tile).
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
+    let head_dim = block.head_dim();
+    let mut parts = block.parts();
+    for (at, keys) in (0..RANGE_TOKENS).step_by(SCORE_TOKENS).zip(tile.keys().chunks_exact(4 * head_dim)) {
+        let panels = parts.weights.as_chunks_mut::<PANEL_ROWS>().0.iter_mut().zip(parts.limits);
+        for (queries, (scores, limit)) in parts.queries.chunks_exact(head_dim).zip(panels) {
+            if at < *limit {
+                score(queries, keys, scores, at);
+            }
+        }
+    }
+    weights_of_rows(&mut parts, |weights, n_tokens| softmax(weights, n_tokens));
+    let n_columns = head_dim.div_ceil(TILE_COLUMNS);
+    let (keep, take) = (parts.keep.as_chunks().0, parts.take.as_chunks().0);
+    let panels = parts.weights.as_chunks::<PANEL_ROWS>().0;
+    for column in (0..n_columns).step_by(2) {
+        for (panel, out) in parts.out.chunks_exact_mut(PANEL_ROWS * n_columns).enumerate() {
+            let end = parts.limits[panel];
+            if end == 0 {
+                continue;
+            }
+            let place = Place { keep: &keep[panel], take: &take[panel], n_columns, column };
+            if column + 1 < n_columns {
+                weigh(&panels[panel], [column, column + 1].map(|c| &tile.values(c)[..end]), place, out);
+            } else {
+                weigh(&panels[panel], [&tile.values(column)[..end]], place, out);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load(x: &[f32; 16]) -> __m512 {
+    // SAFETY: `x` has sixteen values.
+    unsafe { _mm512_loadu_ps(x.as_ptr()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store(x: &mut [f32; 16], v: __m512) {
+    // SAFETY: `x` has sixteen values.
+    unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) }
+}
+
+/// Scores of six rows with 32 tokens, four groups of `keys`; they go to columns `at..` of `scores`.
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+#[inline]
+fn score(
+    queries: &[[f32; PANEL_ROWS]],
+    keys: &[[f32; GROUP_TOKENS]],
+    scores: &mut [[f32; RANGE_TOKENS]; PANEL_ROWS],
+    at: usize,
+) {
+    let head_dim = queries.len();
+    assert!(keys.len() == 4 * head_dim);
+    let (left, right) = keys.split_at(2 * head_dim);
+    let [left, right] = [left, right].map(|half| half.split_at(head_dim));
+    let both = |(low, high): (&[[f32; 8]], &[[f32; 8]]), d: usize| {
+        _mm512_insertf32x8::<1>(_mm512_castps256_ps512(load8(&low[d])), load8(&high[d]))
+    };
+    let mut sums = [[_mm512_setzero_ps(); 2]; PANEL_ROWS];
+    for (d, query) in queries.iter().enumerate() {
+        let (left, right) = (both(left, d), both(right, d));
+        for (sums, q) in sums.iter_mut().zip(query) {
+            let q = _mm512_set1_ps(*q);
+            sums[0] = _mm512_fmadd_ps(q, left, sums[0]);
+            sums[1] = _mm512_fmadd_ps(q, right, sums[1]);
+        }
+    }
+    for (scores, sums) in scores.iter_mut().zip(sums) {
+        let to = scores[at..][..SCORE_TOKENS].as_chunks_mut().0;
+        store(&mut to[0], sums[0]);
+        store(&mut to[1], sums[1]);
+    }
+}
+
+/// See [`softmax`](super::softmax), whose sum has eight lanes.
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+#[inline]
+fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32, f32) {
+    let end = n_tokens.next_multiple_of(GROUP_TOKENS);
+    scores[n_tokens..end].fill(f32::NEG_INFINITY);
+    let (pairs, rest) = scores[..end].as_chunks_mut::<{ 2 * GROUP_TOKENS }>();
+    let rest = rest.as_chunks_mut().0;
+    let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
+    for pair in pairs.iter() {
+        largest = _mm512_max_ps(largest, load(pair));
+    }
+    let mut largest = _mm256_max_ps(_mm512_castps512_ps256(largest), _mm512_extractf32x8_ps::<1>(largest));
+    for group in rest.iter() {
+        largest = _mm256_max_ps(largest, load8(group));
+    }
+    let max = max_across(largest);
+    let shift = _mm512_set1_ps(max);
+    let mut sum = _mm256_setzero_ps();
+    for pair in pairs {
+        let weights = exp2_avx512(_mm512_sub_ps(load(pair), shift));
+        store(pair, weights);
+        sum = _mm256_add_ps(sum, _mm512_castps512_ps256(weights));
+        sum = _mm256_add_ps(sum, _mm512_extractf32x8_ps::<1>(weights));
+    }
+    for group in rest {
+        let weights = exp2_avx2(_mm256_sub_ps(load8(group), _mm512_castps512_ps256(shift)));
+        store8(group, weights);
+        sum = _mm256_add_ps(sum, weights);
+    }
+    (max, sum_across(sum))
+}
+
+/// Where weighted sums of a panel go, and how.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// factors of the outputs and of the sums
+    keep: &'a [f32; PANEL_ROWS],
+    take: &'a [f32; PANEL_ROWS],
+    n_columns: usize,
+    column: usize,
+}
+
+/// Weighted sums of six rows over `C` times 16 channels, merged into the outputs of a panel, `[PANEL_ROWS][n_columns]` of 16
+/// channels.
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+#[inline]
+fn weigh<const C: usize>(
+    weights: &[[f32; RANGE_TOKENS]; PANEL_ROWS],
+    values: [&[[f32; TILE_COLUMNS]]; C],
+    place: Place<'_>,
+    out: &mut [[f32; TILE_COLUMNS]],
+) {
+    let n_tokens = values[0].len();
+    assert!(n_tokens <= RANGE_TOKENS && values.iter().all(|values| values.len() == n_tokens));
+    let mut sums = [[_mm512_setzero_ps(); C]; PANEL_ROWS];
+    for t in 0..n_tokens {
+        let mut of_token = [_mm512_setzero_ps(); C];
+        for (to, values) in of_token.iter_mut().zip(values) {
+            *to = load(&values[t]);
+        }
+        for (sums, weights) in sums.iter_mut().zip(weights) {
+            let weight = _mm512_set1_ps(weights[t]);
+            for (sum, values) in sums.iter_mut().zip(of_token) {
+                *sum = _mm512_fmadd_ps(weight, values, *sum);
+            }
+        }
+    }
+    let Place { keep, take, n_columns, column } = place;
+    for (row, sums) in sums.iter().enumerate() {
+        let (keep, take) = (_mm512_set1_ps(keep[row]), _mm512_set1_ps(take[row]));
+        for (out, sum) in out[row * n_columns + column..].iter_mut().zip(sums) {
+            store(out, _mm512_fmadd_ps(load(out), keep, _mm512_mul_ps(*sum, take)));
+        }
+    }
+}
