@@ -84,8 +84,8 @@ impl<C: RangeCode> PageCode for RotatedPage<C> {
         self.0.pack(&range, packed);
     }
 
-    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
-        self.0.unpack(packed, out);
+    fn unpack(&self, isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
+        self.0.unpack(isa, packed, out);
     }
 
     fn attend_token(

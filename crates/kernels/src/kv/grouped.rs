@@ -68,6 +68,40 @@ impl GroupScale {
         GroupScale { step: [0.0; HeadShape::MAX_HEAD_DIM], mean: [0.0; HeadShape::MAX_HEAD_DIM] };
 }
 
+impl GroupedCode {
+    /// See [`unpack`](RangeCode::unpack).
+    fn unpack_scalar(&self, packed: &[u8], out: &mut RangeF32) {
+        let (d, size) = (self.head_dim(), self.group_size);
+        let (keys, values) = out.keys_and_values_mut();
+        let parts = self.parts(packed);
+        let n_rows = self.keys.planes.rows();
+        let mut codes = vec![[0u8; BLOCK_TOKENS]; d];
+        for (block, rows) in parts.keys.chunks_exact(n_rows).enumerate() {
+            layout::unpack_keys(&self.keys, rows, &mut codes);
+            let first = block * BLOCK_TOKENS;
+            for (channel, codes) in codes.iter().enumerate() {
+                let at = first / size * d + channel;
+                let (scale, min) = (to_f32(parts.key_scales[at]), to_f32(parts.key_minima[at]));
+                for (eight, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
+                    let to = &mut keys[key_index(d, first + 8 * eight, channel)..][..8];
+                    to.iter_mut().zip(codes).for_each(|(to, code)| *to = min + scale * f32::from(*code));
+                }
+            }
+        }
+        let mut codes = [[0u8; 32]; RANGE_TOKENS];
+        for (part, rows) in parts.values.chunks_exact(value_rows(self.bits)).enumerate() {
+            layout::unpack_values(self.bits, rows, &mut codes);
+            let (scales, minima) =
+                (&parts.value_scales[32 * part / size], &parts.value_minima[32 * part / size]);
+            for (token, codes) in codes.iter().enumerate() {
+                let (scale, min) = (to_f32(scales[token]), to_f32(minima[token]));
+                let to = &mut values[token * d + 32 * part..][..32];
+                to.iter_mut().zip(codes).for_each(|(to, code)| *to = min + scale * f32::from(*code));
+            }
+        }
+    }
+}
+
 impl RangeCode for GroupedCode {
     fn head_dim(&self) -> usize {
         self.keys.head_dim()
@@ -117,38 +151,15 @@ impl RangeCode for GroupedCode {
         }
     }
 
-    fn unpack(&self, packed: &[u8], out: &mut RangeF32) {
-        let (d, size) = (self.head_dim(), self.group_size);
-        out.set_shape(d);
-        let (keys, values) = out.keys_and_values_mut();
-        let parts = self.parts(packed);
-        let n_rows = self.keys.planes.rows();
-        let mut codes = vec![[0u8; BLOCK_TOKENS]; d];
-        for (block, rows) in parts.keys.chunks_exact(n_rows).enumerate() {
-            layout::unpack_keys(&self.keys, rows, &mut codes);
-            let first = block * BLOCK_TOKENS;
-            for (channel, codes) in codes.iter().enumerate() {
-                let at = first / size * d + channel;
-                let (scale, min) = (to_f32(parts.key_scales[at]), to_f32(parts.key_minima[at]));
-                for (eight, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
-                    let to = &mut keys[key_index(d, first + 8 * eight, channel)..][..8];
-                    to.iter_mut().zip(codes).for_each(|(to, code)| *to = min + scale * f32::from(*code));
-                }
-            }
-        }
-        let mut codes = [[0u8; 32]; RANGE_TOKENS];
-        for (part, rows) in parts.values.chunks_exact(value_rows(self.bits)).enumerate() {
-            layout::unpack_values(self.bits, rows, &mut codes);
-            let (scales, minima) =
-                (&parts.value_scales[32 * part / size], &parts.value_minima[32 * part / size]);
-            for (token, codes) in codes.iter().enumerate() {
-                let (scale, min) = (to_f32(scales[token]), to_f32(minima[token]));
-                let to = &mut values[token * d + 32 * part..][..32];
-                to.iter_mut().zip(codes).for_each(|(to, code)| *to = min + scale * f32::from(*code));
-            }
+    fn unpack(&self, isa: Isa, packed: &[u8], out: &mut RangeF32) {
+        out.set_shape(self.head_dim());
+        match isa {
+            Isa::Scalar => self.unpack_scalar(packed, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::unpack_grouped(self, packed, out) },
         }
     }
-
     fn attend_codes(
         &self,
         isa: Isa,

@@ -59,6 +59,29 @@ fn value_at(head_dim: usize, token: usize, channel: usize) -> usize {
     ((token / 2 * head_dim / 8 + channel / 8) * 8 + channel % 8) * 2 + token % 2
 }
 
+impl Q8Code {
+    /// See [`unpack`](RangeCode::unpack).
+    fn unpack_scalar(&self, packed: &[u8], out: &mut RangeF32) {
+        let (keys, values) = out.keys_and_values_mut();
+        let parts = self.parts(packed);
+        let (key_codes, value_codes) = packed[..2 * self.n_codes()].split_at(self.n_codes());
+        let d = self.head_dim;
+        let unit = |scale: [u8; 2]| f16::from_le_bytes(scale).to_f32();
+        let scales = parts.key_scales.iter().zip(parts.value_scales);
+        for (block, (key_scales, value_scales)) in scales.enumerate() {
+            for token in 0..RANGE_TOKENS {
+                let (key_unit, value_unit) = (unit(key_scales[token]), unit(value_scales[token]));
+                for channel in block * BLOCK..(block + 1) * BLOCK {
+                    let code = |codes: &[u8], at: usize| f32::from(codes[at] as i8);
+                    keys[key_index(d, token, channel)] =
+                        key_unit * code(key_codes, key_at(d, token, channel));
+                    values[token * d + channel] = value_unit * code(value_codes, value_at(d, token, channel));
+                }
+            }
+        }
+    }
+}
+
 impl RangeCode for Q8Code {
     fn head_dim(&self) -> usize {
         self.head_dim
@@ -94,27 +117,15 @@ impl RangeCode for Q8Code {
         }
     }
 
-    fn unpack(&self, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, isa: Isa, packed: &[u8], out: &mut RangeF32) {
         out.set_shape(self.head_dim);
-        let (keys, values) = out.keys_and_values_mut();
-        let parts = self.parts(packed);
-        let (key_codes, value_codes) = packed[..2 * self.n_codes()].split_at(self.n_codes());
-        let d = self.head_dim;
-        let unit = |scale: [u8; 2]| f16::from_le_bytes(scale).to_f32();
-        let scales = parts.key_scales.iter().zip(parts.value_scales);
-        for (block, (key_scales, value_scales)) in scales.enumerate() {
-            for token in 0..RANGE_TOKENS {
-                let (key_unit, value_unit) = (unit(key_scales[token]), unit(value_scales[token]));
-                for channel in block * BLOCK..(block + 1) * BLOCK {
-                    let code = |codes: &[u8], at: usize| f32::from(codes[at] as i8);
-                    keys[key_index(d, token, channel)] =
-                        key_unit * code(key_codes, key_at(d, token, channel));
-                    values[token * d + channel] = value_unit * code(value_codes, value_at(d, token, channel));
-                }
-            }
+        match isa {
+            Isa::Scalar => self.unpack_scalar(packed, out),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::unpack_q8(self, packed, out) },
         }
     }
-
     fn attend_codes(
         &self,
         isa: Isa,

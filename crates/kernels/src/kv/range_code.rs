@@ -21,7 +21,10 @@ pub trait RangeCode: Debug + Send + Sync {
     fn pack(&self, exact: &RangeF32, packed: &mut [u8]);
 
     /// The range as float32.
-    fn unpack(&self, packed: &[u8], out: &mut RangeF32);
+    ///
+    /// # Panics
+    /// As [`pack`](RangeCode::pack).
+    fn unpack(&self, isa: Isa, packed: &[u8], out: &mut RangeF32);
 
     /// Partial softmax of one token's query heads over a packed range from token `first_token` on.
     fn attend_codes(

@@ -156,6 +156,35 @@ fn all_instruction_sets_have_the_bits_of_the_scalar_twin() {
     }
 }
 
+/// What `unpack` makes, which every instruction set makes with the same bits.
+#[track_caller]
+fn unpacked_alike(unpack: impl Fn(Isa, &mut RangeF32)) -> RangeF32 {
+    let of = |isa: Isa| {
+        let mut out = RangeF32::default();
+        unpack(isa, &mut out);
+        out
+    };
+    let bits = |range: &RangeF32| -> Vec<u32> {
+        let (keys, values) = range.keys_and_values();
+        keys.iter().chain(values).map(|x| x.to_bits()).collect()
+    };
+    let wanted = of(Isa::Scalar);
+    for isa in Isa::available() {
+        let same = bits(&of(isa)).iter().zip(bits(&wanted)).position(|(a, b)| *a != b);
+        assert_eq!(same, None, "{isa}");
+    }
+    wanted
+}
+
+#[test]
+fn all_instruction_sets_unpack_the_same_bits() {
+    for (head_dim, key_bits, value_bits) in SHAPES {
+        let case = case(head_dim, key_bits, value_bits, Isa::Scalar);
+        let head = PackedHead::new(&case.code, &case.bytes);
+        unpacked_alike(|isa, out| head.unpack(isa, case.frames.range(RANGE), out));
+    }
+}
+
 #[test]
 fn attention_over_codes_is_attention_over_what_they_stand_for() {
     let isa = Isa::best();
@@ -351,8 +380,7 @@ fn eight_bit_codes_have_the_bits_of_the_scalar_twin_and_stand_for_what_they_were
         let code = Q8Code::new(head_dim);
         let mut bytes = vec![0xA5; code.bytes()];
         code.pack(&exact, &mut bytes);
-        let mut unpacked = RangeF32::default();
-        code.unpack(&bytes, &mut unpacked);
+        let unpacked = unpacked_alike(|isa, out| code.unpack(isa, &bytes, out));
         let (got, wanted) = (unpacked.keys_and_values(), exact.keys_and_values());
         assert!(distance(got.0, wanted.0) < 6e-3 && distance(got.1, wanted.1) < 6e-3);
         let bound = |queries: &[f32]| q8_rounding(head_dim, &unpacked, queries);
@@ -369,8 +397,7 @@ fn grouped_codes_have_the_bits_of_the_scalar_twin_and_stand_for_what_they_were()
         let code = GroupedCode::new(head_dim, bits, group_size);
         let mut bytes = vec![0xA5; code.bytes()];
         code.pack(&exact, &mut bytes);
-        let mut unpacked = RangeF32::default();
-        code.unpack(&bytes, &mut unpacked);
+        let unpacked = unpacked_alike(|isa, out| code.unpack(isa, &bytes, out));
         let (got, wanted) = (unpacked.keys_and_values(), exact.keys_and_values());
         let most = if bits == 2 { 0.5 } else { 0.1 };
         assert!(distance(got.0, wanted.0) < most && distance(got.1, wanted.1) < most);

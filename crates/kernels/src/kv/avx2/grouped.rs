@@ -54,7 +54,7 @@ pub(in super::super) fn attend_grouped(
 /// Eight values.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn halves(halves: &[Half; 8]) -> __m256 {
+pub(super) fn halves(halves: &[Half; 8]) -> __m256 {
     // SAFETY: `halves` has 16 bytes.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(halves.as_ptr().cast()) })
 }

@@ -16,6 +16,7 @@ mod grouped;
 mod q8;
 mod query;
 mod scores;
+mod unpack;
 mod values;
 mod weights;
 mod wide;
@@ -35,6 +36,7 @@ pub(super) use grouped::attend_grouped;
 pub(super) use q8::attend_q8;
 use query::FrameQueries;
 use scores::{Pair, QuadCodes};
+pub(super) use unpack::{unpack, unpack_grouped, unpack_q8};
 use weights::Integers;
 
 /// Most heads whose sums are in registers at once; [`end_step_of_heads`] names them one by one.
@@ -47,11 +49,6 @@ const LINES_OF_STEP: usize = 6;
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, packed: &mut [u8]) {
     super::head::pack(code, frames, exact, packed);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, out: &mut RangeF32) {
-    super::head::unpack(head, frames, out);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -56,7 +56,7 @@ struct Job<'a> {
 /// Sixteen codes in 16 bits each.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn widened(codes: &[[u8; 2]; 8]) -> __m256i {
+pub(super) fn widened(codes: &[[u8; 2]; 8]) -> __m256i {
     // SAFETY: `codes` has 16 bytes.
     _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(codes.as_ptr().cast()) })
 }

@@ -52,7 +52,7 @@ fn sum_codes<const H: usize, const BITS: u8, const P: usize>(
 /// Codes of a quad of tokens with channels `16·P..16·P + 16`, of 32.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn codes_of<const BITS: u8, const P: usize>(rows: &[[u8; ROW]], j: usize) -> [__m256i; 2] {
+pub(super) fn codes_of<const BITS: u8, const P: usize>(rows: &[[u8; ROW]], j: usize) -> [__m256i; 2] {
     if BITS == 4 {
         let row = load_row(&rows[2 * j + P]);
         [low_nibbles(row), low_nibbles(_mm256_srli_epi16::<4>(row))]
