@@ -82,7 +82,9 @@ impl<F: Kernels> Strips for Quantized<F> {
         match (isa, x.kind) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            (Isa::Avx2(_), ActivationKind::Q8) => unsafe { super::avx2::dot_q8::<F>(strips, x, sums) },
+            (Isa::Avx2(avx2), ActivationKind::Q8) => unsafe {
+                super::avx2::dot_q8::<F>(avx2.extension(), strips, x, sums)
+            },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             (Isa::Avx2(_), ActivationKind::F32) => unsafe {

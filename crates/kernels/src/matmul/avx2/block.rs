@@ -70,14 +70,24 @@ impl<const T: usize> Tokens<T> {
     #[target_feature(enable = "avx2")]
     #[inline]
     unsafe fn quad(&self, t: usize, j: usize) -> __m256i {
-        // SAFETY: j < 8, and a block has 32 codes.
-        _mm256_set1_epi32(unsafe { self.codes[t].add(4 * j).cast::<i32>().read_unaligned() })
+        // SAFETY: the caller's promise.
+        _mm256_set1_epi32(unsafe { self.four(t, j) })
+    }
+
+    /// Codes `4j..4j + 4` of a token, `j < 8`.
+    ///
+    /// # Safety
+    /// The block is one of the operand's.
+    #[inline(always)]
+    pub unsafe fn four(&self, t: usize, j: usize) -> i32 {
+        // SAFETY: a block has 32 codes.
+        unsafe { self.codes[t].add(4 * j).cast::<i32>().read_unaligned() }
     }
 
     /// # Safety
     /// The block is one of the operand's.
     #[inline(always)]
-    unsafe fn info(&self, t: usize) -> &BlockInfo {
+    pub unsafe fn info(&self, t: usize) -> &BlockInfo {
         // SAFETY: the caller's promise.
         unsafe { &*self.infos[t] }
     }
@@ -114,6 +124,55 @@ pub(super) unsafe fn integers<F: Unpack, const R: usize, const T: usize>(
     }
     total
 }
+
+/// [`integers`] with dot products of bytes: codes are whole.
+macro_rules! dots {
+    ($name:ident, $features:literal, $dot:ident) => {
+        /// `Σ half_scale · code · x` for each strip and token, as [`integers`], of whole codes.
+        ///
+        /// # Safety
+        /// The block is one of the operand's.
+        #[target_feature(enable = $features)]
+        #[inline]
+        pub(super) unsafe fn $name<F: Unpack, const R: usize, const T: usize>(
+            code: impl Fn(usize, usize) -> __m256i,
+            half: impl Fn(usize, usize) -> __m256i,
+            x: Tokens<T>,
+        ) -> [[__m256i; T]; R] {
+            let mut total = [[_mm256_setzero_si256(); T]; R];
+            for index in 0..2 {
+                let mut sums = if F::HALVES { [[_mm256_setzero_si256(); T]; R] } else { total };
+                for j in 4 * index..4 * (index + 1) {
+                    let mut codes = [_mm256_setzero_si256(); R];
+                    for r in 0..R {
+                        codes[r] = code(j, r);
+                    }
+                    for t in 0..T {
+                        // SAFETY: the caller's promise.
+                        let quad = unsafe { x.quad(t, j) };
+                        for r in 0..R {
+                            sums[r][t] = $dot(sums[r][t], codes[r], quad);
+                        }
+                    }
+                }
+                for r in 0..R {
+                    for t in 0..T {
+                        total[r][t] = if F::HALVES {
+                            // Both 16-bit halves of a lane are the scale.
+                            let factor = _mm256_srai_epi32::<16>(half(index, r));
+                            _mm256_add_epi32(total[r][t], _mm256_mullo_epi32(sums[r][t], factor))
+                        } else {
+                            sums[r][t]
+                        };
+                    }
+                }
+            }
+            total
+        }
+    };
+}
+dots!(dots_vnni, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32);
+dots!(dots_avx512, "avx2,fma,f16c,avx512f,avx512vl,avx512vnni", _mm256_dpbusd_epi32);
 
 /// i16 sums of the products of quads `first..first + n`.
 ///

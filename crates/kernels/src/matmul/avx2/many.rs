@@ -1,37 +1,41 @@
 //! More tokens: strips are unpacked to a panel that stays in L1 while all tokens meet it.
 //!
-//! A panel holds one or two strips over some columns. For each block: the codes quad by quad, the strips side by side (wide
-//! formats: high nibbles, then low ones), then each strip's scales, then minima, then both halves' integer scales, their pairs
+//! A panel holds one to four strips over some columns. For each block: the codes quad by quad, the strips side by side (wide
+//! formats: high nibbles, then low ones, unless whole bytes are asked for), then each strip's scales, then minima, then both halves' integer scales, their pairs
 //! and the pairs of minima, as far as the format has them.
 
-use super::block::{Scales, Tokens, add_block, integers, spread};
+use super::block::{Scales, Tokens, add_block, spread};
+use super::wide::Wide;
 use super::{ROWS, TILE_TOKENS, Unpack};
 use crate::activations::Operand;
+use crate::isa::Extension;
 use crate::matmul::formats::{Min, group_bytes};
 use crate::matmul::tile::COLS;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Bytes of a panel: it shares a 32 KiB L1 with four tokens' activations.
 const PANEL_BYTES: usize = 24 * 1024;
-const VECTOR: usize = size_of::<__m256i>();
+pub(super) const VECTOR: usize = size_of::<__m256i>();
 
 thread_local! {
     /// A panel, and room to align it.
     static PANEL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Where the vectors of a block of a panel are, counted in vectors of one strip.
-struct Layout;
+/// Where the vectors of a block of a panel are, counted in vectors of one strip. `WHOLE`: codes of eight bits are not taken
+/// apart.
+pub(super) struct Layout<const WHOLE: bool>;
 
-impl Layout {
-    const fn codes<F: Unpack>() -> usize {
-        if F::WIDE { 16 } else { 8 }
+impl<const WHOLE: bool> Layout<WHOLE> {
+    pub(super) const fn codes<F: Unpack>() -> usize {
+        if F::WIDE && !WHOLE { 16 } else { 8 }
     }
-    const fn has_min<F: Unpack>() -> usize {
+    pub(super) const fn has_min<F: Unpack>() -> usize {
         !matches!(F::MIN, Min::None) as usize
     }
-    const fn n_halves<F: Unpack>() -> usize {
+    pub(super) const fn n_halves<F: Unpack>() -> usize {
         match (F::HALVES, F::MIN) {
             (false, _) => 0,
             (true, Min::Halves) => 4,
@@ -39,60 +43,105 @@ impl Layout {
         }
     }
     /// Vectors of a strip in a block.
-    const fn total<F: Unpack>() -> usize {
+    pub(super) const fn total<F: Unpack>() -> usize {
         Self::codes::<F>() + 1 + Self::has_min::<F>() + Self::n_halves::<F>()
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dot<F: Unpack>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+pub(super) fn dot<F: Unpack>(extension: Extension, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+    let place = |first: usize| Place { first, n_strips: strips.len() };
+    if let Extension::Avx512(_) = extension {
+        for (index, some) in strips.chunks(4).enumerate() {
+            let place = place(4 * index);
+            // Those that are missing are the last one again, and not kept.
+            if some.len() > 2 {
+                let strips = std::array::from_fn(|r| some[r.min(some.len() - 1)]);
+                pass::<F, 4, _>(strips, x, Wide::<2> { place, n_kept: some.len() }, sums);
+            } else {
+                let strips = [some[0], some[some.len() - 1]];
+                pass::<F, 2, _>(strips, x, Wide::<1> { place, n_kept: some.len() }, sums);
+            }
+        }
+        return;
+    }
     for (index, pair) in strips.chunks(2).enumerate() {
-        let place = Place { first: 2 * index, n_strips: strips.len() };
-        match pair {
-            [a, b] => pass::<F, 2>([a, b], x, place, sums),
-            [a] => pass::<F, 1>([a], x, place, sums),
+        let place = place(2 * index);
+        match (pair, extension) {
+            ([a, b], Extension::Vnni(_)) => pass::<F, 2, _>([*a, *b], x, vnni::Strips::<2>(place), sums),
+            ([a, b], _) => pass::<F, 2, _>([*a, *b], x, pairs::Strips::<2>(place), sums),
+            ([a], Extension::Vnni(_)) => pass::<F, 1, _>([*a], x, vnni::Strips::<1>(place), sums),
+            ([a], _) => pass::<F, 1, _>([*a], x, pairs::Strips::<1>(place), sums),
             _ => {}
         }
     }
 }
 
-/// Where the sums of a pair of strips are.
+/// Where the sums of some strips are.
 #[derive(Clone, Copy)]
-struct Place {
-    first: usize,
-    n_strips: usize,
+pub(super) struct Place {
+    pub first: usize,
+    pub n_strips: usize,
+}
+
+impl Place {
+    /// Where those of strip `r` and token `t` begin.
+    #[inline(always)]
+    pub(super) fn at(self, r: usize, t: usize) -> usize {
+        (t * self.n_strips + self.first + r) * ROWS
+    }
+}
+
+/// How a panel of `R` strips meets a few tokens.
+pub(super) trait Tile<F: Unpack, const R: usize>: Copy {
+    /// Most tokens at once.
+    const TOKENS: usize;
+    /// See [`Layout`].
+    const WHOLE: bool;
+
+    /// Adds what some blocks, which the panel holds, contribute to the sums of some tokens.
+    ///
+    /// # Safety
+    /// The CPU has what the kernel needs; the panel, aligned to twice a vector, holds the blocks; and the operand has the tokens,
+    /// [`TOKENS`](Tile::TOKENS) at most.
+    unsafe fn add(
+        self,
+        panel: &[u8],
+        blocks: Range<usize>,
+        x: &Operand,
+        tokens: Range<usize>,
+        sums: &mut [f32],
+    );
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn pass<F: Unpack, const R: usize>(strips: [&[u8]; R], x: Operand, place: Place, sums: &mut [f32]) {
+fn pass<F: Unpack, const R: usize, T: Tile<F, R>>(strips: [&[u8]; R], x: Operand, tile: T, sums: &mut [f32]) {
     let n_blocks = x.n_cols / COLS;
-    let block_bytes = Layout::total::<F>() * R * VECTOR;
+    let block_bytes =
+        R * VECTOR * if T::WHOLE { Layout::<true>::total::<F>() } else { Layout::<false>::total::<F>() };
     let step = (PANEL_BYTES / block_bytes / F::TILES).max(1) * F::TILES;
     // Passes of equal length rather than a short last one.
     let n_passes = n_blocks.div_ceil(step);
     let step = n_blocks.div_ceil(n_passes).next_multiple_of(F::TILES);
     PANEL.with_borrow_mut(|buffer| {
-        buffer.resize(step * block_bytes + VECTOR, 0);
-        let shift = buffer.as_ptr().align_offset(VECTOR);
+        buffer.resize(step * block_bytes + 2 * VECTOR, 0);
+        let shift = buffer.as_ptr().align_offset(2 * VECTOR);
         let panel = &mut buffer[shift..][..step * block_bytes];
         for start in (0..n_blocks).step_by(step) {
             let end = n_blocks.min(start + step);
             let groups = start / F::TILES..end / F::TILES;
             // SAFETY: the strips have these groups, and the panel is aligned and long enough for them.
-            unsafe { fill::<F, R>(strips, groups, panel) };
-            let mut first = 0;
-            while first < x.n_tokens {
-                let n = (x.n_tokens - first).min(TILE_TOKENS);
-                // SAFETY: `fill` wrote these blocks, and the tokens are some of the operand's.
-                unsafe {
-                    match n {
-                        1 => tile::<F, R, 1>(panel, start..end, &x, first, place, sums),
-                        2 => tile::<F, R, 2>(panel, start..end, &x, first, place, sums),
-                        3 => tile::<F, R, 3>(panel, start..end, &x, first, place, sums),
-                        _ => tile::<F, R, 4>(panel, start..end, &x, first, place, sums),
-                    }
+            unsafe {
+                if T::WHOLE {
+                    fill::<F, R, true>(strips, groups, panel);
+                } else {
+                    fill::<F, R, false>(strips, groups, panel);
                 }
-                first += n;
+            }
+            for first in (0..x.n_tokens).step_by(T::TOKENS) {
+                let tokens = first..x.n_tokens.min(first + T::TOKENS);
+                // SAFETY: `fill` wrote these blocks, and the tokens are some of the operand's.
+                unsafe { tile.add(panel, start..end, &x, tokens, sums) }
             }
         }
     });
@@ -103,9 +152,9 @@ fn pass<F: Unpack, const R: usize>(strips: [&[u8]; R], x: Operand, place: Place,
 /// # Safety
 /// The strips have the groups; the panel is aligned to vectors and has room for them.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn fill<F: Unpack, const R: usize>(
+unsafe fn fill<F: Unpack, const R: usize, const WHOLE: bool>(
     strips: [&[u8]; R],
-    groups: std::ops::Range<usize>,
+    groups: Range<usize>,
     panel: &mut [u8],
 ) {
     let mut out = panel.as_mut_ptr();
@@ -121,7 +170,10 @@ unsafe fn fill<F: Unpack, const R: usize>(
                 // SAFETY: a whole group is at `group`.
                 let (codes, scales) = unsafe { (F::codes(tile), Scales::read::<F>(F::header(group), tile)) };
                 for (j, quad) in codes.into_iter().enumerate() {
-                    if F::WIDE {
+                    if F::WIDE && WHOLE {
+                        // SAFETY: AVX2 is available.
+                        put(j, unsafe { F::bytes(quad) });
+                    } else if F::WIDE {
                         // SAFETY: AVX2 is available.
                         let (high, low) = unsafe { F::nibbles(quad) };
                         put(2 * j, high);
@@ -130,10 +182,10 @@ unsafe fn fill<F: Unpack, const R: usize>(
                         put(j, quad);
                     }
                 }
-                let mut place = Layout::codes::<F>();
+                let mut place = Layout::<WHOLE>::codes::<F>();
                 put(place, _mm256_castps_si256(scales.scale));
                 place += 1;
-                if Layout::has_min::<F>() > 0 {
+                if Layout::<WHOLE>::has_min::<F>() > 0 {
                     put(place, _mm256_castps_si256(scales.min));
                     place += 1;
                 }
@@ -147,66 +199,109 @@ unsafe fn fill<F: Unpack, const R: usize>(
                     }
                 }
             }
-            out = out.wrapping_add(Layout::total::<F>() * R * VECTOR);
+            out = out.wrapping_add(Layout::<WHOLE>::total::<F>() * R * VECTOR);
         }
     }
 }
 
-/// Adds what the blocks of a panel contribute to the sums of `T` tokens.
-///
-/// # Safety
-/// The panel holds the blocks, and the operand has the tokens.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<F: Unpack, const R: usize, const T: usize>(
-    panel: &[u8],
-    blocks: std::ops::Range<usize>,
-    x: &Operand,
-    first: usize,
-    place: Place,
-    sums: &mut [f32],
-) {
-    let mut x = Tokens::<T>::new(x, first);
-    x.advance(blocks.start);
-    let mut acc = [[_mm256_setzero_ps(); T]; R];
-    let at = |r: usize, t: usize| ((first + t) * place.n_strips + place.first + r) * ROWS;
-    for r in 0..R {
-        for t in 0..T {
-            // SAFETY: eight values.
-            acc[r][t] = unsafe { _mm256_loadu_ps(sums[at(r, t)..][..ROWS].as_ptr()) };
-        }
-    }
-    let mut block = panel.as_ptr();
-    for _ in blocks {
-        let vector = |place: usize, r: usize| {
-            // SAFETY: `place < Layout::total()`, and the panel is aligned.
-            unsafe { _mm256_load_si256(block.add((place * R + r) * VECTOR).cast()) }
-        };
-        let after_codes = Layout::codes::<F>();
-        let after_min = after_codes + 1 + Layout::has_min::<F>();
-        // SAFETY: `x` is at one of its blocks.
-        let integers = unsafe { integers::<F, R, T>(vector, |h, r| vector(after_min + h, r), x) };
-        for r in 0..R {
-            let scales = Scales {
-                scale: _mm256_castsi256_ps(vector(after_codes, r)),
-                min: _mm256_castsi256_ps(vector(
-                    if Layout::has_min::<F>() > 0 { after_codes + 1 } else { 0 },
-                    r,
-                )),
-                half_scales: vector(if F::HALVES { after_min + 2 } else { 0 }, r),
-                half_mins: vector(if F::MIN == Min::Halves { after_min + 3 } else { 0 }, r),
-            };
-            for t in 0..T {
-                // SAFETY: as above.
-                acc[r][t] = unsafe { add_block::<F, T>(acc[r][t], integers[r][t], &scales, x, t) };
+/// A module with the kernel of register tiles whose sums of integers are by `$integers`, of codes that are whole or not.
+macro_rules! tiles {
+    ($name:ident, $features:literal, $integers:ident, whole: $whole:literal) => {
+        mod $name {
+            use super::*;
+            use crate::matmul::avx2::block::$integers;
+
+            /// `R` strips.
+            #[derive(Clone, Copy)]
+            pub(super) struct Strips<const R: usize>(pub Place);
+
+            impl<F: Unpack, const R: usize> Tile<F, R> for Strips<R> {
+                const TOKENS: usize = TILE_TOKENS;
+                const WHOLE: bool = $whole;
+
+                unsafe fn add(
+                    self,
+                    panel: &[u8],
+                    blocks: Range<usize>,
+                    x: &Operand,
+                    tokens: Range<usize>,
+                    sums: &mut [f32],
+                ) {
+                    let first = tokens.start;
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        match tokens.len() {
+                            1 => tile::<F, R, 1>(panel, blocks, x, first, self.0, sums),
+                            2 => tile::<F, R, 2>(panel, blocks, x, first, self.0, sums),
+                            3 => tile::<F, R, 3>(panel, blocks, x, first, self.0, sums),
+                            _ => tile::<F, R, 4>(panel, blocks, x, first, self.0, sums),
+                        }
+                    }
+                }
+            }
+
+            /// Adds what the blocks of a panel contribute to the sums of `T` tokens.
+            ///
+            /// # Safety
+            /// The panel holds the blocks, and the operand has the tokens.
+            #[target_feature(enable = $features)]
+            unsafe fn tile<F: Unpack, const R: usize, const T: usize>(
+                panel: &[u8],
+                blocks: Range<usize>,
+                x: &Operand,
+                first: usize,
+                place: Place,
+                sums: &mut [f32],
+            ) {
+                let mut x = Tokens::<T>::new(x, first);
+                x.advance(blocks.start);
+                let mut acc = [[_mm256_setzero_ps(); T]; R];
+                let at = |r: usize, t: usize| place.at(r, first + t);
+                for r in 0..R {
+                    for t in 0..T {
+                        // SAFETY: eight values.
+                        acc[r][t] = unsafe { _mm256_loadu_ps(sums[at(r, t)..][..ROWS].as_ptr()) };
+                    }
+                }
+                let mut block = panel.as_ptr();
+                for _ in blocks {
+                    let vector = |place: usize, r: usize| {
+                        // SAFETY: `place < Layout::<$whole>::total()`, and the panel is aligned.
+                        unsafe { _mm256_load_si256(block.add((place * R + r) * VECTOR).cast()) }
+                    };
+                    let after_codes = Layout::<$whole>::codes::<F>();
+                    let after_min = after_codes + 1 + Layout::<$whole>::has_min::<F>();
+                    // SAFETY: `x` is at one of its blocks.
+                    let integers =
+                        unsafe { $integers::<F, R, T>(vector, |h, r| vector(after_min + h, r), x) };
+                    for r in 0..R {
+                        let scales = Scales {
+                            scale: _mm256_castsi256_ps(vector(after_codes, r)),
+                            min: _mm256_castsi256_ps(vector(
+                                if Layout::<$whole>::has_min::<F>() > 0 { after_codes + 1 } else { 0 },
+                                r,
+                            )),
+                            half_scales: vector(if F::HALVES { after_min + 2 } else { 0 }, r),
+                            half_mins: vector(if F::MIN == Min::Halves { after_min + 3 } else { 0 }, r),
+                        };
+                        for t in 0..T {
+                            // SAFETY: as above.
+                            acc[r][t] =
+                                unsafe { add_block::<F, T>(acc[r][t], integers[r][t], &scales, x, t) };
+                        }
+                    }
+                    block = block.wrapping_add(Layout::<$whole>::total::<F>() * R * VECTOR);
+                    x.advance(1);
+                }
+                for r in 0..R {
+                    for t in 0..T {
+                        // SAFETY: eight values.
+                        unsafe { _mm256_storeu_ps(sums[at(r, t)..][..ROWS].as_mut_ptr(), acc[r][t]) };
+                    }
+                }
             }
         }
-        block = block.wrapping_add(Layout::total::<F>() * R * VECTOR);
-        x.advance(1);
-    }
-    for r in 0..R {
-        for t in 0..T {
-            // SAFETY: eight values.
-            unsafe { _mm256_storeu_ps(sums[at(r, t)..][..ROWS].as_mut_ptr(), acc[r][t]) };
-        }
-    }
+    };
 }
+tiles!(pairs, "avx2,fma,f16c", integers, whole: false);
+tiles!(vnni, "avx2,fma,f16c,avxvnni", dots_vnni, whole: true);

@@ -10,6 +10,8 @@
 //! 4. Offsets are subtracted as `offset · Σ x`, one operation for eight rows and 32 columns.
 //! 5. Few tokens: codes are unpacked in registers and used at once; the kernel runs at the speed of memory.
 //! 6. Many tokens: two strips are unpacked to a panel in L1, and each panel vector meets four tokens in registers.
+//! 7. CPUs with dot products of bytes add four products to an i32 at once, 8-bit codes too, which need no nibbles then. With
+//!    512 bits two strips are one vector.
 
 #![allow(clippy::needless_range_loop, reason = "`r` and `t` are the strip and token of a register tile")]
 
@@ -18,11 +20,13 @@ mod few;
 pub(crate) mod float;
 mod many;
 pub(crate) mod unpack;
+mod wide;
 
 pub(crate) use unpack::Unpack;
 
 use super::tile::ROWS;
 use crate::activations::Operand;
+use crate::isa::Extension;
 
 /// Tokens that a register tile of either kernel holds.
 const TILE_TOKENS: usize = 4;
@@ -31,10 +35,10 @@ const TILE_TOKENS: usize = 4;
 ///
 /// Lengths are those that [`check`](super::strips::check) asserts.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dot_q8<F: Unpack>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+pub(super) fn dot_q8<F: Unpack>(extension: Extension, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
     if x.n_tokens <= TILE_TOKENS {
-        few::dot::<F>(strips, x, sums);
+        few::dot::<F>(extension, strips, x, sums);
     } else {
-        many::dot::<F>(strips, x, sums);
+        many::dot::<F>(extension, strips, x, sums);
     }
 }

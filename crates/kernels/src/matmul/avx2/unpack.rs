@@ -28,6 +28,11 @@ pub(crate) trait Unpack: Format {
         // SAFETY: AVX2 is available.
         unsafe { split_nibbles(codes) }
     }
+    /// Whole bytes of wide codes.
+    #[inline(always)]
+    unsafe fn bytes(codes: __m256i) -> __m256i {
+        codes
+    }
     /// Scales of the rows.
     unsafe fn scale(header: Self::Header, tile: *const u8) -> __m256;
     /// Minima of the rows, if the format has them.

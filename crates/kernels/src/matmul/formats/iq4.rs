@@ -19,6 +19,18 @@ pub(crate) const LEVELS: [u8; 16] = {
     levels
 };
 
+/// Four bits of the levels, from bit `shift` on.
+#[cfg(target_arch = "x86_64")]
+const fn nibbles_of(shift: u32) -> [u8; 16] {
+    let mut nibbles = LEVELS;
+    let mut i = 0;
+    while i < 16 {
+        nibbles[i] = LEVELS[i] >> shift & 15;
+        i += 1;
+    }
+    nibbles
+}
+
 /// Codes of 32 columns that the file holds as 16 bytes: low nibbles first, then high nibbles.
 fn file_nibbles(qs: &[u8; 16]) -> [u8; COLS] {
     std::array::from_fn(|col| qs[col % 16] >> (4 * (col / 16)) & 15)
@@ -83,15 +95,21 @@ mod avx2 {
     use crate::matmul::avx2::{Unpack, unpack::*};
     use std::arch::x86_64::*;
 
+    /// What a table has at each index.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn look_up(table: [u8; 16], indices: __m256i) -> __m256i {
+        let bytes = u128::from_le_bytes(table);
+        let table = _mm256_set_epi64x((bytes >> 64) as i64, bytes as i64, (bytes >> 64) as i64, bytes as i64);
+        _mm256_shuffle_epi8(table, indices)
+    }
+
     /// High and low nibbles of the levels.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn split_levels(indices: __m256i) -> (__m256i, __m256i) {
-        let table = |shift: u32| {
-            let bytes = u128::from_le_bytes(LEVELS.map(|level| level >> shift & 15));
-            _mm256_set_epi64x((bytes >> 64) as i64, bytes as i64, (bytes >> 64) as i64, bytes as i64)
-        };
-        (_mm256_shuffle_epi8(table(4), indices), _mm256_shuffle_epi8(table(0), indices))
+        let [high, low] = const { [nibbles_of(4), nibbles_of(0)] };
+        (look_up(high, indices), look_up(low, indices))
     }
 
     impl Unpack for IQ4NL {
@@ -109,6 +127,11 @@ mod avx2 {
         unsafe fn nibbles(codes: __m256i) -> (__m256i, __m256i) {
             // SAFETY: AVX2 is available.
             unsafe { split_levels(codes) }
+        }
+        #[inline(always)]
+        unsafe fn bytes(codes: __m256i) -> __m256i {
+            // SAFETY: AVX2 is available.
+            unsafe { look_up(LEVELS, codes) }
         }
         #[inline(always)]
         unsafe fn scale(_: (), tile: *const u8) -> __m256 {
@@ -135,6 +158,11 @@ mod avx2 {
         unsafe fn nibbles(codes: __m256i) -> (__m256i, __m256i) {
             // SAFETY: AVX2 is available.
             unsafe { split_levels(codes) }
+        }
+        #[inline(always)]
+        unsafe fn bytes(codes: __m256i) -> __m256i {
+            // SAFETY: AVX2 is available.
+            unsafe { look_up(LEVELS, codes) }
         }
         #[inline(always)]
         unsafe fn scale(d: __m256, tile: *const u8) -> __m256 {
