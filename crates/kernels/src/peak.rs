@@ -2,6 +2,8 @@
 //!
 //! Each figure is the best of a few short runs on all threads of a pool, so that a neighbour's noise does not lower it.
 
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Extension;
 use crate::{Compute, Isa};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -80,7 +82,12 @@ fn f32_block(isa: Isa) -> u64 {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-        Isa::Avx2(_) => unsafe { avx2::f32_block(ROUNDS) },
+        Isa::Avx2(avx2) => unsafe {
+            match avx2.extension() {
+                Extension::None | Extension::Vnni(_) => avx2::f32_block(ROUNDS),
+                Extension::Avx512(_) => avx2::wide_f32_block(ROUNDS),
+            }
+        },
         Isa::Scalar => {
             let mut sums = black_box([1.0f32; 8]);
             for _ in 0..ROUNDS {
@@ -96,7 +103,13 @@ fn int8_block(isa: Isa) -> u64 {
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-        Isa::Avx2(_) => unsafe { avx2::int8_block(ROUNDS) },
+        Isa::Avx2(avx2) => unsafe {
+            match avx2.extension() {
+                Extension::None => avx2::int8_block(ROUNDS),
+                Extension::Vnni(_) => avx2::vnni_block(ROUNDS),
+                Extension::Avx512(_) => avx2::wide_int8_block(ROUNDS),
+            }
+        },
         Isa::Scalar => {
             let mut sums = black_box([1i32; 8]);
             let x = black_box([3i8; 8]);
@@ -144,6 +157,48 @@ mod avx2 {
         }
         black_box(sums);
         rounds * 12 * 16
+    }
+
+    /// [`f32_block`] in vectors of 512 bits.
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn wide_f32_block(rounds: u64) -> u64 {
+        let (x, y) = black_box((_mm512_set1_ps(0.999), _mm512_set1_ps(0.001)));
+        let mut sums = [_mm512_set1_ps(1.0); 12];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, x, y);
+            }
+        }
+        black_box(sums);
+        rounds * 12 * 32
+    }
+
+    /// [`int8_block`] with dot products of bytes.
+    #[target_feature(enable = "avx2,avxvnni")]
+    pub(super) fn vnni_block(rounds: u64) -> u64 {
+        let x = black_box(_mm256_set1_epi8(3));
+        let mut sums = [_mm256_set1_epi8(1); 12];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm256_dpbusd_avx_epi32(*sum, x, x);
+            }
+        }
+        black_box(sums);
+        rounds * 12 * 64
+    }
+
+    /// [`vnni_block`] in vectors of 512 bits.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) fn wide_int8_block(rounds: u64) -> u64 {
+        let x = black_box(_mm512_set1_epi8(3));
+        let mut sums = [_mm512_set1_epi8(1); 12];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, x, x);
+            }
+        }
+        black_box(sums);
+        rounds * 12 * 128
     }
 
     /// Each product depends on its sum, or it would leave the loop.

@@ -8,7 +8,7 @@ use lossy_kernels::attention::{
     self, AppendError, Asked, ExactHead, ExactHeadMut, Meeting, Partial, RangePart, RangeSource, RangeTurns,
     Request, Rows, Tile, TokenQueries,
 };
-use lossy_kernels::kv::{RangeF32, Sinks, hadamard};
+use lossy_kernels::kv::{RangeF32, Sinks, hadamard_rows};
 use lossy_kernels::{Compute, Isa};
 
 use crate::positions::Positions;
@@ -65,7 +65,7 @@ pub fn append_layer(
 ) -> Result<(), CacheError> {
     let Some(pool) = common_pool(spans) else { return Ok(()) };
     let width = pool.geometry().n_kv_heads * pool.geometry().head_dim;
-    let transformed = pool.layout().transforms_values.then(|| transformed(&pool, values, width));
+    let transformed = pool.layout().transforms_values.then(|| transformed(cx, &pool, values, width));
     let values = transformed.as_ref().map_or(values, |values| Rows::new(values, width, 0));
     let positions: Vec<Arc<Positions>> = spans.iter().map(|span| span.cache.positions().clone()).collect();
     let mut pieces = Vec::new();
@@ -118,10 +118,10 @@ pub fn append_layer(
 }
 
 /// The first `width` columns of the rows, each head transformed.
-fn transformed(pool: &KvPool, values: Rows<'_>, width: usize) -> Vec<f32> {
+fn transformed(cx: &Compute, pool: &KvPool, values: Rows<'_>, width: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.n_rows() * width);
     (0..values.n_rows()).for_each(|row| out.extend_from_slice(values.row(row, width)));
-    out.chunks_exact_mut(pool.geometry().head_dim).for_each(hadamard);
+    hadamard_rows(cx, &mut out, pool.geometry().head_dim);
     out
 }
 
@@ -152,7 +152,7 @@ pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: &[R
         let width = shape.n_heads() * shape.head_dim;
         for span in spans {
             let rows = &mut out[span.rows.start * width..span.rows.end * width];
-            rows.chunks_exact_mut(shape.head_dim).for_each(hadamard);
+            hadamard_rows(cx, rows, shape.head_dim);
         }
     }
 }

@@ -48,7 +48,7 @@ pub use keys::{KeyCode, KeyStatistics};
 pub use q8::Q8Code;
 pub(crate) use query::PreparedQueries;
 pub use range_code::RangeCode;
-pub use values::{ValueCode, hadamard};
+pub use values::{ValueCode, hadamard, hadamard_rows};
 
 pub use crate::attention::FRAME_TOKENS;
 use crate::attention::RANGE_TOKENS;

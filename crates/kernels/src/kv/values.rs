@@ -1,6 +1,9 @@
 //! How the values of one KV head are coded, and the transform that they come in.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::{MAX_VALUE_BITS, STEP, middle};
+use crate::{Compute, Isa};
 
 /// The code of the values of one KV head.
 #[derive(Clone, Debug)]
@@ -63,9 +66,49 @@ pub fn hadamard(row: &mut [f32]) {
     }
 }
 
+/// Rows that a thread takes at once.
+const ROWS_AT_ONCE: usize = 64;
+
+/// [`hadamard`] of each of some rows of `len` values, on all threads if there are many.
+///
+/// # Panics
+/// The number of values is no multiple of `len`.
+pub fn hadamard_rows(cx: &Compute, rows: &mut [f32], len: usize) {
+    assert!(rows.len().is_multiple_of(len), "{} values in rows of {len}", rows.len());
+    let turn = |rows: &mut [f32]| match cx.isa {
+        Isa::Scalar => rows.chunks_exact_mut(len).for_each(hadamard),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+        Isa::Avx2(_) => rows.chunks_exact_mut(len).for_each(|row| unsafe { avx2::hadamard(row) }),
+    };
+    let mut parts: Vec<&mut [f32]> = rows.chunks_mut(ROWS_AT_ONCE * len).collect();
+    match &mut parts[..] {
+        [part] => turn(part),
+        parts => cx.pool.run_mut(parts, |_, part| turn(part)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_isa_has_the_same_bits() {
+        for (len, n_rows) in
+            [(1, 3), (4, 2), (24, 5), (32, 200), (64, 1), (64, 65), (96, 3), (128, 3), (256, 70)]
+        {
+            let rows: Vec<f32> = (0..len * n_rows).map(|i| (i as f32 * 0.37).sin()).collect();
+            let mut wanted = rows.clone();
+            wanted.chunks_exact_mut(len).for_each(hadamard);
+            for isa in Isa::available() {
+                let mut got = rows.clone();
+                hadamard_rows(&Compute::with_isa(2, isa), &mut got, len);
+                let same = got.iter().zip(&wanted).position(|(a, b)| a.to_bits() != b.to_bits());
+                assert_eq!(same, None, "{isa}, {n_rows} rows of {len}");
+            }
+        }
+        hadamard_rows(&Compute::with_isa(2, Isa::Scalar), &mut [], 64);
+    }
 
     #[test]
     fn twice_the_hadamard_transform_is_nothing() {

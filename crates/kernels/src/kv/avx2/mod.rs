@@ -13,6 +13,7 @@
 //! 6. While a head is read, the one that comes next is fetched, line by line.
 
 mod grouped;
+mod hadamard;
 mod q8;
 mod query;
 mod scores;
@@ -33,6 +34,7 @@ use crate::attention::{Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
 use crate::isa::Extension;
 use crate::math::avx2::{load, prefetch, store};
 pub(super) use grouped::attend_grouped;
+pub(super) use hadamard::hadamard;
 pub(super) use q8::attend_q8;
 use query::FrameQueries;
 use scores::{Pair, QuadCodes};
