@@ -24,27 +24,36 @@ thread_local! {
     static PANEL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Where the vectors of a block of a panel are, counted in vectors of one strip. `WHOLE`: codes of eight bits are not taken
-/// apart.
+/// Where the vectors of a block of a panel are, counted in vectors of one strip. What a format does not have is where the first
+/// codes are. `WHOLE`: codes of eight bits are not taken apart.
 pub(super) struct Layout<const WHOLE: bool>;
 
 impl<const WHOLE: bool> Layout<WHOLE> {
-    pub(super) const fn codes<F: Unpack>() -> usize {
+    /// Of the scales, behind the codes.
+    pub(super) const fn scale<F: Unpack>() -> usize {
         if F::WIDE && !WHOLE { 16 } else { 8 }
     }
-    pub(super) const fn has_min<F: Unpack>() -> usize {
+    const fn has_min<F: Unpack>() -> usize {
         !matches!(F::MIN, Min::None) as usize
     }
-    pub(super) const fn n_halves<F: Unpack>() -> usize {
+    /// Of the minima.
+    pub(super) const fn min<F: Unpack>() -> usize {
+        Self::has_min::<F>() * (Self::scale::<F>() + 1)
+    }
+    const fn n_halves<F: Unpack>() -> usize {
         match (F::HALVES, F::MIN) {
             (false, _) => 0,
             (true, Min::Halves) => 4,
             (true, _) => 3,
         }
     }
+    /// Of the integer scales of either half (0, 1), of both as pairs (2), and of pairs of minima (3).
+    pub(super) const fn half<F: Unpack>(index: usize) -> usize {
+        if index < Self::n_halves::<F>() { Self::scale::<F>() + 1 + Self::has_min::<F>() + index } else { 0 }
+    }
     /// Vectors of a strip in a block.
     pub(super) const fn total<F: Unpack>() -> usize {
-        Self::codes::<F>() + 1 + Self::has_min::<F>() + Self::n_halves::<F>()
+        Self::scale::<F>() + 1 + Self::has_min::<F>() + Self::n_halves::<F>()
     }
 }
 
@@ -140,7 +149,7 @@ fn pass<F: Unpack, const R: usize, T: Tile<F, R>>(strips: [&[u8]; R], x: Operand
             }
             for first in (0..x.n_tokens).step_by(T::TOKENS) {
                 let tokens = first..x.n_tokens.min(first + T::TOKENS);
-                // SAFETY: `fill` wrote these blocks, and the tokens are some of the operand's.
+                // SAFETY: the kernel is one of this CPU, `fill` wrote these blocks, and the tokens are some of the operand's.
                 unsafe { tile.add(panel, start..end, &x, tokens, sums) }
             }
         }
@@ -182,21 +191,18 @@ unsafe fn fill<F: Unpack, const R: usize, const WHOLE: bool>(
                         put(j, quad);
                     }
                 }
-                let mut place = Layout::<WHOLE>::codes::<F>();
-                put(place, _mm256_castps_si256(scales.scale));
-                place += 1;
-                if Layout::<WHOLE>::has_min::<F>() > 0 {
-                    put(place, _mm256_castps_si256(scales.min));
-                    place += 1;
+                put(Layout::<WHOLE>::scale::<F>(), _mm256_castps_si256(scales.scale));
+                if F::MIN != Min::None {
+                    put(Layout::<WHOLE>::min::<F>(), _mm256_castps_si256(scales.min));
                 }
                 if F::HALVES {
                     let [a, b] = spread(scales.half_scales);
-                    put(place, a);
-                    put(place + 1, b);
-                    put(place + 2, scales.half_scales);
-                    if F::MIN == Min::Halves {
-                        put(place + 3, scales.half_mins);
+                    for (index, v) in [a, b, scales.half_scales].into_iter().enumerate() {
+                        put(Layout::<WHOLE>::half::<F>(index), v);
                     }
+                }
+                if F::MIN == Min::Halves {
+                    put(Layout::<WHOLE>::half::<F>(3), scales.half_mins);
                 }
             }
             out = out.wrapping_add(Layout::<WHOLE>::total::<F>() * R * VECTOR);
@@ -269,25 +275,20 @@ macro_rules! tiles {
                         // SAFETY: `place < Layout::<$whole>::total()`, and the panel is aligned.
                         unsafe { _mm256_load_si256(block.add((place * R + r) * VECTOR).cast()) }
                     };
-                    let after_codes = Layout::<$whole>::codes::<F>();
-                    let after_min = after_codes + 1 + Layout::<$whole>::has_min::<F>();
+                    let half = |index: usize, r: usize| vector(Layout::<$whole>::half::<F>(index), r);
                     // SAFETY: `x` is at one of its blocks.
-                    let integers =
-                        unsafe { $integers::<F, R, T>(vector, |h, r| vector(after_min + h, r), x) };
+                    let integers = unsafe { $integers::<F, R, T>(vector, half, x) };
                     for r in 0..R {
                         let scales = Scales {
-                            scale: _mm256_castsi256_ps(vector(after_codes, r)),
-                            min: _mm256_castsi256_ps(vector(
-                                if Layout::<$whole>::has_min::<F>() > 0 { after_codes + 1 } else { 0 },
-                                r,
-                            )),
-                            half_scales: vector(if F::HALVES { after_min + 2 } else { 0 }, r),
-                            half_mins: vector(if F::MIN == Min::Halves { after_min + 3 } else { 0 }, r),
+                            scale: _mm256_castsi256_ps(vector(Layout::<$whole>::scale::<F>(), r)),
+                            min: _mm256_castsi256_ps(vector(Layout::<$whole>::min::<F>(), r)),
+                            half_scales: half(2, r),
+                            half_mins: half(3, r),
                         };
                         for t in 0..T {
                             // SAFETY: as above.
-                            acc[r][t] =
-                                unsafe { add_block::<F, T>(acc[r][t], integers[r][t], &scales, x, t) };
+                            let sum = unsafe { add_block::<F, T>(acc[r][t], integers[r][t], &scales, x, t) };
+                            acc[r][t] = sum;
                         }
                     }
                     block = block.wrapping_add(Layout::<$whole>::total::<F>() * R * VECTOR);

@@ -11,26 +11,8 @@ use crate::matmul::formats::Min;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Where parts of a block lie in a panel of whole codes.
-struct Places;
-
-impl Places {
-    const fn scale<F: Unpack>() -> usize {
-        Layout::<true>::codes::<F>()
-    }
-    const fn min<F: Unpack>() -> usize {
-        // Of a format without: something that is there.
-        if Layout::<true>::has_min::<F>() > 0 { Self::scale::<F>() + 1 } else { 0 }
-    }
-    /// Both halves' integer scales, then their pairs, then pairs of minima.
-    const fn half<F: Unpack>(index: usize) -> usize {
-        if index < Layout::<true>::n_halves::<F>() {
-            Self::scale::<F>() + 1 + Layout::<true>::has_min::<F>() + index
-        } else {
-            0
-        }
-    }
-}
+/// Codes of eight bits are used as they are.
+type Whole = Layout<true>;
 
 /// `2 · P` strips in vectors of 512 bits, of which the first `n_kept` are kept.
 #[derive(Clone, Copy)]
@@ -126,7 +108,7 @@ unsafe fn wide_tile<F: Unpack, const P: usize, const T: usize>(
             }
             for p in 0..P {
                 // Both 16-bit halves of a lane are the scale.
-                let factor = _mm512_srai_epi32::<16>(vector(Places::half::<F>(half), p));
+                let factor = _mm512_srai_epi32::<16>(vector(Whole::half::<F>(half), p));
                 for t in 0..T {
                     total[p][t] = if F::HALVES {
                         _mm512_add_epi32(total[p][t], _mm512_mullo_epi32(dots[p][t], factor))
@@ -138,17 +120,17 @@ unsafe fn wide_tile<F: Unpack, const P: usize, const T: usize>(
         }
         for p in 0..P {
             let scales = WideScales {
-                scale: _mm512_castsi512_ps(vector(Places::scale::<F>(), p)),
-                min: _mm512_castsi512_ps(vector(Places::min::<F>(), p)),
-                half_scales: vector(Places::half::<F>(2), p),
-                half_mins: vector(Places::half::<F>(3), p),
+                scale: _mm512_castsi512_ps(vector(Whole::scale::<F>(), p)),
+                min: _mm512_castsi512_ps(vector(Whole::min::<F>(), p)),
+                half_scales: vector(Whole::half::<F>(2), p),
+                half_mins: vector(Whole::half::<F>(3), p),
             };
             for t in 0..T {
                 // SAFETY: as above.
                 acc[p][t] = unsafe { add_wide_block::<F, T>(acc[p][t], total[p][t], &scales, x, t) };
             }
         }
-        block = block.wrapping_add(Layout::<true>::total::<F>() * 2 * P * VECTOR);
+        block = block.wrapping_add(Whole::total::<F>() * 2 * P * VECTOR);
         x.advance(1);
     }
     for p in 0..P {
