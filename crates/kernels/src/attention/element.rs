@@ -251,7 +251,9 @@ fn attend_token<E: Element>(
         Isa::Scalar => scalar::attend_token(&head, tokens, token, partial),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-        Isa::Avx2(_) => unsafe { avx2::attend_token(&head, tokens, token, next, partial) },
+        Isa::Avx2(avx2) => unsafe {
+            avx2::attend_token(avx2.extension(), &head, tokens, token, next, partial)
+        },
     }
 }
 

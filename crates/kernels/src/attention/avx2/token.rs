@@ -13,7 +13,8 @@ use std::ops::Range;
 
 use super::super::element::{Element, TypedHead};
 use super::super::{FRAME_TOKENS, GROUP_TOKENS, Partial, RANGE_TOKENS, TokenQueries};
-use super::{load_elements, softmax, splat};
+use super::{load_elements, softmax, splat, wide};
+use crate::isa::Extension;
 use crate::math::avx2::{prefetch, store};
 
 /// Groups of tokens whose keys are read for all heads before the next ones.
@@ -24,12 +25,17 @@ const MAX_HEADS: usize = 8;
 /// See [`ExactHead::attend_token`](super::super::ExactHead::attend_token).
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn attend_token<E: Element>(
+    extension: Extension,
     head: &TypedHead<'_, E>,
     tokens: Range<usize>,
     token: &mut TokenQueries,
     next: Option<&[u8]>,
     partial: &mut Partial<'_>,
 ) {
+    if let Extension::Avx512(_) = extension {
+        // SAFETY: an `Avx512` exists only if detection saw all that is used.
+        return unsafe { wide::attend_token(head, tokens, token, next, partial) };
+    }
     let head_dim = head.head_dim;
     let (queries, weights) = token.by_frame();
     // Heads in as few parts as possible, of equal size as near as possible.
@@ -193,7 +199,7 @@ fn weigh<E: Element, const H: usize, const C: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)]
 #[allow(clippy::too_many_arguments, reason = "the innermost loop and what it needs")]
-fn weigh_columns<E: Element, const H: usize, const C: usize>(
+pub(super) fn weigh_columns<E: Element, const H: usize, const C: usize>(
     weights: &[[f32; RANGE_TOKENS]; H],
     values: &[[E; 8]],
     n_columns: usize,

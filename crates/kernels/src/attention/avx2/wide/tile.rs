@@ -1,20 +1,19 @@
-//! Prefill with vectors of 512 bits: the products of [`tile`](super::tile) in register blocks of 6 rows × 32 columns, each
+//! Prefill with vectors of 512 bits: the products of [`tile`](super::super::tile) in register blocks of 6 rows × 32 columns, each
 //! sum in the same order.
 
 use std::arch::x86_64::*;
 
-use super::super::exp2::{exp2_avx2, exp2_avx512};
-use super::super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
-use super::super::{GROUP_TOKENS, RANGE_TOKENS, Tile};
-use super::tile::weights_of_rows;
-use crate::math::avx2::{load as load8, max_across, store as store8, sum_across};
+use super::super::super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
+use super::super::super::{GROUP_TOKENS, RANGE_TOKENS, Tile};
+use super::super::tile::weights_of_rows;
+use super::{join, load, softmax, store};
 
 /// Tokens whose scores are computed together.
 const SCORE_TOKENS: usize = 4 * GROUP_TOKENS;
 
-/// See [`attend_tile`](super::tile::attend_tile).
+/// See [`attend_tile`](super::super::tile::attend_tile).
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
-pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
+pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
     let head_dim = block.head_dim();
     let mut parts = block.parts();
     for (at, keys) in (0..RANGE_TOKENS).step_by(SCORE_TOKENS).zip(tile.keys().chunks_exact(4 * head_dim)) {
@@ -45,20 +44,6 @@ pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
     }
 }
 
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load(x: &[f32; 16]) -> __m512 {
-    // SAFETY: `x` has sixteen values.
-    unsafe { _mm512_loadu_ps(x.as_ptr()) }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn store(x: &mut [f32; 16], v: __m512) {
-    // SAFETY: `x` has sixteen values.
-    unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) }
-}
-
 /// Scores of six rows with 32 tokens, four groups of `keys`; they go to columns `at..` of `scores`.
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
 #[inline]
@@ -72,9 +57,7 @@ fn score(
     assert!(keys.len() == 4 * head_dim);
     let (left, right) = keys.split_at(2 * head_dim);
     let [left, right] = [left, right].map(|half| half.split_at(head_dim));
-    let both = |(low, high): (&[[f32; 8]], &[[f32; 8]]), d: usize| {
-        _mm512_insertf32x8::<1>(_mm512_castps256_ps512(load8(&low[d])), load8(&high[d]))
-    };
+    let both = |(low, high): (&[[f32; 8]], &[[f32; 8]]), d: usize| join(&low[d], &high[d]);
     let mut sums = [[_mm512_setzero_ps(); 2]; PANEL_ROWS];
     for (d, query) in queries.iter().enumerate() {
         let (left, right) = (both(left, d), both(right, d));
@@ -89,39 +72,6 @@ fn score(
         store(&mut to[0], sums[0]);
         store(&mut to[1], sums[1]);
     }
-}
-
-/// See [`softmax`](super::softmax), whose sum has eight lanes.
-#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
-#[inline]
-fn softmax(scores: &mut [f32; RANGE_TOKENS], n_tokens: usize) -> (f32, f32) {
-    let end = n_tokens.next_multiple_of(GROUP_TOKENS);
-    scores[n_tokens..end].fill(f32::NEG_INFINITY);
-    let (pairs, rest) = scores[..end].as_chunks_mut::<{ 2 * GROUP_TOKENS }>();
-    let rest = rest.as_chunks_mut().0;
-    let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
-    for pair in pairs.iter() {
-        largest = _mm512_max_ps(largest, load(pair));
-    }
-    let mut largest = _mm256_max_ps(_mm512_castps512_ps256(largest), _mm512_extractf32x8_ps::<1>(largest));
-    for group in rest.iter() {
-        largest = _mm256_max_ps(largest, load8(group));
-    }
-    let max = max_across(largest);
-    let shift = _mm512_set1_ps(max);
-    let mut sum = _mm256_setzero_ps();
-    for pair in pairs {
-        let weights = exp2_avx512(_mm512_sub_ps(load(pair), shift));
-        store(pair, weights);
-        sum = _mm256_add_ps(sum, _mm512_castps512_ps256(weights));
-        sum = _mm256_add_ps(sum, _mm512_extractf32x8_ps::<1>(weights));
-    }
-    for group in rest {
-        let weights = exp2_avx2(_mm256_sub_ps(load8(group), _mm512_castps512_ps256(shift)));
-        store8(group, weights);
-        sum = _mm256_add_ps(sum, weights);
-    }
-    (max, sum_across(sum))
 }
 
 /// Where weighted sums of a panel go, and how.
