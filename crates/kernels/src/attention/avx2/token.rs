@@ -18,7 +18,7 @@ use crate::isa::Extension;
 use crate::math::avx2::{prefetch, store};
 
 /// Groups of tokens whose keys are read for all heads before the next ones.
-const BLOCK_GROUPS: usize = 4;
+pub(super) const BLOCK_GROUPS: usize = 4;
 /// Most heads whose sums are in registers at once.
 const MAX_HEADS: usize = 8;
 
@@ -36,6 +36,54 @@ pub(in super::super) fn attend_token<E: Element>(
         // SAFETY: an `Avx512` exists only if detection saw all that is used.
         return unsafe { wide::attend_token(head, tokens, token, next, partial) };
     }
+    attend_with(
+        head,
+        tokens,
+        token,
+        next,
+        partial,
+        |queries, keys, scores, at, ahead| match scores.len() {
+            1 => score_block::<E, 1, 4>(queries, keys, scores, at, ahead),
+            2 => score_block::<E, 2, 4>(queries, keys, scores, at, ahead),
+            3 => score_block::<E, 3, 4>(queries, keys, scores, at, ahead),
+            4 => score_block::<E, 4, 2>(queries, keys, scores, at, ahead),
+            5 => score_block::<E, 5, 2>(queries, keys, scores, at, ahead),
+            6 => score_block::<E, 6, 2>(queries, keys, scores, at, ahead),
+            7 => score_block::<E, 7, 1>(queries, keys, scores, at, ahead),
+            _ => score_block::<E, 8, 1>(queries, keys, scores, at, ahead),
+        },
+        |scores, n_tokens| softmax(scores, n_tokens),
+        |weights, values, ahead, partial, row| match weights.len() {
+            1 => weigh::<E, 1, 8>(weights, values, ahead, partial, row),
+            2 => weigh::<E, 2, 4>(weights, values, ahead, partial, row),
+            3 => weigh::<E, 3, 3>(weights, values, ahead, partial, row),
+            4 => weigh::<E, 4, 2>(weights, values, ahead, partial, row),
+            5 => weigh::<E, 5, 2>(weights, values, ahead, partial, row),
+            6 => weigh::<E, 6, 2>(weights, values, ahead, partial, row),
+            7 => weigh::<E, 7, 1>(weights, values, ahead, partial, row),
+            _ => weigh::<E, 8, 1>(weights, values, ahead, partial, row),
+        },
+    );
+}
+
+/// Attends with the kernels of an instruction set, for up to [`MAX_HEADS`] heads at once:
+/// - `score(queries, keys, scores, at, ahead)`: scores with a block of groups, which go to columns `at..`;
+/// - `softmax`: see [`softmax`](super::softmax);
+/// - `weigh(weights, values, ahead, partial, row)`: weighted sums, which go to rows `row..` of `partial`.
+///
+/// They fetch as many bytes from `ahead` on as they read.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "what is asked, and the three parts of the answer")]
+pub(super) fn attend_with<E: Element>(
+    head: &TypedHead<'_, E>,
+    tokens: Range<usize>,
+    token: &mut TokenQueries,
+    next: Option<&[u8]>,
+    partial: &mut Partial<'_>,
+    score: impl Fn(&[f32], &[[E; GROUP_TOKENS]], &mut [[f32; RANGE_TOKENS]], usize, *const u8),
+    softmax: impl Fn(&mut [f32; RANGE_TOKENS], usize) -> (f32, f32),
+    weigh: impl Fn(&[[f32; RANGE_TOKENS]], &[[E; 8]], *const u8, &mut Partial<'_>, usize),
+) {
     let head_dim = head.head_dim;
     let (queries, weights) = token.by_frame();
     // Heads in as few parts as possible, of equal size as near as possible.
@@ -44,20 +92,10 @@ pub(in super::super) fn attend_token<E: Element>(
     for start in (0..tokens.end.div_ceil(GROUP_TOKENS)).step_by(BLOCK_GROUPS) {
         let keys = &head.keys[start * head_dim..][..BLOCK_GROUPS * head_dim];
         let ahead = head.values[start * head_dim..].as_ptr().cast::<u8>();
-        let queries = queries[start * GROUP_TOKENS / FRAME_TOKENS];
-        let parts = queries.chunks(part_len * head_dim).zip(weights.chunks_mut(part_len));
-        for (queries, weights) in parts {
-            let at = start * GROUP_TOKENS;
-            match weights.len() {
-                1 => score_block::<E, 1, 4>(queries, keys, weights, at, ahead),
-                2 => score_block::<E, 2, 4>(queries, keys, weights, at, ahead),
-                3 => score_block::<E, 3, 4>(queries, keys, weights, at, ahead),
-                4 => score_block::<E, 4, 2>(queries, keys, weights, at, ahead),
-                5 => score_block::<E, 5, 2>(queries, keys, weights, at, ahead),
-                6 => score_block::<E, 6, 2>(queries, keys, weights, at, ahead),
-                7 => score_block::<E, 7, 1>(queries, keys, weights, at, ahead),
-                _ => score_block::<E, 8, 1>(queries, keys, weights, at, ahead),
-            }
+        let at = start * GROUP_TOKENS;
+        let queries = queries[at / FRAME_TOKENS];
+        for (queries, scores) in queries.chunks(part_len * head_dim).zip(weights.chunks_mut(part_len)) {
+            score(queries, keys, scores, at, ahead);
         }
     }
     for (row, weights) in weights.iter_mut().enumerate() {
@@ -68,17 +106,7 @@ pub(in super::super) fn attend_token<E: Element>(
     let values = &head.values[..tokens.end * head_dim / 8];
     let ahead = next.map_or(values.as_ptr().cast(), <[u8]>::as_ptr);
     for (part, weights) in weights.chunks(part_len).enumerate() {
-        let row = part * part_len;
-        match weights.len() {
-            1 => weigh::<E, 1, 8>(weights, values, ahead, partial, row),
-            2 => weigh::<E, 2, 4>(weights, values, ahead, partial, row),
-            3 => weigh::<E, 3, 3>(weights, values, ahead, partial, row),
-            4 => weigh::<E, 4, 2>(weights, values, ahead, partial, row),
-            5 => weigh::<E, 5, 2>(weights, values, ahead, partial, row),
-            6 => weigh::<E, 6, 2>(weights, values, ahead, partial, row),
-            7 => weigh::<E, 7, 1>(weights, values, ahead, partial, row),
-            _ => weigh::<E, 8, 1>(weights, values, ahead, partial, row),
-        }
+        weigh(weights, values, ahead, partial, part * part_len);
     }
 }
 

@@ -19,6 +19,7 @@ use super::weights::{Integers, Unit};
 use super::{Job, LINES_OF_STEP};
 use crate::attention::{Frame, Partial, RANGE_TOKENS};
 use crate::math::avx2::{load as load8, max_across, sum_across};
+use crate::math::avx512::{load, store};
 
 /// Rows in which the codes of a quad lie, as far as they have them.
 #[derive(Clone, Copy)]
@@ -270,20 +271,6 @@ fn gains(codes: &[u8; 16]) -> __m512 {
     let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
     let shifted = _mm512_slli_epi32::<19>(_mm512_cvtepu8_epi32(bytes));
     _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(gain::BIAS as i32)))
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load(x: &[f32; 16]) -> __m512 {
-    // SAFETY: `x` has sixteen values.
-    unsafe { _mm512_loadu_ps(x.as_ptr()) }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn store(x: &mut [f32; 16], v: __m512) {
-    // SAFETY: `x` has sixteen values.
-    unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) }
 }
 
 /// Scores of `H` heads with a range of tokens.

@@ -11,23 +11,10 @@ use super::super::exp2::{exp2_avx2, exp2_avx512};
 use super::super::{GROUP_TOKENS, RANGE_TOKENS};
 use super::load_elements;
 use crate::math::avx2::{load as load8, max_across, store as store8, sum_across};
+use crate::math::avx512::{load, store};
 
 pub(super) use tile::attend_tile;
 pub(super) use token::attend_token;
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load(x: &[f32; 16]) -> __m512 {
-    // SAFETY: `x` has sixteen values.
-    unsafe { _mm512_loadu_ps(x.as_ptr()) }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn store(x: &mut [f32; 16], v: __m512) {
-    // SAFETY: `x` has sixteen values.
-    unsafe { _mm512_storeu_ps(x.as_mut_ptr(), v) }
-}
 
 /// Two times eight elements as float32.
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]

@@ -6,7 +6,8 @@ use std::arch::x86_64::*;
 use super::super::super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
 use super::super::super::{GROUP_TOKENS, RANGE_TOKENS, Tile};
 use super::super::tile::weights_of_rows;
-use super::{join, load, softmax, store};
+use super::{join, softmax};
+use crate::math::avx512::{load, store};
 
 /// Tokens whose scores are computed together.
 const SCORE_TOKENS: usize = 4 * GROUP_TOKENS;

@@ -4,15 +4,11 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::super::super::element::{Element, TypedHead};
-use super::super::super::{FRAME_TOKENS, GROUP_TOKENS, Partial, RANGE_TOKENS, TokenQueries};
-use super::super::token::weigh_columns;
-use super::{join, softmax, store};
+use super::super::super::{GROUP_TOKENS, Partial, RANGE_TOKENS, TokenQueries};
+use super::super::token::{BLOCK_GROUPS, attend_with, weigh_columns};
+use super::{join, softmax};
 use crate::math::avx2::prefetch;
-
-/// Groups of tokens whose keys are read for all heads before the next ones: two vectors.
-const BLOCK_GROUPS: usize = 4;
-/// Most heads whose sums are in registers at once.
-const MAX_HEADS: usize = 8;
+use crate::math::avx512::store;
 
 /// See [`ExactHead::attend_token`](super::super::super::ExactHead::attend_token).
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
@@ -23,38 +19,24 @@ pub(in super::super) fn attend_token<E: Element>(
     next: Option<&[u8]>,
     partial: &mut Partial<'_>,
 ) {
-    let head_dim = head.head_dim;
-    let (queries, weights) = token.by_frame();
-    let n_parts = weights.len().div_ceil(MAX_HEADS);
-    let part_len = weights.len().div_ceil(n_parts);
-    for start in (0..tokens.end.div_ceil(GROUP_TOKENS)).step_by(BLOCK_GROUPS) {
-        let keys = &head.keys[start * head_dim..][..BLOCK_GROUPS * head_dim];
-        let ahead = head.values[start * head_dim..].as_ptr().cast::<u8>();
-        let at = start * GROUP_TOKENS;
-        let queries = queries[at / FRAME_TOKENS];
-        for (queries, scores) in queries.chunks(part_len * head_dim).zip(weights.chunks_mut(part_len)) {
-            match scores.len() {
-                1 => score::<E, 1>(queries, keys, scores, at, ahead),
-                2 => score::<E, 2>(queries, keys, scores, at, ahead),
-                3 => score::<E, 3>(queries, keys, scores, at, ahead),
-                4 => score::<E, 4>(queries, keys, scores, at, ahead),
-                5 => score::<E, 5>(queries, keys, scores, at, ahead),
-                6 => score::<E, 6>(queries, keys, scores, at, ahead),
-                7 => score::<E, 7>(queries, keys, scores, at, ahead),
-                _ => score::<E, 8>(queries, keys, scores, at, ahead),
-            }
-        }
-    }
-    for (row, weights) in weights.iter_mut().enumerate() {
-        weights[..tokens.start].fill(f32::NEG_INFINITY);
-        let (max, sum) = softmax(weights, tokens.end);
-        partial.set(row, max, sum);
-    }
-    let values = &head.values[..tokens.end * head_dim / 8];
-    let ahead = next.map_or(values.as_ptr().cast(), <[u8]>::as_ptr);
-    for (part, weights) in weights.chunks(part_len).enumerate() {
-        let row = part * part_len;
-        match weights.len() {
+    attend_with(
+        head,
+        tokens,
+        token,
+        next,
+        partial,
+        |queries, keys, scores, at, ahead| match scores.len() {
+            1 => score::<E, 1>(queries, keys, scores, at, ahead),
+            2 => score::<E, 2>(queries, keys, scores, at, ahead),
+            3 => score::<E, 3>(queries, keys, scores, at, ahead),
+            4 => score::<E, 4>(queries, keys, scores, at, ahead),
+            5 => score::<E, 5>(queries, keys, scores, at, ahead),
+            6 => score::<E, 6>(queries, keys, scores, at, ahead),
+            7 => score::<E, 7>(queries, keys, scores, at, ahead),
+            _ => score::<E, 8>(queries, keys, scores, at, ahead),
+        },
+        |scores, n_tokens| softmax(scores, n_tokens),
+        |weights, values, ahead, partial, row| match weights.len() {
             1 => weigh::<E, 1, 4>(weights, values, ahead, partial, row),
             2 => weigh::<E, 2, 4>(weights, values, ahead, partial, row),
             3 => weigh::<E, 3, 4>(weights, values, ahead, partial, row),
@@ -63,11 +45,11 @@ pub(in super::super) fn attend_token<E: Element>(
             6 => weigh::<E, 6, 2>(weights, values, ahead, partial, row),
             7 => weigh::<E, 7, 2>(weights, values, ahead, partial, row),
             _ => weigh::<E, 8, 2>(weights, values, ahead, partial, row),
-        }
-    }
+        },
+    );
 }
 
-/// Scores of `H` heads with a block of groups; they go to `scores[head][at..]`. Meanwhile as many bytes from `ahead` on are
+/// Scores of `H` heads with a block of groups, two vectors; they go to `scores[head][at..]`. Meanwhile as many bytes from `ahead` on are
 /// fetched.
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
 #[inline(never)]
