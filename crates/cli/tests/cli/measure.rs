@@ -59,6 +59,28 @@ fn without_a_setting_questions_are_asked_of_the_model_alone() {
 }
 
 #[test]
+fn the_reference_can_have_positions_of_its_own() {
+    let home = Home::new();
+    let map = "self-extend:group=2,window=128";
+    let kl = |args: &[&str]| {
+        let common = ["--positions", map, "-c", "300", "--tokens", "20"];
+        let report = report(&home, &[args, &common].concat());
+        let measured = &report["divergence"][0];
+        let names = [&measured["reference"], &measured["settings"][0]].map(|row| row["setting"].to_string());
+        (names, measured["settings"][0]["kl"]["max"].as_f64().unwrap())
+    };
+    let (names, largest) = kl(&[]);
+    assert_eq!(names, ["\"f16\"".to_string(), format!("\"f16 {map}\"")]);
+    assert!(largest > 0.0);
+    let (names, largest) = kl(&["--reference-positions", map]);
+    assert_eq!(names, [format!("\"f16 {map}\""), format!("\"f16 {map}\"")]);
+    assert_eq!(largest, 0.0);
+    let certificates = home.path().join(".cache/lossy/certificates");
+    report(&home, &["--kv", "q8", "--reference-positions", map, "-c", "300", "--tokens", "20"]);
+    assert!(!certificates.exists(), "a certificate is of the positions that run would choose");
+}
+
+#[test]
 fn a_page_has_all_that_it_needs() {
     let home = Home::new();
     let page = home.path().join("report.html");

@@ -66,6 +66,11 @@ impl<'a> Meter<'a> {
         Ok(Meter { lanes, source, model, activations, chunk, reference, positions, settings: Vec::new() })
     }
 
+    /// Reports say from now on which positions the reference has.
+    pub fn name_reference_positions(&mut self) {
+        self.reference.setting.positions = Some(self.positions);
+    }
+
     /// Compares these settings from now on, and no others. The model is calibrated if need be.
     ///
     /// # Errors

@@ -48,6 +48,7 @@ const N_CTX: usize = 2048;
   lossy measure smollm2 --max-loss kl=0.02
   lossy measure smollm2 --kv k3v3 -f my.txt -c 8192 --reference my.reference
   lossy measure smollm2 --positions self-extend,adaptive -c 16384 --task multi-passkey
+  lossy measure smollm2 --kv k2v2,k3v3 --reference-positions self-extend -c 16384 --task multi-passkey
   lossy measure smollm2 --kv k2v2 --task passkey,niah --lengths 2048,7500 --samples 32")]
 pub struct MeasureArgs {
     #[command(flatten)]
@@ -62,6 +63,11 @@ pub struct MeasureArgs {
     /// beyond the trained context too
     #[arg(long, value_name = "MAP", conflicts_with = "max_loss")]
     positions: Vec<Listed<PositionScheme>>,
+
+    /// Position map of the reference, and of every setting without one of its own: what KV schemes cost with this map, or,
+    /// for a --task without --kv, what the model finds with it [default: auto; with --positions linear]
+    #[arg(long, value_name = "MAP", conflicts_with = "max_loss")]
+    reference_positions: Option<PositionScheme>,
 
     /// Finds the setting of fewest bits within a budget: kl=N, top=N or ppl=N. Without --kv it chooses from a list, and
     /// then tries the mixtures of the best and the next cheaper one, layer by layer
@@ -154,6 +160,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     let named = args.kv.iter().flat_map(|Listed(settings)| settings.clone()).collect();
     let positions: Vec<PositionScheme> =
         args.positions.iter().flat_map(|Listed(maps)| maps.clone()).collect();
+    let own_positions = if positions.is_empty() { PositionScheme::Auto } else { PositionScheme::Linear };
     let settings = settings::with_positions(named, &positions, args.activations);
     args.output.check()?;
     if let Some(path) = &args.reference {
@@ -179,7 +186,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         n_threads: args.threads.map(usize::from),
         activations: args.activations.into(),
         n_ctx: lengths.iter().copied().max(),
-        positions: if positions.is_empty() { PositionScheme::Auto } else { PositionScheme::Linear },
+        positions: args.reference_positions.unwrap_or(own_positions),
         start_position: args.start_position as usize,
         beyond_trained: !positions.is_empty(),
         calibration_text: args.calibration.text()?,
@@ -192,6 +199,9 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     drop(spinner);
     let mut meter = Meter::new(&mut engine, &source, &path, args.activations, args.batch_size as usize)
         .map_err(in_file(&path))?;
+    if args.reference_positions.is_some() {
+        meter.name_reference_positions();
+    }
     // A task without a setting is about the model alone.
     let is_set = match settings.is_empty() && args.max_loss.is_some() {
         true => meter.set_possible(&settings::candidates()),
@@ -227,8 +237,9 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         }
     }
     args.output.write(&report)?;
-    // Nobody else has this calibration, and a certificate is of texts that begin at 0.
-    let is_kept = args.calibration.calibrate.is_none() && args.start_position == 0;
+    // Nobody else has this calibration, and a certificate is of texts that begin at 0 and of the map that `run` would choose.
+    let is_usual = args.start_position == 0 && args.reference_positions.is_none();
+    let is_kept = args.calibration.calibrate.is_none() && is_usual;
     let kept = if is_kept { certificates::keep(&report) } else { Vec::new() };
     let chosen = kept.iter().find(|(certificate, _)| certificate.budget.is_some());
     if let Some((certificate, Some(file))) = chosen {
