@@ -145,75 +145,64 @@ mod avx2 {
         _mm256_extract_epi64::<0>(sum) as u64
     }
 
-    /// Twelve independent sums hide the latency of a multiply-add.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn f32_block(rounds: u64) -> u64 {
-        let (x, y) = black_box((_mm256_set1_ps(0.999), _mm256_set1_ps(0.001)));
-        let mut sums = [_mm256_set1_ps(1.0); 12];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, x, y);
+    /// Twelve independent sums, which hide the latency of an operation, of vectors that begin as `$start`: `$step` is a sum after
+    /// an operation with `$x`, which must depend on it, or it would leave the loop. `$n_ops`: operations of a step.
+    macro_rules! block {
+        ($name:ident, $features:literal, $start:expr, $x:expr, $step:expr, $n_ops:literal) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $name(rounds: u64) -> u64 {
+                let x = black_box($x);
+                let mut sums = [$start; 12];
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = $step(*sum, x);
+                    }
+                }
+                black_box(sums);
+                rounds * 12 * $n_ops
             }
-        }
-        black_box(sums);
-        rounds * 12 * 16
+        };
     }
-
-    /// [`f32_block`] in vectors of 512 bits.
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn wide_f32_block(rounds: u64) -> u64 {
-        let (x, y) = black_box((_mm512_set1_ps(0.999), _mm512_set1_ps(0.001)));
-        let mut sums = [_mm512_set1_ps(1.0); 12];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, x, y);
-            }
-        }
-        black_box(sums);
-        rounds * 12 * 32
-    }
-
-    /// [`int8_block`] with dot products of bytes.
-    #[target_feature(enable = "avx2,avxvnni")]
-    pub(super) fn vnni_block(rounds: u64) -> u64 {
-        let x = black_box(_mm256_set1_epi8(3));
-        let mut sums = [_mm256_set1_epi8(1); 12];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm256_dpbusd_avx_epi32(*sum, x, x);
-            }
-        }
-        black_box(sums);
-        rounds * 12 * 64
-    }
-
-    /// [`vnni_block`] in vectors of 512 bits.
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    pub(super) fn wide_int8_block(rounds: u64) -> u64 {
-        let x = black_box(_mm512_set1_epi8(3));
-        let mut sums = [_mm512_set1_epi8(1); 12];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_dpbusd_epi32(*sum, x, x);
-            }
-        }
-        black_box(sums);
-        rounds * 12 * 128
-    }
-
-    /// Each product depends on its sum, or it would leave the loop.
-    #[target_feature(enable = "avx2")]
-    pub(super) fn int8_block(rounds: u64) -> u64 {
-        let x = black_box(_mm256_set1_epi8(3));
-        let mut sums = [_mm256_set1_epi8(1); 12];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(x, *sum));
-            }
-        }
-        black_box(sums);
-        rounds * 12 * 64
-    }
+    block!(
+        f32_block,
+        "avx2,fma",
+        _mm256_set1_ps(1.0),
+        (_mm256_set1_ps(0.999), _mm256_set1_ps(0.001)),
+        |sum, (x, y)| _mm256_fmadd_ps(sum, x, y),
+        16
+    );
+    block!(
+        wide_f32_block,
+        "avx512f",
+        _mm512_set1_ps(1.0),
+        (_mm512_set1_ps(0.999), _mm512_set1_ps(0.001)),
+        |sum, (x, y)| _mm512_fmadd_ps(sum, x, y),
+        32
+    );
+    block!(
+        int8_block,
+        "avx2",
+        _mm256_set1_epi8(1),
+        _mm256_set1_epi8(3),
+        |sum, x| _mm256_add_epi16(sum, _mm256_maddubs_epi16(x, sum)),
+        64
+    );
+    block!(
+        vnni_block,
+        "avx2,avxvnni",
+        _mm256_set1_epi8(1),
+        _mm256_set1_epi8(3),
+        |sum, x| _mm256_dpbusd_avx_epi32(sum, x, x),
+        64
+    );
+    block!(
+        wide_int8_block,
+        "avx512f,avx512vnni",
+        _mm512_set1_epi8(1),
+        _mm512_set1_epi8(3),
+        |sum, x| _mm512_dpbusd_epi32(sum, x, x),
+        128
+    );
 }
 
 #[cfg(test)]
