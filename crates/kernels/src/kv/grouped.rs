@@ -160,6 +160,7 @@ impl RangeCode for GroupedCode {
             Isa::Avx2(_) => unsafe { avx2::unpack_grouped(self, packed, out) },
         }
     }
+
     fn attend_codes(
         &self,
         isa: Isa,

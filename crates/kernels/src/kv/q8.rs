@@ -126,6 +126,7 @@ impl RangeCode for Q8Code {
             Isa::Avx2(_) => unsafe { avx2::unpack_q8(self, packed, out) },
         }
     }
+
     fn attend_codes(
         &self,
         isa: Isa,

@@ -81,11 +81,12 @@ pub fn hadamard_rows(cx: &Compute, rows: &mut [f32], len: usize) {
         // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
         Isa::Avx2(_) => rows.chunks_exact_mut(len).for_each(|row| unsafe { avx2::hadamard(row) }),
     };
-    let mut parts: Vec<&mut [f32]> = rows.chunks_mut(ROWS_AT_ONCE * len).collect();
-    match &mut parts[..] {
-        [part] => turn(part),
-        parts => cx.pool.run_mut(parts, |_, part| turn(part)),
+    // The rows of one token are few, and most of what comes here.
+    if rows.len() <= ROWS_AT_ONCE * len {
+        return turn(rows);
     }
+    let mut parts: Vec<&mut [f32]> = rows.chunks_mut(ROWS_AT_ONCE * len).collect();
+    cx.pool.run_mut(&mut parts, |_, part| turn(part));
 }
 
 #[cfg(test)]
