@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use crate::cache::{
     CacheLayout, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence, Rows, SavedError,
 };
-use crate::model::{Forward, ForwardItem, Model};
+use crate::forward::{Forward, ForwardItem};
+use crate::model::Model;
 use crate::positions::{PositionScheme, Positions, linear};
 use crate::{EngineError, ModelInfo, ModelSource};
 

@@ -9,13 +9,13 @@ pub mod cache;
 mod engine;
 mod error;
 mod fingerprint;
+mod forward;
 mod generate;
 mod hex;
 mod model;
 pub mod positions;
 mod prepare;
 mod sampling;
-mod source;
 
 pub use cache::{Calibration, KvScheme, KvSchemeError};
 pub use engine::{BatchItem, Engine, EngineOptions, LogitRows, Logits, Progress, Sequence};
@@ -24,8 +24,9 @@ pub use fingerprint::Fingerprint;
 pub use generate::{Finish, Generation, GenerationOptions, Step};
 pub use hex::Hex;
 pub use lossy_kernels::{ActivationKind, KvType};
-pub use model::{BiasRule, Family, ModelInfo, Rope, RopeConfig, RopeScaling, Yarn};
-pub use positions::{PositionError, PositionMap, PositionScheme};
+pub use model::{BiasRule, Family, ModelInfo, ModelSource};
+pub use positions::{
+    PositionError, PositionMap, PositionScheme, Rope, RopeConfig, RopeScaling, Trained, Yarn,
+};
 pub use prepare::{CALIBRATION_TEXT, Calibrated};
 pub use sampling::{Sampled, Sampler, SamplingOptions, TokenLogprob};
-pub use source::ModelSource;

@@ -17,7 +17,7 @@ use lossy_kernels::kv::{FRAME_TOKENS, hadamard};
 use serde::{Deserialize, Serialize};
 
 use super::KvGeometry;
-use crate::model::Rope;
+use crate::positions::Rope;
 
 /// What is known of one KV head, by channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

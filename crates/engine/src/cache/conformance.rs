@@ -5,8 +5,7 @@ use std::sync::Arc;
 use lossy_kernels::attention::Part;
 use lossy_kernels::{Compute, Isa};
 
-use crate::model::{Rope, RopeConfig, RopeScaling};
-use crate::positions::{PositionMap, Positions};
+use crate::positions::{PositionMap, Positions, Rope, RopeConfig, RopeScaling};
 
 use super::{
     CacheError, CacheLayout, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,

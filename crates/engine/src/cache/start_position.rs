@@ -7,9 +7,9 @@ use lossy_testkit::noise;
 
 use super::tests::layout;
 use super::{KvPool, PAGE_TOKENS, Rows, Span, append_layer, attend_layer, conformance::GEOMETRY};
-use crate::model::{Rope, RopeConfig, RopeScaling};
 use crate::positions::tests::rotated;
 use crate::positions::{PositionMap, Positions};
+use crate::positions::{Rope, RopeConfig, RopeScaling};
 
 const D: usize = GEOMETRY.head_dim;
 const N_QUERY: usize = GEOMETRY.n_kv_heads * GEOMETRY.heads_per_kv * D;

@@ -26,7 +26,7 @@ impl Extent {
     /// Positions of such texts.
     pub(super) fn resolve(self, scheme: &PositionScheme, info: &ModelInfo) -> Result<Positions, EngineError> {
         let Extent { n_ctx, start, beyond_trained } = self;
-        let positions = scheme.resolve(info, n_ctx + start, beyond_trained)?;
+        let positions = scheme.resolve(info.trained(), n_ctx + start, beyond_trained)?;
         if start == 0 {
             return Ok(positions);
         }

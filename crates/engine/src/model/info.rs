@@ -6,10 +6,11 @@ use lossy_formats::TensorView;
 use lossy_formats::gguf::Gguf;
 use lossy_formats::hf::HfDir;
 
+use super::Family;
 use super::info_gguf::{GgufConfig, rope_factors};
 use super::info_hf::HfConfig;
-use super::{Family, Rope, RopeConfig};
 use crate::EngineError;
+use crate::positions::{Rope, RopeConfig, Trained};
 
 /// Shapes and constants of a model, as its file states them.
 #[derive(Clone, Debug)]
@@ -90,6 +91,13 @@ impl ModelInfo {
         };
         let embedding = dir.tensor("model.embed_tokens.weight");
         statement.with_tensors(embedding, dir.tensors())
+    }
+}
+
+impl ModelInfo {
+    /// What the model's positions depend on.
+    pub fn trained(&self) -> Trained<'_> {
+        Trained { rope: &self.rope, head_dim: self.head_dim, n_ctx: self.n_ctx_train }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use lossy_formats::gguf::{Gguf, IfPresent, Metadata, MetadataError};
 
+use super::Family;
 use super::info::Shapes;
-use super::{Family, RopeConfig, RopeScaling, Yarn};
 use crate::EngineError;
+use crate::positions::{RopeConfig, RopeScaling, Yarn};
 
 /// What the keys `{architecture}.*` say.
 pub(super) struct GgufConfig<'a> {

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use super::Family;
 use super::info::Shapes;
-use super::{Family, RopeConfig, RopeScaling, Yarn};
 use crate::EngineError;
+use crate::positions::{RopeConfig, RopeScaling, Yarn};
 
 /// What `config.json` says.
 pub(super) struct HfConfig<'a> {

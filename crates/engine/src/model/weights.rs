@@ -4,8 +4,9 @@ use lossy_formats::TensorView;
 use lossy_kernels::{Compute, Matrix};
 
 use super::names::in_layer;
-use super::{BiasRule, ModelInfo, Rope};
-use crate::{EngineError, ModelSource};
+use super::{BiasRule, ModelInfo, ModelSource};
+use crate::EngineError;
+use crate::positions::Rope;
 
 /// The weights of a model and what they are computed with.
 pub(crate) struct Model {

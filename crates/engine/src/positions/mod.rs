@@ -1,19 +1,21 @@
 //! Positions: how far apart query and key are for the model, and the rotations that make it so.
 
+mod error;
 mod map;
+mod rope;
 mod scheme;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use error::PositionError;
 pub use map::PositionMap;
-pub use scheme::{PositionError, PositionScheme};
+pub use rope::{Rope, RopeConfig, RopeScaling, Trained, Yarn};
+pub use scheme::PositionScheme;
 
 use std::sync::{Arc, OnceLock};
 
 use lossy_kernels::attention::{FRAME_TOKENS, FRAMES, FrameTable, RANGE_TOKENS, TokenTable};
-
-use crate::model::Rope;
 
 /// The positions of a sequence: a map, and the rotation of the model or what a scaling makes of it.
 #[derive(Debug)]

@@ -16,9 +16,7 @@ use std::str::FromStr;
 use lossy_kernels::attention::RANGE_TOKENS;
 
 use super::map::MAX_STRETCH;
-use super::{PositionMap, Positions};
-use crate::ModelInfo;
-use crate::model::{Rope, RopeConfig, RopeScaling, Yarn};
+use super::{PositionError, PositionMap, Positions, Rope, RopeConfig, RopeScaling, Trained, Yarn};
 
 /// Positions as a user names them. What is `None` follows from the model and the context.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,51 +66,6 @@ pub enum PositionScheme {
 
 // No factor is NaN.
 impl Eq for PositionScheme {}
-
-/// Why positions cannot be had.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum PositionError {
-    /// no such name
-    #[error("unknown positions `{name}`; there are auto, linear, adaptive, self-extend, dca, yarn, ntk")]
-    Unknown {
-        /// what was asked for
-        name: String,
-    },
-    /// a parameter that cannot be
-    #[error("positions `{name}`: `{parameter}`: expected {expected}")]
-    Parameter {
-        /// whose parameter
-        name: String,
-        /// what was given
-        parameter: String,
-        /// what is possible
-        expected: String,
-    },
-    /// the context is too long
-    #[error(
-        "positions `{name}` reach {longest} tokens on a model that was trained for {n_trained}, but the context is {n_ctx}; {fix}"
-    )]
-    TooLong {
-        /// the positions
-        name: String,
-        /// longest context
-        longest: usize,
-        /// trained context
-        n_trained: usize,
-        /// wanted context
-        n_ctx: usize,
-        /// what to do
-        fix: &'static str,
-    },
-    /// the model does not fit
-    #[error("positions `{name}` cannot be used with this model: {reason}")]
-    Model {
-        /// the positions
-        name: String,
-        /// why
-        reason: String,
-    },
-}
 
 impl FromStr for PositionScheme {
     type Err = PositionError;
@@ -251,8 +204,13 @@ impl PositionScheme {
     ///
     /// # Errors
     /// They do not reach that far, or do not fit the model.
-    pub fn resolve(&self, info: &ModelInfo, n_ctx: usize, beyond: bool) -> Result<Positions, PositionError> {
-        let n_trained = info.n_ctx_train;
+    pub fn resolve(
+        &self,
+        trained: Trained<'_>,
+        n_ctx: usize,
+        beyond: bool,
+    ) -> Result<Positions, PositionError> {
+        let n_trained = trained.n_ctx;
         let scheme = self.filled(n_trained, n_ctx)?;
         scheme.check()?;
         let too_long = |longest: usize, fix| {
@@ -267,9 +225,9 @@ impl PositionScheme {
             PositionScheme::Yarn { factor: Some(factor) } | PositionScheme::Ntk { factor: Some(factor) } => {
                 let longest = (n_trained as f64 * factor) as usize;
                 too_long(longest, "raise the factor")?;
-                (scheme.scaled(info, factor)?, longest)
+                (scheme.scaled(trained, factor)?, longest)
             }
-            _ => (info.rope.clone(), n_trained),
+            _ => (trained.rope.clone(), n_trained),
         };
         let map = match scheme {
             PositionScheme::Adaptive {
@@ -291,7 +249,7 @@ impl PositionScheme {
         };
         let longest = map.longest(n_trained).unwrap_or(longest);
         too_long(longest, "take a larger group, another map, or a shorter context")?;
-        Ok(Positions::new(map, Rope::new(&rope, info.head_dim), n_ctx).named(scheme, longest))
+        Ok(Positions::new(map, Rope::new(&rope, trained.head_dim), n_ctx).named(scheme, longest))
     }
 
     /// Whether it is what [`Auto`](PositionScheme::Auto) becomes beyond the trained context.
@@ -366,22 +324,22 @@ impl PositionScheme {
     }
 
     /// The model's rotation, scaled.
-    fn scaled(&self, info: &ModelInfo, factor: f64) -> Result<RopeConfig, PositionError> {
-        let RopeConfig { base, scaling } = &info.rope;
+    fn scaled(&self, trained: Trained<'_>, factor: f64) -> Result<RopeConfig, PositionError> {
+        let RopeConfig { base, scaling } = trained.rope;
         if *scaling != RopeScaling::None {
             let reason = "it has a scaling of its own; use linear or adaptive".to_owned();
             return Err(PositionError::Model { name: self.to_string(), reason });
         }
         Ok(match self {
             PositionScheme::Ntk { .. } => {
-                let d = info.head_dim as f64;
+                let d = trained.head_dim as f64;
                 RopeConfig { base: base * factor.powf(d / (d - 2.0)), scaling: RopeScaling::None }
             }
             _ => RopeConfig {
                 base: *base,
                 scaling: RopeScaling::Yarn(Yarn {
                     factor,
-                    original_context: info.n_ctx_train as f64,
+                    original_context: trained.n_ctx as f64,
                     beta_fast: 32.0,
                     beta_slow: 1.0,
                     attention_factor: None,

@@ -11,7 +11,7 @@ use crate::cache::{
     CacheLayout, Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvScheme, KvSequence, Rows, Span,
     append_layer, attend_layer,
 };
-use crate::model::{Rope, RopeConfig, RopeScaling};
+use crate::positions::{Rope, RopeConfig, RopeScaling};
 
 const D: usize = 32;
 const N_TRAINED: usize = 512;

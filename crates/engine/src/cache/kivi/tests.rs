@@ -20,8 +20,7 @@ use crate::cache::code::RotatedPage;
 use crate::cache::{
     CacheLayout, KvGeometry, KvPool, KvScheme, KvSequence, Rows, Span, append_layer, attend_layer,
 };
-use crate::model::{Rope, RopeConfig, RopeScaling};
-use crate::positions::{PositionMap, Positions};
+use crate::positions::{PositionMap, Positions, Rope, RopeConfig, RopeScaling};
 
 /// Positions as they are: codes are of keys as they come.
 fn positions(n_ctx: usize) -> Positions {

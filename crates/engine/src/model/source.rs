@@ -8,8 +8,9 @@ use lossy_formats::gguf::Gguf;
 use lossy_formats::hf::HfDir;
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
 
-use crate::model::hf_name;
-use crate::{EngineError, Fingerprint, ModelInfo};
+use super::ModelInfo;
+use super::names::hf_name;
+use crate::{EngineError, Fingerprint};
 
 /// A GGUF file or a Hugging Face directory. Clones share the mapping.
 #[derive(Clone)]

@@ -23,8 +23,8 @@ use lossy_kernels::{
     rms_norm_heads, rope,
 };
 
-use super::weights::{Layer, Model};
 use crate::cache::{KvSequence, Rows, Span, append_layer, attend_layer};
+use crate::model::{Layer, Model};
 use crate::{EngineError, Logits};
 
 /// One sequence's share of a batch.

@@ -6,7 +6,7 @@
 
 use std::f64::consts::PI;
 
-use crate::EngineError;
+use super::PositionError;
 
 /// How a model stretches its frequencies beyond the context it was first trained for.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +57,17 @@ pub struct RopeConfig {
     pub base: f64,
     /// stretching, if any
     pub scaling: RopeScaling,
+}
+
+/// What a model was trained with, as far as positions go.
+#[derive(Clone, Copy, Debug)]
+pub struct Trained<'a> {
+    /// its own rotation
+    pub rope: &'a RopeConfig,
+    /// channels of a head
+    pub head_dim: usize,
+    /// context in tokens
+    pub n_ctx: usize,
 }
 
 /// Frequencies ready to use.
@@ -115,14 +126,12 @@ impl Rope {
     ///
     /// # Errors
     /// It does not; the error has the configuration.
-    pub(super) fn check(&self, config: &RopeConfig) -> Result<(), EngineError> {
+    pub(crate) fn check(&self, config: &RopeConfig) -> Result<(), PositionError> {
         let is_number = self.frequencies.iter().chain([&self.magnitude]).all(|value| value.is_finite());
         if is_number && config.base.is_finite() && config.base > 0.0 && self.magnitude > 0.0 {
             return Ok(());
         }
-        let message =
-            format!("positions cannot be rotated with base {} and {:?}", config.base, config.scaling);
-        Err(EngineError::Config(message))
+        Err(PositionError::Rotation { base: config.base, scaling: format!("{:?}", config.scaling) })
     }
 
     /// Channel pairs of a head.

@@ -1,0 +1,56 @@
+//! Why positions are refused.
+
+/// Why positions cannot be had.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PositionError {
+    /// no such name
+    #[error("unknown positions `{name}`; there are auto, linear, adaptive, self-extend, dca, yarn, ntk")]
+    Unknown {
+        /// what was asked for
+        name: String,
+    },
+    /// a parameter that cannot be
+    #[error("positions `{name}`: `{parameter}`: expected {expected}")]
+    Parameter {
+        /// whose parameter
+        name: String,
+        /// what was given
+        parameter: String,
+        /// what is possible
+        expected: String,
+    },
+    /// the context is too long
+    #[error(
+        "positions `{name}` reach {longest} tokens on a model that was trained for {n_trained}, but the context is {n_ctx}; {fix}"
+    )]
+    TooLong {
+        /// the positions
+        name: String,
+        /// longest context
+        longest: usize,
+        /// trained context
+        n_trained: usize,
+        /// wanted context
+        n_ctx: usize,
+        /// what to do
+        fix: &'static str,
+    },
+    /// the model does not fit
+    #[error("positions `{name}` cannot be used with this model: {reason}")]
+    Model {
+        /// the positions
+        name: String,
+        /// why
+        reason: String,
+    },
+    /// a rotation that is no number
+    #[error(
+        "the model's configuration is not usable: positions cannot be rotated with base {base} and {scaling}"
+    )]
+    Rotation {
+        /// base of the frequencies
+        base: f64,
+        /// stretching
+        scaling: String,
+    },
+}
