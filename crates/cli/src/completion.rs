@@ -8,9 +8,9 @@ use lossy_engine::{Engine, Finish, GenerationOptions, Sequence};
 use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
 
 use crate::answer::{Answer, End, Notes, Speaker};
-use crate::commands::Outcome;
 use crate::interrupt;
 use crate::loaded::Loaded;
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::prompt_cache;
 use crate::terminal::note;

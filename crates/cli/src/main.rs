@@ -12,6 +12,7 @@ mod directories;
 mod hub;
 mod interrupt;
 mod loaded;
+mod outcome;
 mod output;
 mod prompt_cache;
 mod terminal;
@@ -23,7 +24,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use commands::{Command, Outcome};
+use commands::Command;
+use outcome::Outcome;
 
 /// Runs language models on the machine you have
 ///

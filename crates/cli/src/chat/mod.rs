@@ -11,10 +11,10 @@ use anyhow::{Result, bail};
 use lossy_engine::GenerationOptions;
 
 use crate::answer::{Answer, End, Notes, Speaker};
-use crate::commands::Outcome;
 use crate::completion::{cut_off, seed_to_tell};
 use crate::interrupt;
 use crate::loaded::Loaded;
+use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::terminal::note;
 use crate::units;

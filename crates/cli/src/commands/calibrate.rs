@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::Args;
 use lossy_engine::{Engine, EngineError, EngineOptions};
 
-use super::Outcome;
 use super::measure::progress::Bar;
 use crate::args::{CalibrationArgs, ModelArgs};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::{calibrations, in_file, open};
+use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
 use crate::units::grouped;
 

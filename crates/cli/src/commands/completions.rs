@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::Outcome;
+use crate::outcome::Outcome;
 use crate::output::Output;
 
 /// Prints a script with which the shell completes this program's options

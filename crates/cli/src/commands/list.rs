@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 
-use super::Outcome;
 use crate::hub::{self, DEFAULT_MODEL, HubEnvironment};
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::note;
 use crate::units;

@@ -8,12 +8,12 @@ use clap::Args;
 use lossy_engine::{BatchItem, EngineError, EngineOptions, Logits};
 use lossy_tokenizer::EncodeOptions;
 
-use super::Outcome;
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, TokenIds};
 use crate::atomic_file::AtomicFile;
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::Loaded;
+use crate::outcome::Outcome;
 use crate::terminal::{Prefill, note};
 
 /// Rows that are computed at once: 64 rows of a vocabulary of 150,000 are 38 MB.

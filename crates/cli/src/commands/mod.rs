@@ -14,14 +14,7 @@ mod tokenize;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// How the program ends when nothing went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// exit code 0
-    Done,
-    /// Ctrl-C: exit code 130
-    Interrupted,
-}
+use crate::outcome::Outcome;
 
 /// What to do.
 #[derive(Subcommand, Debug)]

@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 
-use super::Outcome;
 use crate::hub;
+use crate::outcome::Outcome;
 use crate::output::Output;
 
 /// Fetches a model, checks it, and prints its path

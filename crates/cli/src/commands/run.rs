@@ -6,7 +6,6 @@ use anyhow::{Result, bail};
 use clap::Args;
 use lossy_eval::Budget;
 
-use super::Outcome;
 use super::measure::probe::{Probe, When};
 use crate::answer::Notes;
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs};
@@ -15,6 +14,7 @@ use crate::completion::{self, Completion, Form};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::Loaded;
+use crate::outcome::Outcome;
 use crate::terminal::note;
 
 /// Answers a prompt, or chats on a terminal

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use lossy_tokenizer::{EncodeOptions, Tokenizer};
 
-use super::Outcome;
 use crate::args::{ModelArgs, PromptArgs};
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::{hub, loaded};
 

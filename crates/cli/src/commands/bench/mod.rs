@@ -17,10 +17,10 @@ use clap::Args;
 use lossy_engine::{Engine, EngineOptions, KvScheme, ModelSource, PositionScheme};
 use lossy_kernels::Isa;
 
-use super::Outcome;
 use super::measure::list::Listed;
 use crate::args::{Activations, CacheArgs, CalibrationArgs, ModelArgs};
 use crate::loaded::{self, Loaded};
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::Spinner;
 use crate::{hub, version};

@@ -11,10 +11,10 @@ use clap::Args;
 use lossy_engine::ModelSource;
 use lossy_formats::gguf::Gguf;
 
-use super::Outcome;
 use crate::args::ModelArgs;
 use crate::hub;
 use crate::loaded::in_file;
+use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::note;
 use report::Report;

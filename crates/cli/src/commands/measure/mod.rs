@@ -26,11 +26,11 @@ use self::format::Format;
 use self::list::{Lengths, Listed};
 use self::meter::{Meter, Reading};
 use self::progress::Bar;
-use super::Outcome;
 use crate::args::{Activations, CalibrationArgs, ModelArgs};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::{in_file, open};
+use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
 
 /// Tokens of a window or a task where nothing else is said.
