@@ -25,10 +25,33 @@ class Text(unittest.TestCase):
         self.assertEqual(self.breaches("crates/formats/src/map.rs", code), 0)
         self.assertEqual(self.breaches("crates/engine/src/lib.rs", "#![forbid(unsafe_code)]"), 0)
 
-    def test_switched_off_tests_and_very_long_files_are_found(self):
+    def test_switched_off_tests_are_found(self):
         self.assertEqual(self.breaches("a.rs", '#[ignore = "slow"]\nfn a() {}'), 1)
-        self.assertEqual(self.breaches("a.rs", "\n" * 1001), 1)
-        self.assertEqual(self.breaches("a.rs", "\n" * 1000), 0)
+
+
+class Length(unittest.TestCase):
+    def breaches(self, path: str, n_own: int, n_tests: int = 0, tests_only: bool = False, ceiling: int | None = None) -> list[str]:
+        tests = "#[cfg(test)]\nmod tests {\n" + "\n" * (n_tests - 3) + "}\n" if n_tests else ""
+        return check_tree.breaches_of_length(path, "\n" * n_own + tests, tests_only, ceiling)
+
+    def test_a_file_has_400_lines_and_600_with_tests(self):
+        self.assertEqual(self.breaches("crates/engine/src/a.rs", 400, 200), [])
+        self.assertIn("401 lines without tests", self.breaches("crates/engine/src/a.rs", 401)[0])
+        self.assertIn("601 lines with tests", self.breaches("crates/engine/src/a.rs", 300, 301)[0])
+
+    def test_a_file_of_tests_has_600_lines(self):
+        self.assertEqual(self.breaches("crates/engine/src/tests.rs", 600, tests_only=True), [])
+        self.assertIn("601 lines", self.breaches("crates/engine/src/tests.rs", 601, tests_only=True)[0])
+
+    def test_a_kernel_file_has_700_lines(self):
+        self.assertEqual(self.breaches("crates/kernels/src/a.rs", 500, 200), [])
+        self.assertIn("701 lines in the kernels crate", self.breaches("crates/kernels/src/a.rs", 500, 201)[0])
+
+    def test_an_excused_file_may_not_grow_and_is_not_excused_for_ever(self):
+        self.assertEqual(self.breaches("a.rs", 450, 100, ceiling=450), [])
+        self.assertIn("more than 450", self.breaches("a.rs", 451, ceiling=450)[0])
+        self.assertIn("need not excuse", self.breaches("a.rs", 400, ceiling=450)[0])
+        self.assertEqual(self.breaches("tests.rs", 650, tests_only=True, ceiling=669), [])
 
 
 class Links(unittest.TestCase):

@@ -14,10 +14,11 @@
 //! What the bytes of a tensor mean is the business of `lossy-quant`.
 #![deny(unsafe_code)]
 
-pub mod gguf;
-pub mod hf;
+// In the order of their dependencies: a module uses only those above it.
 mod map;
 mod name;
 mod tensor;
+pub mod gguf;
+pub mod hf;
 
 pub use tensor::TensorView;
