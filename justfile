@@ -15,6 +15,7 @@ test: models
 check:
     cargo fmt --all --check
     python3 tools/check_tree.py
+    python3 tools/make_measurements.py --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
 # Everything that a change must pass.
