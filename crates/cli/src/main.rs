@@ -4,7 +4,6 @@
 
 mod answer;
 mod args;
-mod atomic_file;
 mod chat;
 mod commands;
 mod completion;

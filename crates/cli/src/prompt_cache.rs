@@ -6,8 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lossy_engine::{Engine, Sequence};
-
-use crate::atomic_file::AtomicFile;
+use lossy_formats::AtomicFile;
 
 /// What the file holds; an empty sequence if there is none yet.
 ///
@@ -29,5 +28,6 @@ pub fn open(engine: &Engine, path: &Path) -> Result<Sequence> {
 pub fn keep(engine: &Engine, sequence: &Sequence, path: &Path) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, AtomicFile::create_private(path)?);
     engine.save(sequence, &mut out).with_context(|| format!("--prompt-cache {}", path.display()))?;
-    out.into_inner().map_err(|error| error.into_error())?.keep()
+    // Whoever reads it verifies its checksum.
+    Ok(out.into_inner().map_err(|error| error.into_error())?.commit_unsynced()?)
 }

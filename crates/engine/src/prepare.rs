@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lossy_formats::AtomicFile;
 use lossy_tokenizer::EncodeOptions;
 use sha2::{Digest, Sha256};
 
@@ -86,10 +87,9 @@ fn read(path: &Path) -> Option<Calibration> {
 fn keep(path: &Path, calibration: &Calibration) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
-    let partial = path.with_extension(format!("{}.part", std::process::id()));
-    let mut file = fs::File::create(&partial)?;
+    let mut file = AtomicFile::create(path)?;
     file.write_all(&serde_json::to_vec(calibration)?)?;
-    fs::rename(&partial, path)
+    Ok(file.commit()?)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use lossy_formats::AtomicFile;
 use serde::{Deserialize, Serialize};
 
 use crate::divergence::{Estimate, Summary};
@@ -179,10 +180,9 @@ impl Certificates {
         if read(&path).as_ref().is_some_and(is_better) {
             return Ok(path);
         }
-        let partial = path.with_extension(format!("{}.part", std::process::id()));
-        let mut file = fs::File::create(&partial)?;
+        let mut file = AtomicFile::create(&path)?;
         file.write_all(&serde_json::to_vec_pretty(certificate)?)?;
-        fs::rename(&partial, &path)?;
+        file.commit()?;
         Ok(path)
     }
 

@@ -11,14 +11,18 @@
 //!        └─► TensorView { name, dtype, shape, bytes }       zero copy
 //! ```
 //!
+//! [`AtomicFile`] is the other direction: files of ours that appear whole or not at all.
+//!
 //! What the bytes of a tensor mean is the business of `lossy-quant`.
 #![deny(unsafe_code)]
 
 // In the order of their dependencies: a module uses only those above it.
+mod atomic_file;
 mod map;
 mod name;
 mod tensor;
 pub mod gguf;
 pub mod hf;
 
+pub use atomic_file::{AtomicFile, WriteError};
 pub use tensor::TensorView;

@@ -5,10 +5,9 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use lossy_formats::AtomicFile;
 use lossy_tokenizer::Message;
 use serde::{Deserialize, Serialize};
-
-use crate::atomic_file::AtomicFile;
 
 /// What `/save` writes and `/load` reads. The messages have OpenAI's shape.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +29,7 @@ impl Saved {
         let mut file = AtomicFile::create(path)?;
         serde_json::to_writer_pretty(&mut file, self).with_context(context)?;
         file.write_all(b"\n").with_context(context)?;
-        file.keep()
+        Ok(file.commit()?)
     }
 
     /// Reads a file.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lossy_engine::{BatchItem, EngineError, EngineOptions, Logits};
+use lossy_formats::AtomicFile;
 use lossy_tokenizer::EncodeOptions;
 
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, TokenIds};
-use crate::atomic_file::AtomicFile;
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -126,6 +126,6 @@ fn write(
         bar.set(sequence.len());
     }
     let file = writer.into_inner().map_err(|error| error.into_error()).context("writing the logits")?;
-    file.keep()?;
+    file.commit()?;
     Ok(Some(loaded.engine.n_vocab()))
 }

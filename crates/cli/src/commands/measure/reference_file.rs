@@ -6,15 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lossy_eval::divergence::{KeptReference, Origin};
-
-use crate::atomic_file::AtomicFile;
+use lossy_formats::AtomicFile;
 
 /// Fails if the file is not there and could not be written later.
 pub fn check(path: &Path) -> Result<()> {
     let context = || format!("--reference {}", path.display());
     match path.exists() {
         true => Ok(()),
-        false => AtomicFile::create(path).map(drop).with_context(context),
+        false => AtomicFile::check(path).with_context(context),
     }
 }
 
@@ -38,5 +37,6 @@ pub fn open(path: &Path, origin: &Origin) -> Result<Option<KeptReference>> {
 pub fn keep(reference: &KeptReference, path: &Path) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, AtomicFile::create(path)?);
     reference.write(&mut out).with_context(|| format!("--reference {}", path.display()))?;
-    out.into_inner().map_err(|error| error.into_error())?.keep()
+    // Whoever reads it verifies its checksum.
+    Ok(out.into_inner().map_err(|error| error.into_error())?.commit_unsynced()?)
 }
