@@ -16,8 +16,8 @@ use lossy_engine::cache::{
     Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvSequence, Rows, Span, append_layer,
     attend_layer,
 };
-use lossy_engine::positions::{PositionMap, Positions};
-use lossy_engine::{KvScheme, Rope, RopeConfig, RopeScaling};
+use lossy_engine::positions::{PositionScheme, Trained};
+use lossy_engine::{KvScheme, RopeConfig, RopeScaling};
 use lossy_kernels::{Compute, Isa};
 
 const CHUNK: usize = 512;
@@ -154,20 +154,15 @@ fn pool(scheme: &str, geometry: KvGeometry, n_ctx: usize) -> Arc<KvPool> {
     let (scheme, map) = scheme.split_once('+').unwrap_or((scheme, "linear"));
     let scheme: KvScheme = scheme.parse().expect("a scheme that exists");
     let map = match map {
-        "linear" => PositionMap::Linear,
-        "adaptive" => PositionMap::Adaptive {
-            window: 1024,
-            reach: N_TRAINED / 2,
-            growth: 0,
-            exact: N_TRAINED,
-            logn: true,
-        },
-        "self-extend" => PositionMap::SelfExtend { position_group: 16, window: 1024 },
-        "dca" => PositionMap::DualChunk { chunk: 6144, n_trained: N_TRAINED },
-        _ => panic!("no map is called {map}"),
+        "adaptive" => "adaptive:window=1024,reach=4096",
+        "self-extend" => "self-extend:group=16,window=1024",
+        "dca" => "dca:chunk=6144",
+        other => other,
     };
-    let config = RopeConfig { base: 10_000.0, scaling: RopeScaling::None };
-    let positions = Positions::new(map, Rope::new(&config, d), n_ctx);
+    let map: PositionScheme = map.parse().expect("a map that exists");
+    let rope = RopeConfig { base: 10_000.0, scaling: RopeScaling::None };
+    let trained = Trained { rope: &rope, head_dim: d, n_ctx: N_TRAINED };
+    let positions = map.resolve(trained, n_ctx, true).expect("a map that fits");
     KvPool::with_layout(
         geometry,
         scheme.layout(&context).expect("a scheme that fits"),

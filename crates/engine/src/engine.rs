@@ -14,7 +14,7 @@ use crate::cache::{
 };
 use crate::forward::{Forward, ForwardItem};
 use crate::model::Model;
-use crate::positions::{PositionScheme, Positions, linear};
+use crate::positions::{PositionScheme, Positions};
 use crate::{EngineError, ModelInfo, ModelSource};
 
 mod copies;
@@ -61,7 +61,7 @@ impl Default for EngineOptions {
             calibration: None,
             calibration_text: None,
             n_ctx: None,
-            positions: PositionScheme::Auto,
+            positions: PositionScheme::auto(),
             start_position: 0,
             kv_budget: None,
             beyond_trained: false,
@@ -309,7 +309,8 @@ impl Engine {
         let n_window = 1024.min(self.model.info.n_ctx_train).min(n_total);
         let geometry = *self.pool.geometry();
         let mut calibrator = Calibrator::new(geometry, &self.model.rope, n_window);
-        let pool = KvPool::new(geometry, KvType::F32, linear(&self.model.rope, n_window), None);
+        let own = Positions::linear(self.model.rope.clone(), n_window);
+        let pool = KvPool::new(geometry, KvType::F32, Arc::new(own), None);
         let mut n_done = 0;
         let mut is_stopped = progress(Progress { n_done, n_total }).is_break();
         // What is left at the end is too short to be worth a window.
@@ -414,12 +415,11 @@ impl Engine {
     /// What the bytes of a cache depend on besides the scheme.
     fn cache_fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new().chain_update(self.source.fingerprint());
-        match self.positions().scheme() {
-            // One goes on where the other ends, so a cache can grow from one into the other.
-            PositionScheme::Linear => {}
-            scheme if scheme.is_auto_beyond(self.info().n_ctx_train) => {}
-            // They decide the keys (YaRN), or at least what the model made of the text that it read.
-            other => hash.update(other.to_string()),
+        let positions = self.positions().scheme();
+        // Those of `auto` go on where the model's own end, so a cache can grow from one into the other. Others decide the
+        // keys (YaRN), or at least what the model made of the text that it read.
+        if !positions.is_auto(self.info().trained()) {
+            hash.update(positions.to_string());
         }
         if self.extent.start > 0 {
             hash.update(self.extent.start.to_le_bytes());

@@ -13,6 +13,7 @@ mod forward;
 mod generate;
 mod hex;
 mod model;
+mod parameters;
 pub mod positions;
 mod prepare;
 mod sampling;
@@ -25,6 +26,7 @@ pub use generate::{Finish, Generation, GenerationOptions, Step};
 pub use hex::Hex;
 pub use lossy_kernels::{ActivationKind, KvType};
 pub use model::{BiasRule, Family, ModelInfo, ModelSource};
+pub use parameters::ParameterError;
 pub use positions::{
     PositionError, PositionMap, PositionScheme, Rope, RopeConfig, RopeScaling, Trained, Yarn,
 };

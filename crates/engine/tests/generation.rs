@@ -38,7 +38,7 @@ impl Run {
         let source = ModelSource::open(&testdata().join("tiny/llama/model.gguf")).unwrap();
         let options = EngineOptions {
             n_ctx: Some(2000),
-            positions: PositionScheme::Linear,
+            positions: PositionScheme::linear(),
             beyond_trained: true,
             ..EngineOptions::default()
         };

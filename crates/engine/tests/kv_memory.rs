@@ -7,7 +7,7 @@ use lossy_engine::cache::{
     Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span,
     append_layer,
 };
-use lossy_engine::positions::{PositionMap, Positions};
+use lossy_engine::positions::Positions;
 use lossy_engine::{KvScheme, Rope, RopeConfig, RopeScaling};
 use lossy_kernels::Compute;
 
@@ -31,7 +31,7 @@ fn pool(scheme: &str) -> Arc<KvPool> {
     };
     let calibration = Calibration::new(vec![vec![head; GEOMETRY.n_kv_heads]; GEOMETRY.n_layers], 1);
     let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, GEOMETRY.head_dim);
-    let positions = Arc::new(Positions::new(PositionMap::Linear, rope, N_TOKENS));
+    let positions = Arc::new(Positions::linear(rope, N_TOKENS));
     let context = Context { geometry: &GEOMETRY, calibration: Some(&calibration) };
     let scheme: KvScheme = scheme.parse().expect("a scheme that exists");
     KvPool::with_layout(GEOMETRY, scheme.layout(&context).expect("a scheme that fits"), positions, None)

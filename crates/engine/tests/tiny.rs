@@ -66,7 +66,7 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
         panic!("a context beyond the trained one must be refused where positions cannot be stretched");
     };
     assert!(error.to_string().contains("trained for 64 tokens"), "{error}");
-    let linear = EngineOptions { positions: PositionScheme::Linear, ..too_long };
+    let linear = EngineOptions { positions: PositionScheme::linear(), ..too_long };
     let Err(error) = Engine::load(&source, &linear) else { panic!("linear positions end at 64") };
     assert!(error.to_string().contains("reach 64 tokens"), "{error}");
     assert!(error.to_string().contains("the context is 65"), "{error}");

@@ -70,7 +70,7 @@ pub fn alone(setting: &Setting, layer: usize, n_layers: usize) -> Result<Setting
     }
     Ok(Setting {
         kv: setting.kv.with_layers(&others, &KvScheme::exact(KvType::F16))?,
-        positions: setting.positions,
+        positions: setting.positions.clone(),
     })
 }
 
@@ -79,7 +79,7 @@ pub fn alone(setting: &Setting, layer: usize, n_layers: usize) -> Result<Setting
 /// # Errors
 /// The schemes cannot stand beside each other.
 pub fn mixture(setting: &Setting, better: &Setting, layers: &[usize]) -> Result<Setting, KvSchemeError> {
-    Ok(Setting { kv: setting.kv.with_layers(layers, &better.kv)?, positions: setting.positions })
+    Ok(Setting { kv: setting.kv.with_layers(layers, &better.kv)?, positions: setting.positions.clone() })
 }
 
 /// The smallest `1 ≤ n < n_limit` that is within, by bisection, where 0 is not within and `n_limit` is no gain. `None`:

@@ -37,7 +37,7 @@ impl From<KvScheme> for Setting {
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kv)?;
-        self.positions.map_or(Ok(()), |positions| write!(f, " {positions}"))
+        self.positions.as_ref().map_or(Ok(()), |positions| write!(f, " {positions}"))
     }
 }
 

@@ -126,17 +126,17 @@ impl PositionArgs {
     /// The positions that are named, or those that suit the context.
     pub fn resolve(&self) -> Result<PositionScheme, clap::Error> {
         let usage = |error: PositionError| crate::usage_error(error.to_string());
-        match (self.positions, self.grp_attn_n, self.rope_scaling) {
+        match (self.positions.clone(), self.grp_attn_n, self.rope_scaling) {
             (Some(positions), ..) => Ok(positions),
             (_, Some(0), _) => Err(crate::usage_error("--grp-attn-n is at least 1")),
-            (_, Some(1), _) => Ok(PositionScheme::Linear),
+            (_, Some(1), _) => Ok(PositionScheme::linear()),
             (_, Some(group), _) => {
-                let scheme = PositionScheme::SelfExtend { group: Some(group), window: self.grp_attn_w };
-                scheme.to_string().parse().map_err(usage)
+                let window = self.grp_attn_w.map_or(String::new(), |window| format!(",window={window}"));
+                format!("self-extend:group={group}{window}").parse().map_err(usage)
             }
-            (_, _, Some(RopeScalingArg::Yarn)) => Ok(PositionScheme::Yarn { factor: None }),
-            (_, _, Some(RopeScalingArg::None)) => Ok(PositionScheme::Linear),
-            (None, None, None) => Ok(PositionScheme::Auto),
+            (_, _, Some(RopeScalingArg::Yarn)) => "yarn".parse().map_err(usage),
+            (_, _, Some(RopeScalingArg::None)) => Ok(PositionScheme::linear()),
+            (None, None, None) => Ok(PositionScheme::auto()),
         }
     }
 }

@@ -8,7 +8,7 @@ use lossy_kernels::kv::{HeadCode, KeyCode, KeyStatistics, PackedHead, RangeF32, 
 
 use super::HeadStatistics;
 use super::code::{PageCode, Place};
-use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage};
+use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage};
 
 /// `k2v2`, `k3v2`, …, `k4v4`.
 pub(super) const FAMILY: Family = Family {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lossy_kernels::attention::Part;
 use lossy_kernels::{Compute, Isa};
 
-use crate::positions::{PositionMap, Positions, Rope, RopeConfig, RopeScaling};
+use crate::positions::{Positions, Rope, RopeConfig, RopeScaling};
 
 use super::{
     CacheError, CacheLayout, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,
@@ -300,7 +300,7 @@ impl Suite<'_> {
 
     fn pool(&self, budget: Option<usize>) -> Arc<KvPool> {
         let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, GEOMETRY.head_dim);
-        let positions = Arc::new(Positions::new(PositionMap::Linear, rope, 110 * PAGE_TOKENS));
+        let positions = Arc::new(Positions::linear(rope, 110 * PAGE_TOKENS));
         KvPool::with_layout(GEOMETRY, (self.scheme)(&GEOMETRY), positions, budget)
     }
 

@@ -7,7 +7,7 @@ use lossy_kernels::kv::{RangeF32, Sinks};
 use lossy_kernels::{Isa, attention};
 
 use super::code::{PageCode, Place};
-use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage};
+use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage};
 
 /// `f16`, `f32`.
 pub(super) const FAMILY: Family = Family {

@@ -17,8 +17,9 @@ use lossy_kernels::kv::GroupedCode;
 
 use super::PAGE_TOKENS;
 use super::code::{PageCode, RotatedPage};
+use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Parsed};
 use super::layout::Window;
-use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage, Parameters, Parsed};
+use crate::parameters::{ParameterError, Parameters, Spelling};
 
 /// `kivi2`, `kivi4`.
 pub(super) const FAMILY: Family = Family { names: "kivi2, kivi4", parse };
@@ -35,20 +36,16 @@ enum Residual {
     Pages(usize),
 }
 
-fn parse(name: &str, parameters: &mut Parameters) -> Option<Parsed> {
+fn parse(name: &str, parameters: &mut Parameters<'_>) -> Option<Parsed> {
     let bits = match name {
         "kivi2" => 2,
         "kivi4" => 4,
         _ => return None,
     };
     let mut storage = || {
-        let group_size = parameters.number(&["group_size"])?.unwrap_or(GROUP_SIZE);
+        let group_size = parameters.number("group_size")?.unwrap_or(GROUP_SIZE);
         if ![32, 64, 128].contains(&group_size) {
-            return Err(KvSchemeError::Parameter {
-                key: "group_size".to_owned(),
-                value: group_size.to_string(),
-                expected: "32, 64 or 128".to_owned(),
-            });
+            return Err(ParameterError::value("group_size", group_size, "32, 64 or 128"));
         }
         let residual = residual(parameters)?;
         Ok(Arc::new(Kivi { bits, group_size, residual }) as Arc<dyn KvStorage>)
@@ -56,21 +53,16 @@ fn parse(name: &str, parameters: &mut Parameters) -> Option<Parsed> {
     Some(storage())
 }
 
-fn residual(parameters: &mut Parameters) -> Result<Residual, KvSchemeError> {
-    let published = parameters.number(&["residual_length"])?;
-    let pages = parameters.number(&["residual"])?;
-    let refused = |key: &str, value: usize, expected: &str| KvSchemeError::Parameter {
-        key: key.to_owned(),
-        value: value.to_string(),
-        expected: expected.to_owned(),
-    };
+fn residual(parameters: &mut Parameters<'_>) -> Result<Residual, ParameterError> {
+    let published = parameters.number("residual_length")?;
+    let pages = parameters.number("residual")?;
     match (published.unwrap_or(RESIDUAL_LENGTH), pages) {
         (_, Some(n)) if published.is_some() => {
-            Err(refused("residual", n, "residual_length or residual, not both"))
+            Err(ParameterError::value("residual", n, "residual_length or residual, not both"))
         }
         (_, Some(n)) => Ok(Residual::Pages(n)),
         (n, None) if n.is_multiple_of(PAGE_TOKENS) => Ok(Residual::Published(n)),
-        (n, None) => Err(refused("residual_length", n, "a multiple of 128")),
+        (n, None) => Err(ParameterError::value("residual_length", n, format!("a multiple of {PAGE_TOKENS}"))),
     }
 }
 
@@ -83,20 +75,15 @@ struct Kivi {
 
 impl KvStorage for Kivi {
     fn name(&self) -> String {
-        let mut name = format!("kivi{}", self.bits);
-        let mut put = |key: &str, value: usize| {
-            let separator = if name.contains(':') { ',' } else { ':' };
-            name.push_str(&format!("{separator}{key}={value}"));
+        let (published, pages) = match self.residual {
+            Residual::Published(n) => (Some(n).filter(|n| *n != RESIDUAL_LENGTH), None),
+            Residual::Pages(n) => (None, Some(n)),
         };
-        if self.group_size != GROUP_SIZE {
-            put("group_size", self.group_size);
-        }
-        match self.residual {
-            Residual::Published(RESIDUAL_LENGTH) => {}
-            Residual::Published(n) => put("residual_length", n),
-            Residual::Pages(n) => put("residual", n),
-        }
-        name
+        Spelling::new(format!("kivi{}", self.bits))
+            .with("group_size", Some(self.group_size).filter(|n| *n != GROUP_SIZE))
+            .with("residual_length", published)
+            .with("residual", pages)
+            .end()
     }
 
     fn defaults(&self) -> Defaults {
@@ -107,8 +94,8 @@ impl KvStorage for Kivi {
     fn window(&self, residual: usize) -> Window {
         let n_pages = residual.div_ceil(PAGE_TOKENS);
         match self.residual {
-            Residual::Published(_) => Window::Kivi(n_pages),
-            Residual::Pages(_) => Window::Pages(n_pages),
+            Residual::Published(_) => Window::of_grouped_keys(n_pages),
+            Residual::Pages(_) => Window::pages(n_pages),
         }
     }
 

@@ -25,36 +25,53 @@ impl PageKind {
     pub(super) const ALL: [PageKind; 3] = [PageKind::Exact, PageKind::Packed, PageKind::First];
 }
 
-/// What a token sees as it is, besides the tokens of its own page.
+/// What a token sees as it is, besides the tokens of its own page. What it sees of older pages, it sees as codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// so many pages before its own
-    Pages(usize),
-    /// KIVI's, of so many pages `n`: keys of its own `n` pages, counted from the first page of the sequence, and the last
-    /// `n` pages' worth of values, its own included, of which one leaves with each token
-    Kivi(usize),
+pub struct Window {
+    recent_pages: usize,
+    steps: Steps,
+}
+
+/// How tokens leave a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Steps {
+    /// page by page
+    Pages,
+    /// keys by so many pages as are recent at once, counted from the first page of the sequence; values one with each token
+    KeysTogetherValuesSingly,
 }
 
 impl Window {
+    /// Keys and values of so many pages before a token's own.
+    pub fn pages(recent_pages: usize) -> Window {
+        Window { recent_pages, steps: Steps::Pages }
+    }
+
+    /// Keys of a token's own stretch of `recent_pages` pages, counted from the first page of the sequence, and the last
+    /// `recent_pages` pages' worth of values, its own included, of which one leaves with each token.
+    pub fn of_grouped_keys(recent_pages: usize) -> Window {
+        Window { recent_pages, steps: Steps::KeysTogetherValuesSingly }
+    }
+
     /// Pages before a token's own of which it may see something as it is.
     pub fn recent_pages(self) -> usize {
-        let (Window::Pages(n) | Window::Kivi(n)) = self;
-        n
+        self.recent_pages
     }
 
     /// Whether a token of page `asking` sees the keys of page `index` as they are.
     pub(super) fn has_keys(self, index: usize, asking: usize) -> bool {
-        match self {
-            Window::Pages(n) => index + n >= asking,
-            Window::Kivi(n) => index >= asking / n.max(1) * n.max(1),
+        let n = self.recent_pages;
+        match self.steps {
+            Steps::Pages => index + n >= asking,
+            Steps::KeysTogetherValuesSingly => index >= asking / n.max(1) * n.max(1),
         }
     }
 
     /// Whether the values of page `index` leave one by one while tokens of page `asking` arrive.
     pub(super) fn ends_in(self, index: usize, asking: usize) -> bool {
-        match self {
-            Window::Pages(_) => false,
-            Window::Kivi(n) => n > 0 && index + n == asking,
+        match self.steps {
+            Steps::Pages => false,
+            Steps::KeysTogetherValuesSingly => self.recent_pages > 0 && index + self.recent_pages == asking,
         }
     }
 }

@@ -22,8 +22,8 @@
 //!   [`append_layer`] and [`attend_layer`] for each layer, then [`advance`](KvSequence::advance). Until then the
 //!   sequence is as it was, so a pass that stops halfway needs no undoing.
 //! - Bytes stay inside: attention asks for scores and weighted sums, and nothing hands out a dequantized copy larger than
-//!   a page of one head. A new scheme is one file with a [`PageCode`], one line in `scheme.rs`, and one call of the
-//!   conformance suite.
+//!   a page of one head. A new scheme is one file with a `Family`, a `KvStorage` and a [`PageCode`] (`family.rs` has the
+//!   ladder), one line in `scheme.rs`, and one call of the conformance suite.
 
 mod attend;
 mod calibrated;
@@ -31,7 +31,9 @@ mod calibration;
 mod code;
 mod error;
 mod exact;
+mod family;
 mod kivi;
+mod layer_list;
 mod layout;
 mod page;
 mod pool;
@@ -52,11 +54,12 @@ pub(crate) use calibration::Calibrator;
 pub use calibration::{Calibration, HeadStatistics};
 pub use code::{PageCode, Place};
 pub use error::CacheError;
+pub use family::{Context, KvSchemeError};
 pub use layout::{CacheLayout, PackedLayers, Window};
 pub use lossy_kernels::attention::Rows;
 pub use pool::{KvGeometry, KvPool};
 pub use saved::SavedError;
-pub use scheme::{Context, KvScheme, KvSchemeError};
+pub use scheme::KvScheme;
 pub use sequence::KvSequence;
 
 use lossy_kernels::attention::RANGE_TOKENS;

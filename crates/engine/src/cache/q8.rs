@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lossy_kernels::kv::Q8Code;
 
 use super::code::{PageCode, RotatedPage};
-use super::scheme::{Context, Defaults, Family, KvSchemeError, KvStorage};
+use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage};
 
 /// `q8`, `q8_0`.
 pub(super) const FAMILY: Family = Family {

@@ -17,244 +17,25 @@ use std::sync::Arc;
 
 use lossy_kernels::KvType;
 
-use super::code::PageCode;
-use super::layout::{CacheLayout, PackedLayers, Window};
-use super::{Calibration, KvGeometry, PAGE_TOKENS, calibrated, exact, kivi, q8};
+use super::family::{Context, Family, KvSchemeError, KvStorage, Parsed};
+use super::layer_list::{LayerList, MAX_LAYERS};
+use super::layout::{CacheLayout, PackedLayers};
+use super::{PAGE_TOKENS, calibrated, exact, kivi, q8};
+use crate::parameters::{ParameterError, Parameters, Spelling, split};
 
 /// The families of schemes.
 const FAMILIES: [&Family; 4] = [&exact::FAMILY, &q8::FAMILY, &kivi::FAMILY, &calibrated::FAMILY];
 
-/// The storage that a name means, or why its parameters cannot be.
-pub(super) type Parsed = Result<Arc<dyn KvStorage>, KvSchemeError>;
-
-/// Schemes of one kind.
-pub(super) struct Family {
-    /// their names, for messages
-    pub names: &'static str,
-    /// the storage that a name means; `None` if the name is of another family
-    pub parse: fn(name: &str, parameters: &mut Parameters) -> Option<Parsed>,
-}
-
-/// What a scheme needs to know of a model to be used with it.
-pub struct Context<'a> {
-    /// heads and layers
-    pub geometry: &'a KvGeometry,
-    /// statistics of its keys and values, if there are any
-    pub calibration: Option<&'a Calibration>,
-}
-
-/// A way to store a layer's keys and values.
-pub(super) trait KvStorage: fmt::Debug + Send + Sync {
-    /// Its name, with those of its own parameters that are not the defaults.
-    fn name(&self) -> String;
-    /// Sinks and residual unless the user says otherwise.
-    fn defaults(&self) -> Defaults;
-    /// The type, if nothing is packed.
-    fn exact(&self) -> Option<KvType> {
-        None
-    }
-    /// Whether values come transformed.
-    fn transforms_values(&self) -> bool {
-        false
-    }
-    /// Whether statistics of the model are needed.
-    fn needs_calibration(&self) -> bool {
-        false
-    }
-    /// What a token sees as it is, where so many recent tokens stay exact.
-    fn window(&self, residual: usize) -> Window {
-        Window::Pages(residual.div_ceil(PAGE_TOKENS))
-    }
-    /// The code of each layer's pages.
-    fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError>;
-}
-
-/// Exact tokens at both ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Defaults {
-    pub sinks: usize,
-    pub residual: usize,
-}
-
-/// Why a scheme cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KvSchemeError {
-    /// no family has the name
-    #[error("unknown KV scheme `{name}`; there are {known}")]
-    Unknown {
-        /// what was asked for
-        name: String,
-        /// names
-        known: String,
-    },
-    /// another engine's name for what is not stored that way here
-    #[error("KV scheme `{name}` is llama.cpp's and not stored here; {instead}")]
-    Foreign {
-        /// what was asked for
-        name: String,
-        /// what to use
-        instead: &'static str,
-    },
-    /// a parameter that the scheme does not have
-    #[error("KV scheme `{name}` has no parameter `{key}`")]
-    UnknownParameter {
-        /// the scheme
-        name: String,
-        /// the parameter
-        key: String,
-    },
-    /// a parameter with a value that cannot be
-    #[error("`{key}={value}`: expected {expected}")]
-    Parameter {
-        /// the parameter
-        key: String,
-        /// what was given
-        value: String,
-        /// what is possible
-        expected: String,
-    },
-    /// the model does not fit
-    #[error("KV scheme `{name}` cannot be used with this model: {reason}")]
-    Model {
-        /// the scheme
-        name: String,
-        /// why, and what to do
-        reason: String,
-    },
-    /// keys and values that are not stored together
-    #[error("keys as {keys} with values as {values} are not stored here; {instead}")]
-    Mixture {
-        /// scheme of the keys
-        keys: String,
-        /// scheme of the values
-        values: String,
-        /// what to use
-        instead: String,
-    },
-    /// there are no statistics yet
-    #[error("KV scheme `{name}` needs the model to be calibrated first")]
-    NotCalibrated {
-        /// the scheme
-        name: String,
-    },
-}
-
-/// The `key=value` parts of a scheme that are still to be read.
-#[derive(Debug)]
-pub(super) struct Parameters(Vec<(String, String)>);
-
-impl Parameters {
-    fn parse(text: &str) -> Result<Parameters, KvSchemeError> {
-        let parts = text.split(',').filter(|part| !part.trim().is_empty());
-        let pairs = parts.map(|part| match part.split_once('=') {
-            Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
-            None => Err(KvSchemeError::Parameter {
-                key: part.trim().to_owned(),
-                value: String::new(),
-                expected: "key=value".to_owned(),
-            }),
-        });
-        Ok(Parameters(pairs.collect::<Result<_, _>>()?))
-    }
-
-    /// The value of one of `keys`, which is taken out.
-    fn take(&mut self, keys: &[&str]) -> Option<(String, String)> {
-        let index = self.0.iter().position(|(key, _)| keys.contains(&key.as_str()))?;
-        Some(self.0.remove(index))
-    }
-
-    /// The number called one of `keys`, if it is there.
-    pub(super) fn number(&mut self, keys: &[&str]) -> Result<Option<usize>, KvSchemeError> {
-        let Some((key, value)) = self.take(keys) else { return Ok(None) };
-        match value.parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => Err(KvSchemeError::Parameter { key, value, expected: "a number".to_owned() }),
-        }
-    }
-
-    /// Whether `key` is there, with the one value that it may have.
-    pub(super) fn flag(&mut self, key: &str, wanted: &str) -> Result<bool, KvSchemeError> {
-        match self.take(&[key]) {
-            Some((_, value)) if value == wanted => Ok(true),
-            Some((key, value)) => Err(KvSchemeError::Parameter { key, value, expected: wanted.to_owned() }),
-            None => Ok(false),
-        }
-    }
-
-    /// `N:TYPE` under `key`.
-    fn layers(&mut self, key: &str) -> Result<usize, KvSchemeError> {
-        let Some((key, value)) = self.take(&[key]) else { return Ok(0) };
-        let number =
-            value.split_once(':').filter(|(_, kind)| *kind == "f16").and_then(|(n, _)| n.parse().ok());
-        number.ok_or(KvSchemeError::Parameter {
-            key,
-            value,
-            expected: "a number of layers and f16, such as 2:f16".to_owned(),
-        })
-    }
-
-    /// `LIST:NAME` under `layers`.
-    fn exceptions(&mut self) -> Result<Option<Exceptions>, KvSchemeError> {
-        let Some((key, value)) = self.take(&["layers"]) else { return Ok(None) };
-        let Some((layers, name)) = value.split_once(':') else {
-            return Err(KvSchemeError::Parameter {
-                key,
-                value,
-                expected: "layers and a scheme without parameters, such as 0+7-9:k4v4".to_owned(),
-            });
-        };
-        let storage = storage(name, &mut Parameters(Vec::new()))?;
-        match layer_list(layers) {
-            Some(layers) => Ok(Some(Exceptions { layers, storage })),
-            None => Err(KvSchemeError::Parameter {
-                key,
-                expected: format!("layers from 0 to {}, such as 0+7-9:{name}", MAX_LAYERS - 1),
-                value,
-            }),
-        }
-    }
-}
-
-/// More than any model has; bounds what a range in a scheme can stand for.
-const MAX_LAYERS: usize = 1 << 12;
-
 /// Layers that are stored as another scheme stores them.
 #[derive(Clone, Debug)]
 struct Exceptions {
-    /// rising
-    layers: Vec<usize>,
+    layers: LayerList,
     storage: Arc<dyn KvStorage>,
-}
-
-/// `0+7-9`: rising, each once.
-fn layer_list(text: &str) -> Option<Vec<usize>> {
-    let mut layers = Vec::new();
-    for part in text.split('+') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        if first > last || last >= MAX_LAYERS {
-            return None;
-        }
-        layers.extend(first..=last);
-    }
-    layers.sort_unstable();
-    layers.dedup();
-    Some(layers)
 }
 
 impl fmt::Display for Exceptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for range in self.layers.chunk_by(|a, b| a + 1 == *b) {
-            match range {
-                [layer] => write!(f, "{separator}{layer}")?,
-                [first, second] => write!(f, "{separator}{first}+{second}")?,
-                [first, .., last] => write!(f, "{separator}{first}-{last}")?,
-                [] => {}
-            }
-            separator = "+";
-        }
-        write!(f, ":{}", self.storage.name())
+        write!(f, "{}:{}", self.layers, self.storage.name())
     }
 }
 
@@ -282,12 +63,11 @@ impl KvScheme {
     /// # Errors
     /// The two store values in different spaces, or one layer cannot be as `other` has it.
     pub fn with_layers(&self, layers: &[usize], other: &KvScheme) -> Result<KvScheme, KvSchemeError> {
-        let mut layers = layers.to_vec();
-        layers.sort_unstable();
-        layers.dedup();
+        let layers = LayerList::new(layers.to_vec());
         let exceptions = Exceptions { layers, storage: other.storage.clone() };
         let scheme = KvScheme { exceptions: Some(exceptions), ..self.clone() };
-        scheme.check_exceptions()?;
+        let refused = |error| KvSchemeError::Parameter { name: self.storage.name(), error };
+        scheme.check_exceptions().map_err(refused)?;
         Ok(scheme)
     }
 
@@ -317,24 +97,20 @@ impl KvScheme {
     }
 
     /// All layers share one pool: they are exact, or have their values in one space.
-    fn check_exceptions(&self) -> Result<(), KvSchemeError> {
+    fn check_exceptions(&self) -> Result<(), ParameterError> {
         let Some(exceptions) = &self.exceptions else { return Ok(()) };
         let is_possible = match exceptions.storage.exact() {
             Some(kv_type) => kv_type == KvType::F16 && !self.is_exact(),
             None => exceptions.storage.transforms_values() == self.storage.transforms_values(),
         };
-        if is_possible && !exceptions.layers.is_empty() {
+        if is_possible && !exceptions.layers.layers().is_empty() {
             return Ok(());
         }
-        Err(KvSchemeError::Parameter {
-            key: "layers".to_owned(),
-            value: exceptions.to_string(),
-            expected: format!(
-                "layers and f16, or a scheme that can stand beside {} (k2v2 … k4v4 with each other, q8 and kivi with each \
-                 other)",
-                self.storage.name()
-            ),
-        })
+        let expected = format!(
+            "layers and f16, or a scheme that can stand beside {} (k2v2 … k4v4 with each other, q8 and kivi with each other)",
+            self.storage.name()
+        );
+        Err(ParameterError::value("layers", exceptions, expected))
     }
 
     /// Names of all schemes, for messages.
@@ -382,7 +158,7 @@ impl KvScheme {
                 ),
             });
         }
-        let mut named = self.exceptions.iter().flat_map(|exceptions| &exceptions.layers);
+        let mut named = self.exceptions.iter().flat_map(|exceptions| exceptions.layers.layers());
         if let Some(layer) = named.find(|layer| **layer >= n_layers) {
             return Err(KvSchemeError::Model {
                 name: self.to_string(),
@@ -396,7 +172,7 @@ impl KvScheme {
                 Some(_) => vec![as_it_is.clone(); n_layers],
                 None => exceptions.storage.codes(context)?,
             };
-            for &layer in &exceptions.layers {
+            for &layer in exceptions.layers.layers() {
                 codes[layer] = others[layer].clone();
             }
         }
@@ -419,40 +195,71 @@ impl FromStr for KvScheme {
     type Err = KvSchemeError;
 
     fn from_str(text: &str) -> Result<KvScheme, KvSchemeError> {
-        let (name, parameters) = text.trim().split_once(':').unwrap_or((text.trim(), ""));
-        let mut parameters = Parameters::parse(parameters)?;
-        let storage = storage(name, &mut parameters)?;
+        let (name, parameters) = split(text);
+        let refused = |error| KvSchemeError::Parameter { name: name.to_owned(), error };
+        let mut parameters = Parameters::parse(parameters).map_err(refused)?;
+        let storage = storage(name, &mut parameters).ok_or_else(|| unknown(name))?.map_err(refused)?;
+        KvScheme::with_shared(storage, parameters).map_err(refused)
+    }
+}
+
+impl KvScheme {
+    /// Reads what all schemes share.
+    fn with_shared(
+        storage: Arc<dyn KvStorage>,
+        mut parameters: Parameters<'_>,
+    ) -> Result<KvScheme, ParameterError> {
         let defaults = storage.defaults();
         let mut scheme = KvScheme {
-            sinks: parameters.number(&["sinks"])?.unwrap_or(defaults.sinks),
-            residual: parameters.number(&["residual"])?.unwrap_or(defaults.residual),
-            exceptions: parameters.exceptions()?,
-            first: parameters.layers("first")?,
-            last: parameters.layers("last")?,
+            sinks: parameters.number("sinks")?.unwrap_or(defaults.sinks),
+            residual: parameters.number("residual")?.unwrap_or(defaults.residual),
+            exceptions: exceptions(&mut parameters)?,
+            first: n_exact_layers(&mut parameters, "first")?,
+            last: n_exact_layers(&mut parameters, "last")?,
             storage,
         };
-        if let Some((key, _)) = parameters.0.pop() {
-            return Err(KvSchemeError::UnknownParameter { name: name.to_owned(), key });
-        }
+        parameters.end()?;
         scheme.check_exceptions()?;
         if scheme.is_exact() {
             (scheme.sinks, scheme.residual, scheme.first, scheme.last) = (0, 0, 0, 0);
         }
-        let check = |key: &str, value: usize, most: usize| {
-            let expected = format!("at most {most}");
-            let error = KvSchemeError::Parameter { key: key.to_owned(), value: value.to_string(), expected };
-            if value <= most { Ok(()) } else { Err(error) }
-        };
-        check("sinks", scheme.sinks, PAGE_TOKENS - 1)?;
-        check("residual", scheme.residual, 1 << 20)?;
+        for (key, value, most) in
+            [("sinks", scheme.sinks, PAGE_TOKENS - 1), ("residual", scheme.residual, 1 << 20)]
+        {
+            if value > most {
+                return Err(ParameterError::value(key, value, format!("at most {most}")));
+            }
+        }
         Ok(scheme)
     }
 }
 
-/// The storage that `name` means.
-fn storage(name: &str, parameters: &mut Parameters) -> Parsed {
-    let storage = FAMILIES.iter().find_map(|family| (family.parse)(name, parameters));
-    storage.unwrap_or_else(|| Err(unknown(name)))
+/// The storage that `name` means; `None` if no family has the name.
+fn storage(name: &str, parameters: &mut Parameters<'_>) -> Option<Parsed> {
+    FAMILIES.iter().find_map(|family| (family.parse)(name, parameters))
+}
+
+/// `N:TYPE` under `key`.
+fn n_exact_layers(parameters: &mut Parameters<'_>, key: &'static str) -> Result<usize, ParameterError> {
+    let Some(value) = parameters.text(key) else { return Ok(0) };
+    let number = value.split_once(':').filter(|(_, kind)| *kind == "f16").and_then(|(n, _)| n.parse().ok());
+    number.ok_or_else(|| ParameterError::value(key, value, "a number of layers and f16, such as 2:f16"))
+}
+
+/// `LIST:NAME` under `layers`.
+fn exceptions(parameters: &mut Parameters<'_>) -> Result<Option<Exceptions>, ParameterError> {
+    let Some(value) = parameters.text("layers") else { return Ok(None) };
+    let refused = |expected: String| Err(ParameterError::value("layers", value, expected));
+    let Some((layers, name)) = value.split_once(':') else {
+        return refused("layers and a scheme without parameters, such as 0+7-9:k4v4".to_owned());
+    };
+    let Some(storage) = storage(name, &mut Parameters::default()) else {
+        return refused(format!("a scheme behind the layers, one of {}", KvScheme::known()));
+    };
+    match LayerList::parse(layers) {
+        Some(layers) => Ok(Some(Exceptions { layers, storage: storage? })),
+        None => refused(format!("layers from 0 to {}, such as 0+7-9:{name}", MAX_LAYERS - 1)),
+    }
 }
 
 /// The error for a name of no family.
@@ -468,24 +275,15 @@ fn unknown(name: &str) -> KvSchemeError {
 
 impl fmt::Display for KvScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.storage.name();
-        f.write_str(&name)?;
         let defaults = self.storage.defaults();
-        let mut separator = if name.contains(':') { ',' } else { ':' };
-        let mut put = |is_there: bool, text: String| {
-            if is_there {
-                write!(f, "{separator}{text}")?;
-                separator = ',';
-            }
-            Ok(())
-        };
-        put(self.sinks != defaults.sinks, format!("sinks={}", self.sinks))?;
-        put(self.residual != defaults.residual, format!("residual={}", self.residual))?;
-        if let Some(exceptions) = &self.exceptions {
-            put(true, format!("layers={exceptions}"))?;
-        }
-        put(self.first != 0, format!("first={}:f16", self.first))?;
-        put(self.last != 0, format!("last={}:f16", self.last))
+        let exact_layers = |n: usize| (n != 0).then(|| format!("{n}:f16"));
+        let text = Spelling::new(self.storage.name())
+            .with("sinks", Some(self.sinks).filter(|n| *n != defaults.sinks))
+            .with("residual", Some(self.residual).filter(|n| *n != defaults.residual))
+            .with("layers", self.exceptions.as_ref())
+            .with("first", exact_layers(self.first))
+            .with("last", exact_layers(self.last));
+        f.write_str(&text.end())
     }
 }
 
@@ -560,7 +358,7 @@ mod tests {
         assert!(error("k2v2:layers=3").contains("0+7-9:k4v4"));
         assert!(error("k2v2:layers=3-1:k4v4").contains("layers from 0"));
         assert!(error("k2v2:layers=0-99999999:k4v4").contains("layers from 0"));
-        assert!(error("k2v2:layers=0:x9").contains("unknown"));
+        assert!(error("k2v2:layers=0:x9").contains("one of f16"));
         assert!(error("k2v2:layers=0:q8").contains("beside k2v2"));
         assert!(error("k2v2:layers=0:f32").contains("beside k2v2"));
         assert!(error("f16:layers=0:k2v2").contains("beside f16"));

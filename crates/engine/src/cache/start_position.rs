@@ -7,8 +7,8 @@ use lossy_testkit::noise;
 
 use super::tests::layout;
 use super::{KvPool, PAGE_TOKENS, Rows, Span, append_layer, attend_layer, conformance::GEOMETRY};
+use crate::positions::Positions;
 use crate::positions::tests::rotated;
-use crate::positions::{PositionMap, Positions};
 use crate::positions::{Rope, RopeConfig, RopeScaling};
 
 const D: usize = GEOMETRY.head_dim;
@@ -25,7 +25,7 @@ fn outputs(scheme: &str, start: usize) -> (Vec<f32>, Vec<f32>) {
     let queries = rotated(&rope, &noise(1, N_TOKENS * N_QUERY), N_QUERY, |token| token);
     let keys = rotated(&rope, &noise(2, N_TOKENS * N_KV), N_KV, |token| token);
     let values = noise(3, N_TOKENS * N_KV);
-    let positions = Arc::new(Positions::new(PositionMap::Linear, rope, N_TOKENS));
+    let positions = Arc::new(Positions::linear(rope, N_TOKENS));
     // Exact tokens in f32: in f16 a key is rounded otherwise at each position.
     let pool = KvPool::with_layout(
         GEOMETRY,

@@ -30,11 +30,10 @@ impl Extent {
         if start == 0 {
             return Ok(positions);
         }
-        match positions.scheme() {
-            PositionScheme::Linear => {
-                Ok(Positions::new(positions.map(), positions.rope().clone().starting_at(start), n_ctx))
-            }
-            other => Err(EngineError::StartPosition { start, n_ctx, positions: other.to_string() }),
+        let scheme = positions.scheme();
+        if *scheme == PositionScheme::linear() {
+            return Ok(Positions::linear(positions.rope().clone().starting_at(start), n_ctx));
         }
+        Err(EngineError::StartPosition { start, n_ctx, positions: scheme.to_string() })
     }
 }

@@ -1,23 +1,25 @@
 //! Why positions are refused.
 
-/// Why positions cannot be had.
+use crate::parameters::ParameterError;
+
+/// Why positions are refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PositionError {
     /// no such name
-    #[error("unknown positions `{name}`; there are auto, linear, adaptive, self-extend, dca, yarn, ntk")]
+    #[error("unknown positions `{name}`; there are {known}")]
     Unknown {
         /// what was asked for
         name: String,
+        /// names
+        known: String,
     },
-    /// a parameter that cannot be
-    #[error("positions `{name}`: `{parameter}`: expected {expected}")]
+    /// a parameter that the positions do not have, or one out of range
+    #[error("positions `{name}`: {error}")]
     Parameter {
         /// whose parameter
         name: String,
-        /// what was given
-        parameter: String,
-        /// what is possible
-        expected: String,
+        /// which, and why
+        error: ParameterError,
     },
     /// the context is too long
     #[error(

@@ -1,9 +1,24 @@
 //! Positions: how far apart query and key are for the model, and the rotations that make it so.
+//!
+//! A [`PositionScheme`] is what a user writes. With a model and a context it becomes [`Positions`]: a [`PositionMap`], a
+//! [`Rope`], and tables of both. A new map is one file with a `Family`, a `Choice` and a [`PositionMap`], one line in
+//! `scheme.rs`, and one line in `MAPS` of `tests.rs`.
 
+// In the order of dependency: each uses those before it.
 mod error;
-mod map;
 mod rope;
+mod map;
+mod family;
+mod linear;
+mod adaptive;
+mod self_extend;
+mod dual_chunk;
+mod scaled;
+mod yarn;
+mod ntk;
+mod auto;
 mod scheme;
+mod table;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -12,132 +27,5 @@ pub use error::PositionError;
 pub use map::PositionMap;
 pub use rope::{Rope, RopeConfig, RopeScaling, Trained, Yarn};
 pub use scheme::PositionScheme;
-
-use std::sync::{Arc, OnceLock};
-
-use lossy_kernels::attention::{FRAME_TOKENS, FRAMES, FrameTable, RANGE_TOKENS, TokenTable};
-
-/// The positions of a sequence: a map, and the rotation of the model or what a scaling makes of it.
-#[derive(Debug)]
-pub struct Positions {
-    scheme: PositionScheme,
-    map: PositionMap,
-    rope: Rope,
-    n_ctx: usize,
-    longest: usize,
-    /// of each frame's first position, where it is
-    own: FrameTable,
-    /// from each token's position to the one of [`PositionMap::token_position`]
-    turns: OnceLock<TokenTable>,
-}
-
-/// Where the tokens of one range see the frames of ranges that move.
-#[derive(Clone, Debug)]
-pub(crate) struct Moved {
-    /// ranges that move, from the first one on
-    pub n_ranges: usize,
-    /// rotation of each frame's first position, where it is seen
-    pub starts: FrameTable,
-    /// from where each frame is to where it is seen
-    pub shifts: FrameTable,
-}
-
-impl Positions {
-    /// Positions of sequences of at most `n_ctx` tokens.
-    ///
-    /// # Panics
-    /// A window or chunk of `map` is no multiple of 128, or of its position group; see [`PositionMap`].
-    pub fn new(map: PositionMap, rope: Rope, n_ctx: usize) -> Positions {
-        match map {
-            PositionMap::Linear => {}
-            PositionMap::Adaptive { window, .. } | PositionMap::DualChunk { chunk: window, .. } => {
-                assert!(window > 0 && window.is_multiple_of(RANGE_TOKENS), "{map:?}");
-            }
-            PositionMap::SelfExtend { position_group, window } => {
-                let is_whole = window.is_multiple_of(RANGE_TOKENS) && window.is_multiple_of(position_group);
-                assert!(window > 0 && is_whole, "{map:?}");
-            }
-        }
-        let own = table(&rope, n_ctx.div_ceil(RANGE_TOKENS), |frame| (frame * FRAME_TOKENS) as f64);
-        Positions {
-            scheme: PositionScheme::Linear,
-            map,
-            rope,
-            n_ctx,
-            longest: n_ctx,
-            own,
-            turns: OnceLock::new(),
-        }
-    }
-
-    fn named(mut self, scheme: PositionScheme, longest: usize) -> Positions {
-        (self.scheme, self.longest) = (scheme, longest);
-        self
-    }
-
-    /// How they are spelled, with all numbers.
-    pub fn scheme(&self) -> PositionScheme {
-        self.scheme
-    }
-
-    /// The longest context in tokens that they are good for.
-    pub fn longest(&self) -> usize {
-        self.longest
-    }
-
-    /// The map.
-    pub fn map(&self) -> PositionMap {
-        self.map
-    }
-
-    /// The rotation.
-    pub fn rope(&self) -> &Rope {
-        &self.rope
-    }
-
-    pub(crate) fn own(&self) -> &FrameTable {
-        &self.own
-    }
-
-    /// See [`PositionMap::token_position`].
-    pub(crate) fn turns(&self) -> &TokenTable {
-        self.turns.get_or_init(|| {
-            let n_pairs = self.rope.n_pairs();
-            TokenTable::new(n_pairs, self.n_ctx.div_ceil(RANGE_TOKENS), |token, pair| {
-                let position = self.map.token_position(token).unwrap_or(token);
-                self.rope.rotation(pair, position as f64 - token as f64)
-            })
-        })
-    }
-
-    /// What the tokens of range `asking` see elsewhere than it is.
-    pub(crate) fn moved(&self, asking: usize) -> Option<Moved> {
-        let n_ranges = self.map.n_moved_ranges(asking);
-        let start = |frame: usize| self.map.frame_start(frame, asking) as f64;
-        (n_ranges > 0).then(|| Moved {
-            n_ranges,
-            starts: table(&self.rope, n_ranges, start),
-            shifts: table(&self.rope, n_ranges, |frame| start(frame) - (frame * FRAME_TOKENS) as f64),
-        })
-    }
-}
-
-/// The rotations of `n_ranges` ranges of frames, by the positions that `of_frame` gives.
-fn table(rope: &Rope, n_ranges: usize, of_frame: impl Fn(usize) -> f64) -> FrameTable {
-    let n_values = n_ranges * FRAMES * rope.n_pairs();
-    let (mut cos, mut sin) = (Vec::with_capacity(n_values), Vec::with_capacity(n_values));
-    for frame in 0..n_ranges * FRAMES {
-        let position = of_frame(frame);
-        for pair in 0..rope.n_pairs() {
-            let (c, s) = rope.rotation(pair, position);
-            cos.push(c);
-            sin.push(s);
-        }
-    }
-    FrameTable::new(rope.n_pairs(), cos, sin)
-}
-
-/// The positions of a model as it was trained, for `n_ctx` tokens.
-pub(crate) fn linear(rope: &Rope, n_ctx: usize) -> Arc<Positions> {
-    Arc::new(Positions::new(PositionMap::Linear, rope.clone(), n_ctx))
-}
+pub(crate) use table::Moved;
+pub use table::Positions;

@@ -3,39 +3,95 @@
 
 use std::sync::Arc;
 
+use lossy_kernels::attention::{FRAME_TOKENS, Meeting, RANGE_TOKENS};
 use lossy_kernels::{Compute, Isa, KvType};
 use lossy_testkit::noise;
 
-use super::{PositionMap, Positions};
+use super::map::PositionMap;
+use super::{PositionScheme, Positions, Rope, RopeConfig, RopeScaling, Trained};
 use crate::cache::{
     CacheLayout, Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvScheme, KvSequence, Rows, Span,
     append_layer, attend_layer,
 };
-use crate::positions::{Rope, RopeConfig, RopeScaling};
 
 const D: usize = 32;
 const N_TRAINED: usize = 512;
 const N_CTX: usize = 1536;
+const ROPE: RopeConfig = RopeConfig { base: 1000.0, scaling: RopeScaling::None };
 
-const MAPS: [PositionMap; 10] = [
-    PositionMap::Linear,
-    adaptive(128, N_TRAINED, 0, false),
-    adaptive(256, N_TRAINED, 0, true),
-    adaptive(128, N_TRAINED / 2 + 128, 0, false),
-    adaptive(128, N_TRAINED / 2 + 128, 64, true),
-    PositionMap::SelfExtend { position_group: 2, window: 128 },
-    PositionMap::SelfExtend { position_group: 4, window: 256 },
-    PositionMap::SelfExtend { position_group: 3, window: 384 },
-    PositionMap::DualChunk { chunk: 384, n_trained: N_TRAINED },
-    PositionMap::DualChunk { chunk: 128, n_trained: N_TRAINED },
+/// Every map must see these distances, and attention must see them with it.
+const MAPS: [&str; 11] = [
+    "linear",
+    "adaptive:window=128,reach=512,logn=off",
+    "adaptive:window=256,reach=512",
+    "adaptive:window=128,reach=384,logn=off",
+    "adaptive:window=128,reach=384,growth=64",
+    "adaptive:window=128,reach=384,exact=412,logn=off",
+    "self-extend:group=2,window=128",
+    "self-extend:group=4,window=256",
+    "self-extend:group=3,window=384",
+    "dca:chunk=384",
+    "dca:chunk=128",
 ];
 
-const fn adaptive(window: usize, reach: usize, growth: usize, logn: bool) -> PositionMap {
-    PositionMap::Adaptive { window, reach, growth, exact: N_TRAINED, logn }
+fn positions(map: &str) -> Arc<Positions> {
+    positions_for(map, N_CTX)
+}
+
+fn positions_for(map: &str, n_ctx: usize) -> Arc<Positions> {
+    let scheme: PositionScheme = map.parse().expect(map);
+    Arc::new(scheme.resolve(Trained { rope: &ROPE, head_dim: D, n_ctx: N_TRAINED }, n_ctx, true).expect(map))
 }
 
 fn rope() -> Rope {
-    Rope::new(&RopeConfig { base: 1000.0, scaling: RopeScaling::None }, D)
+    Rope::new(&ROPE, D)
+}
+
+/// The distance as attention sees it: positions of the rotated query and of the moved key.
+fn seen(map: &dyn PositionMap, m: usize, n: usize) -> usize {
+    let (range, asking) = (n / RANGE_TOKENS, m / RANGE_TOKENS);
+    let rotation = match map.meeting(range, asking) {
+        Meeting::Whole(rotation) => rotation,
+        Meeting::Split { far, .. } if n % RANGE_TOKENS <= m % RANGE_TOKENS => far,
+        Meeting::Split { near, .. } => near,
+    };
+    let key = match map.token_position(n) {
+        Some(position) if rotation > 0 => position,
+        _ if range < map.n_moved_ranges(asking) => {
+            map.frame_start(n / FRAME_TOKENS, asking) + n % FRAME_TOKENS
+        }
+        _ => n,
+    };
+    map.query_position(rotation, m) - key
+}
+
+#[test]
+fn what_attention_uses_makes_the_distances_of_the_formulae() {
+    for name in MAPS {
+        let longest = positions(name).longest().min(5 * N_TRAINED);
+        let positions = positions_for(name, longest);
+        let map = positions.map();
+        for m in (0..longest).step_by(7).chain([127, 128, 255, 256, 511]) {
+            for n in (0..=m).step_by(3).chain([m]) {
+                assert_eq!(seen(map, m, n), map.distance(m, n), "{name}: from {m} to {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_distance_is_beyond_what_was_trained() {
+    for name in MAPS {
+        let longest = positions(name).longest().min(70 * N_TRAINED);
+        let positions = positions_for(name, longest);
+        let map = positions.map();
+        for m in [longest - 1, longest - 128, longest / 2, N_TRAINED - 1, N_TRAINED, N_TRAINED + 1] {
+            let m = m.min(longest - 1);
+            for n in (0..=m).step_by(13) {
+                assert!(map.distance(m, n) < N_TRAINED, "{name}: from {m} to {n} is {}", map.distance(m, n));
+            }
+        }
+    }
 }
 
 /// A sequence of tokens that are not rotated yet: rows `[n_tokens, heads * D]`.
@@ -66,9 +122,10 @@ impl Text {
     }
 
     /// Attention of the token at `position`, `[n_heads * D]`.
-    fn naive(&self, map: PositionMap, position: usize) -> Vec<f64> {
-        let config = RopeConfig { base: 1000.0, scaling: RopeScaling::None };
-        let angle = |pair: usize| config.base.powf(-2.0 * pair as f64 / D as f64);
+    fn naive(&self, map: &str, position: usize) -> Vec<f64> {
+        let positions = positions(map);
+        let map = positions.map();
+        let angle = |pair: usize| ROPE.base.powf(-2.0 * pair as f64 / D as f64);
         let mut out = Vec::new();
         let queries = &self.queries[position * self.query_width()..][..self.query_width()];
         for (head, query) in queries.chunks_exact(D).enumerate() {
@@ -132,8 +189,9 @@ fn pass(cx: &Compute, texts: &[Text], caches: &mut [KvSequence], n: &[usize]) ->
     let n_rotations = caches.iter().zip(n).map(|(cache, n)| cache.n_rotations(*n)).max().unwrap_or(1);
     let (mut keys, mut values, mut queries) = (Vec::new(), Vec::new(), vec![Vec::new(); n_rotations]);
     for ((text, cache), n) in texts.iter().zip(caches.iter_mut()).zip(n) {
-        let (len, map) = (cache.len(), cache.positions().map());
+        let len = cache.len();
         cache.reserve(*n).expect("no budget");
+        let map = cache.positions().map();
         keys.extend(rotated(&rope, &part(&text.keys, kv_width, len, *n), kv_width, |token| len + token));
         values.extend(part(&text.values, kv_width, len, *n));
         for (index, queries) in queries.iter_mut().enumerate() {
@@ -175,12 +233,12 @@ fn geometry(n_kv_heads: usize, heads_per_kv: usize) -> KvGeometry {
     KvGeometry { n_layers: 1, n_kv_heads, heads_per_kv, head_dim: D }
 }
 
-fn exact_pool(geometry: KvGeometry, map: PositionMap) -> Arc<KvPool> {
-    KvPool::new(geometry, KvType::F32, Arc::new(Positions::new(map, rope(), N_CTX)), None)
+fn exact_pool(geometry: KvGeometry, map: &str) -> Arc<KvPool> {
+    KvPool::new(geometry, KvType::F32, positions(map), None)
 }
 
 /// Root mean square of the difference to the naive twin, over that of its outputs.
-fn error(text: &Text, map: PositionMap, first: usize, outputs: &[f32], positions: &[usize]) -> f64 {
+fn error(text: &Text, map: &str, first: usize, outputs: &[f32], positions: &[usize]) -> f64 {
     let wanted: Vec<f64> = positions.iter().flat_map(|position| text.naive(map, *position)).collect();
     error_of(text, first, outputs, positions, &wanted)
 }
@@ -219,7 +277,7 @@ fn every_query_sees_the_distances_of_the_map() {
                     outputs.extend(pass(&cx, &text, &mut cache, &[n]).remove(0));
                 }
                 let error = error_of(&text[0], 0, &outputs, &EDGES, &wanted);
-                assert!(error < 2e-6, "{map:?}, chunks of {chunk}: {error}");
+                assert!(error < 2e-6, "{map}, chunks of {chunk}: {error}");
             }
         }
     }
@@ -237,7 +295,7 @@ fn decoding_sees_what_a_prompt_sees() {
             for position in first..first + 3 {
                 let output = pass(&cx, &text, &mut cache, &[1]).remove(0);
                 let error = error(&text[0], map, position, &output, &[position]);
-                assert!(error < 2e-6, "{map:?}, position {position}: {error}");
+                assert!(error < 2e-6, "{map}, position {position}: {error}");
             }
         }
     }
@@ -249,16 +307,15 @@ fn sequences_of_a_batch_may_have_different_maps() {
     let lengths = [700, 1, 130, 0, 600, 513];
     let texts: Vec<Text> =
         (0..lengths.len()).map(|i| Text::new(geometry, 10 + i as u64, lengths[i] + 70)).collect();
-    let pool = exact_pool(geometry, PositionMap::Linear);
+    let pool = exact_pool(geometry, "linear");
     let cx = Compute::with_isa(2, Isa::best());
-    let maps: Vec<PositionMap> = (0..lengths.len()).map(|i| MAPS[(i * 3 + 1) % MAPS.len()]).collect();
-    let mut caches: Vec<KvSequence> =
-        maps.iter().map(|map| pool.sequence_at(Arc::new(Positions::new(*map, rope(), N_CTX)))).collect();
+    let maps: Vec<&str> = (0..lengths.len()).map(|i| MAPS[(i * 3 + 1) % MAPS.len()]).collect();
+    let mut caches: Vec<KvSequence> = maps.iter().map(|map| pool.sequence_at(positions(map))).collect();
     pass(&cx, &texts, &mut caches, &lengths);
     let outputs = pass(&cx, &texts, &mut caches, &[1, 70, 1, 0, 33, 2]);
     for (index, output) in outputs.iter().enumerate().filter(|(_, output)| !output.is_empty()) {
         let error = error(&texts[index], maps[index], lengths[index], output, &[lengths[index]]);
-        assert!(error < 2e-6, "{:?} after {}: {error}", maps[index], lengths[index]);
+        assert!(error < 2e-6, "{} after {}: {error}", maps[index], lengths[index]);
     }
 }
 
@@ -268,8 +325,8 @@ fn what_fits_is_computed_as_without_a_map() {
     let geometry = geometry(2, 2);
     let text = [Text::new(geometry, 3, N_TRAINED)];
     let cx = Compute::with_isa(2, Isa::best());
-    let adaptive = adaptive(128, N_TRAINED / 2 + 128, 64, true);
-    let mut outputs = [PositionMap::Linear, adaptive]
+    let adaptive = "adaptive:window=128,reach=384,growth=64";
+    let mut outputs = ["linear", adaptive]
         .map(|map| pass(&cx, &text, &mut [exact_pool(geometry, map).sequence()], &[N_TRAINED]).remove(0));
     let [linear, adaptive] = &mut outputs;
     assert!(linear.iter().zip(adaptive).all(|(a, b)| a.to_bits() == b.to_bits()));
@@ -297,8 +354,7 @@ fn codes_lose_no_more_than_without_a_map() {
     let cx = Compute::with_isa(2, Isa::best());
     for scheme in ["q8", "kivi4", "k4v4", "k4v4:sinks=0,residual=512", "k2v2", "k2v2:first=1:f16"] {
         let losses = MAPS.map(|map| {
-            let positions = Arc::new(Positions::new(map, rope(), N_CTX));
-            let pool = KvPool::with_layout(geometry, layout(scheme), positions, None);
+            let pool = KvPool::with_layout(geometry, layout(scheme), positions(map), None);
             let mut cache = [pool.sequence()];
             let prompt = pass(&cx, &text, &mut cache, &[n_tokens]).remove(0);
             let answer = pass(&cx, &text, &mut cache, &[1]).remove(0);
@@ -307,10 +363,10 @@ fn codes_lose_no_more_than_without_a_map() {
         });
         for (map, [prompt, answer]) in MAPS.iter().zip(losses) {
             // A longer query makes longer errors of scores, and attention that is sharper averages over fewer of them.
-            let longer = f64::from(map.query_scale(n_tokens)).powi(2);
+            let longer = f64::from(positions(map).map().query_scale(n_tokens)).powi(2);
             let [plain_prompt, plain_answer] = losses[0].map(|loss| loss * longer);
-            assert!(prompt < 1.3 * plain_prompt + 1e-4, "{scheme}, {map:?}: {prompt}, not {plain_prompt}");
-            assert!(answer < 1.5 * plain_answer + 1e-4, "{scheme}, {map:?}: {answer}, not {plain_answer}");
+            assert!(prompt < 1.3 * plain_prompt + 1e-4, "{scheme}, {map}: {prompt}, not {plain_prompt}");
+            assert!(answer < 1.5 * plain_answer + 1e-4, "{scheme}, {map}: {answer}, not {plain_answer}");
         }
     }
 }

@@ -180,7 +180,8 @@ fn measure(
     let mut sequences = Vec::new();
     let mut settings = Vec::new();
     let schemes = if schemes.is_empty() { &default } else { schemes };
-    let maps = args.positions.as_ref().map_or(&[PositionScheme::Auto][..], |Listed(maps)| maps);
+    let auto = [PositionScheme::auto()];
+    let maps = args.positions.as_ref().map_or(&auto[..], |Listed(maps)| maps);
     for (scheme, map) in schemes.iter().flat_map(|scheme| maps.iter().map(move |map| (scheme, map))) {
         engine.set_positions(map).map_err(loaded::in_file(path))?;
         loaded::prepare_kv(&mut engine, source, scheme, &spinner).map_err(loaded::in_file(path))?;

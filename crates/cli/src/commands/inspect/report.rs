@@ -137,7 +137,7 @@ impl ModelReport {
         // Keys and values of all heads in all layers.
         let n_values = 2 * info.n_layers as u64 * info.n_kv_heads as u64 * info.head_dim as u64;
         let kv_bytes_per_token = KvBytes { f16: 2 * n_values, f32: 4 * n_values };
-        let positions = PositionScheme::Auto.resolve(info.trained(), n_ctx, false).ok().map(|positions| {
+        let positions = PositionScheme::auto().resolve(info.trained(), n_ctx, false).ok().map(|positions| {
             PositionReport { map: positions.scheme().to_string(), longest_ctx: positions.longest() }
         });
         ModelReport {

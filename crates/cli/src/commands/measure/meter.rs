@@ -58,7 +58,7 @@ impl<'a> Meter<'a> {
         activations: Activations,
         chunk: usize,
     ) -> Result<Meter<'a>, EngineError> {
-        let positions = engine.positions().scheme();
+        let positions = engine.positions().scheme().clone();
         let mut lanes = EngineLanes::new(engine);
         let reference =
             lanes.add(&settings::reference(activations), |engine, setting| engine.set_kv(&setting.kv))?;
@@ -68,7 +68,7 @@ impl<'a> Meter<'a> {
 
     /// Reports say from now on which positions the reference has.
     pub fn name_reference_positions(&mut self) {
-        self.reference.setting.positions = Some(self.positions);
+        self.reference.setting.positions = Some(self.positions.clone());
     }
 
     /// Compares these settings from now on, and no others. The model is calibrated if need be.
@@ -84,9 +84,9 @@ impl<'a> Meter<'a> {
         self.lanes.truncate(1);
         self.settings.clear();
         for setting in settings {
-            let (source, own) = (self.source, self.positions);
+            let (source, own) = (self.source, &self.positions);
             let prepare = |engine: &mut Engine, setting: &Setting| {
-                engine.set_positions(&setting.positions.unwrap_or(own))?;
+                engine.set_positions(setting.positions.as_ref().unwrap_or(own))?;
                 prepare_kv(engine, source, &setting.kv, &spinner)
             };
             self.settings.push(self.lanes.add(setting, prepare)?);
@@ -143,8 +143,11 @@ impl<'a> Meter<'a> {
         Origin {
             what: OriginKey {
                 model_hash: self.source.fingerprint().to_string(),
-                setting: Setting { positions: Some(self.positions), ..self.reference.setting.clone() }
-                    .to_string(),
+                setting: Setting {
+                    positions: Some(self.positions.clone()),
+                    ..self.reference.setting.clone()
+                }
+                .to_string(),
                 activations: self.activations.name().to_string(),
                 n_vocab: self.engine().n_vocab(),
                 n_ctx: windows.first().map_or(0, |window| window.tokens.len()),

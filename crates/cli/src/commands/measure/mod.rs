@@ -160,7 +160,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     let named = args.kv.iter().flat_map(|Listed(settings)| settings.clone()).collect();
     let positions: Vec<PositionScheme> =
         args.positions.iter().flat_map(|Listed(maps)| maps.clone()).collect();
-    let own_positions = if positions.is_empty() { PositionScheme::Auto } else { PositionScheme::Linear };
+    let own_positions = if positions.is_empty() { PositionScheme::auto() } else { PositionScheme::linear() };
     let settings = settings::with_positions(named, &positions, args.activations);
     args.output.check()?;
     if let Some(path) = &args.reference {
@@ -186,7 +186,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         n_threads: args.threads.map(usize::from),
         activations: args.activations.into(),
         n_ctx: lengths.iter().copied().max(),
-        positions: args.reference_positions.unwrap_or(own_positions),
+        positions: args.reference_positions.clone().unwrap_or(own_positions),
         start_position: args.start_position as usize,
         beyond_trained: !positions.is_empty(),
         calibration_text: args.calibration.text()?,

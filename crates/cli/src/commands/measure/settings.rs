@@ -27,7 +27,7 @@ pub fn with_positions(
     }
     let each = |setting: &Setting| {
         let kv = setting.kv.clone();
-        positions.iter().map(move |positions| Setting { kv: kv.clone(), positions: Some(*positions) })
+        positions.iter().map(move |positions| Setting { kv: kv.clone(), positions: Some(positions.clone()) })
     };
     settings.iter().flat_map(each).collect()
 }
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn every_scheme_meets_all_positions() {
         let schemes = ["f16", "k2v2"].map(|name| name.parse::<Setting>().unwrap()).to_vec();
-        let positions = [PositionScheme::Linear, PositionScheme::DualChunk { chunk: None }];
+        let positions = ["linear", "dca"].map(|name| name.parse::<PositionScheme>().unwrap());
         let names = |settings: Vec<Setting>| settings.iter().map(Setting::to_string).collect::<Vec<_>>();
         assert_eq!(
             names(with_positions(schemes.clone(), &positions, Activations::Q8)),

@@ -20,12 +20,12 @@ use crate::cache::code::RotatedPage;
 use crate::cache::{
     CacheLayout, KvGeometry, KvPool, KvScheme, KvSequence, Rows, Span, append_layer, attend_layer,
 };
-use crate::positions::{PositionMap, Positions, Rope, RopeConfig, RopeScaling};
+use crate::positions::{Positions, Rope, RopeConfig, RopeScaling};
 
 /// Positions as they are: codes are of keys as they come.
 fn positions(n_ctx: usize) -> Positions {
     let config = RopeConfig { base: 10_000.0, scaling: RopeScaling::None };
-    Positions::new(PositionMap::Linear, Rope::new(&config, D), n_ctx)
+    Positions::linear(Rope::new(&config, D), n_ctx)
 }
 
 const D: usize = 64;

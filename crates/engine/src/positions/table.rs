@@ -1,0 +1,139 @@
+//! The positions of sequences: a map, a rotation, and tables of both for the kernels.
+
+use std::sync::{Arc, OnceLock};
+
+use lossy_kernels::attention::{FRAME_TOKENS, FRAMES, FrameTable, RANGE_TOKENS, TokenTable};
+
+use super::error::PositionError;
+use super::linear::Linear;
+use super::map::PositionMap;
+use super::rope::{Rope, Trained};
+use super::scheme::PositionScheme;
+
+/// The positions of a sequence: a map, and the rotation of the model or what a scaling makes of it.
+#[derive(Debug)]
+pub struct Positions {
+    scheme: PositionScheme,
+    map: Arc<dyn PositionMap>,
+    rope: Rope,
+    n_ctx: usize,
+    longest: usize,
+    /// of each frame's first position, where it is
+    own: FrameTable,
+    /// from each token's position to the one of [`PositionMap::token_position`]
+    turns: OnceLock<TokenTable>,
+}
+
+/// Where the tokens of one range see the frames of ranges that move.
+#[derive(Clone, Debug)]
+pub(crate) struct Moved {
+    /// ranges that move, from the first one on
+    pub n_ranges: usize,
+    /// rotation of each frame's first position, where it is seen
+    pub starts: FrameTable,
+    /// from where each frame is to where it is seen
+    pub shifts: FrameTable,
+}
+
+impl PositionScheme {
+    /// The positions of a model in a context of `n_ctx` tokens. `beyond` lets them go on past where they are good.
+    ///
+    /// # Errors
+    /// They do not reach that far, or do not fit the model.
+    pub fn resolve(
+        &self,
+        trained: Trained<'_>,
+        n_ctx: usize,
+        beyond: bool,
+    ) -> Result<Positions, PositionError> {
+        let resolved = self.resolved(trained, n_ctx)?;
+        let (longest, fix) = (resolved.longest, resolved.fix);
+        if n_ctx > longest && !beyond {
+            let name = resolved.choice.spelled();
+            return Err(PositionError::TooLong { name, longest, n_trained: trained.n_ctx, n_ctx, fix });
+        }
+        let rope = Rope::new(&resolved.rope, trained.head_dim);
+        let scheme = PositionScheme::new(resolved.choice);
+        Ok(Positions { scheme, longest, ..Positions::new(resolved.map, rope, n_ctx) })
+    }
+}
+
+impl Positions {
+    /// Positions of sequences of at most `n_ctx` tokens.
+    ///
+    /// # Panics
+    /// A window or chunk of `map` is no multiple of 128; see [`PositionMap::windows`].
+    fn new(map: Arc<dyn PositionMap>, rope: Rope, n_ctx: usize) -> Positions {
+        let is_whole = |tokens: &usize| *tokens > 0 && tokens.is_multiple_of(RANGE_TOKENS);
+        assert!(map.windows().iter().all(is_whole), "{map:?}");
+        let own = table(&rope, n_ctx.div_ceil(RANGE_TOKENS), |frame| (frame * FRAME_TOKENS) as f64);
+        let scheme = PositionScheme::linear();
+        Positions { scheme, map, rope, n_ctx, longest: n_ctx, own, turns: OnceLock::new() }
+    }
+
+    /// Positions as they are, of sequences of at most `n_ctx` tokens.
+    pub fn linear(rope: Rope, n_ctx: usize) -> Positions {
+        Positions::new(Arc::new(Linear), rope, n_ctx)
+    }
+
+    /// How they are spelled, with all numbers.
+    pub fn scheme(&self) -> &PositionScheme {
+        &self.scheme
+    }
+
+    /// The longest context in tokens that they are good for.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// The map.
+    pub fn map(&self) -> &dyn PositionMap {
+        &*self.map
+    }
+
+    /// The rotation.
+    pub fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
+    pub(crate) fn own(&self) -> &FrameTable {
+        &self.own
+    }
+
+    /// See [`PositionMap::token_position`].
+    pub(crate) fn turns(&self) -> &TokenTable {
+        self.turns.get_or_init(|| {
+            let n_pairs = self.rope.n_pairs();
+            TokenTable::new(n_pairs, self.n_ctx.div_ceil(RANGE_TOKENS), |token, pair| {
+                let position = self.map.token_position(token).unwrap_or(token);
+                self.rope.rotation(pair, position as f64 - token as f64)
+            })
+        })
+    }
+
+    /// What the tokens of range `asking` see elsewhere than it is.
+    pub(crate) fn moved(&self, asking: usize) -> Option<Moved> {
+        let n_ranges = self.map.n_moved_ranges(asking);
+        let start = |frame: usize| self.map.frame_start(frame, asking) as f64;
+        (n_ranges > 0).then(|| Moved {
+            n_ranges,
+            starts: table(&self.rope, n_ranges, start),
+            shifts: table(&self.rope, n_ranges, |frame| start(frame) - (frame * FRAME_TOKENS) as f64),
+        })
+    }
+}
+
+/// The rotations of `n_ranges` ranges of frames, by the positions that `of_frame` gives.
+fn table(rope: &Rope, n_ranges: usize, of_frame: impl Fn(usize) -> f64) -> FrameTable {
+    let n_values = n_ranges * FRAMES * rope.n_pairs();
+    let (mut cos, mut sin) = (Vec::with_capacity(n_values), Vec::with_capacity(n_values));
+    for frame in 0..n_ranges * FRAMES {
+        let position = of_frame(frame);
+        for pair in 0..rope.n_pairs() {
+            let (c, s) = rope.rotation(pair, position);
+            cos.push(c);
+            sin.push(s);
+        }
+    }
+    FrameTable::new(rope.n_pairs(), cos, sin)
+}
