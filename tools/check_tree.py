@@ -9,7 +9,7 @@ usage: python3 tools/check_tree.py        (anywhere inside the repository; looks
 4. A Rust file has at most 400 lines without its tests, and 600 with them; one of the kernels crate has at most 700.
 5. No test is switched off.
 6. No file of more than 5 MB: models are fetched, not committed.
-7. A relative link in a Markdown file leads to a file.
+7. A relative link in a Markdown file leads to a file, and its fragment to a heading.
 8. The rule of floors, see floors.py: crates, modules and folders use only what lies below them.
 """
 import pathlib
@@ -19,6 +19,7 @@ import sys
 import tomllib
 
 import floors
+from make_measurements import anchor
 from rust_modules import n_lines_without_tests, read_crate
 
 # Lines of a Rust file: without tests, with tests, in the kernels crate.
@@ -38,7 +39,8 @@ MACHINE_PATH = re.compile(r"(?<![\w.~$}/-])/(?:work|root|home/\w+|Users/\w+)/[\w
 UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX)\b|\b(?:todo|unimplemented)!\(")
 UNSAFE = re.compile(r"\bunsafe\s*(?:\{|fn\b|impl\b|extern\b|trait\b)")
 SWITCHED_OFF = re.compile(r"#\[ignore\b|@unittest\.skip")
-LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def breaches_of_text(path: str, text: str) -> list[str]:
@@ -77,13 +79,25 @@ def files_of_code(root: pathlib.Path) -> set[str]:
     return {module.file for member in members for module in read_crate(root / member, root).all()}
 
 
+def anchors(text: str) -> set[str]:
+    """The fragments under which a Markdown file's headings are linked."""
+    headings = HEADING.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return {anchor(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)) for heading in headings}
+
+
 def broken_links(path: str, text: str, root: pathlib.Path) -> list[str]:
     """Relative links of a Markdown file that lead nowhere."""
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
-    targets = (match[1] for match in LINK.finditer(prose))
-    relative = (t for t in targets if "://" not in t and not t.startswith("mailto:"))
-    folder = (root / path).parent
-    return [f"{path}: link to {t}, which is not there" for t in relative if not (folder / t).exists()]
+    found = []
+    for target, fragment in LINK.findall(prose):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file = (root / path).parent / target if target else root / path
+        if not file.exists():
+            found.append(f"{path}: link to {target}, which is not there")
+        elif fragment and file.suffix == ".md" and fragment not in anchors(file.read_text(encoding="utf-8")):
+            found.append(f"{path}: link to {target}#{fragment}, and no heading has that name")
+    return found
 
 
 def main() -> int:

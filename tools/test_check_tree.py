@@ -59,9 +59,18 @@ class Links(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
             (root / "docs").mkdir()
-            (root / "docs" / "a.md").touch()
-            text = "[a](docs/a.md#part) [b](docs/b.md) [c](https://x.org/y) `[d](e)`"
+            (root / "docs" / "a.md").write_text("# Part one, `--kv`\n```sh\n# comment\n```\n")
+            text = "[a](docs/a.md#part-one---kv) [b](docs/b.md) [c](https://x.org/y#z) `[d](e)`"
             self.assertEqual(check_tree.broken_links("README.md", text, root), ["README.md: link to docs/b.md, which is not there"])
+
+    def test_a_fragment_must_be_the_name_of_a_heading(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            (root / "a.md").write_text("# [One](x.md) part\n```sh\n# comment\n```\n")
+            text = "[a](a.md#one-part) [b](a.md#comment) [c](#none)"
+            (root / "b.md").write_text(text)
+            found = check_tree.broken_links("b.md", text, root)
+            self.assertEqual([line.split(",")[0] for line in found], ["b.md: link to a.md#comment", "b.md: link to #none"])
 
 
 if __name__ == "__main__":
