@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lossy_engine::{Engine, EngineError, Finish, Generation, GenerationOptions, KvScheme, Sampled, Sequence};
+use lossy_engine::{Finish, Generation, GenerationOptions, KvScheme, Sampled, Sequence, Step};
 
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -130,12 +130,12 @@ pub struct Speaker<'a> {
     pub notes: Notes,
     /// gets each piece of text as soon as it is certain
     pub print: &'a mut dyn FnMut(&str) -> io::Result<()>,
-    /// gets the sequence when the whole prompt has been read, before anything is generated
+    /// gets the sequence when the whole prompt has been read, before anything is printed
     pub after_prompt: Option<&'a mut AfterPrompt<'a>>,
 }
 
 /// See [`Speaker::after_prompt`]. The number is that of the prompt's tokens that were read now.
-pub type AfterPrompt<'a> = dyn FnMut(&Engine, &Sequence, usize) -> Result<()> + 'a;
+pub type AfterPrompt<'a> = dyn FnMut(&Sequence, usize) -> Result<()> + 'a;
 
 impl Speaker<'_> {
     /// Brings `sequence` to hold `prompt`, and generates. What the two have in common stays in the cache.
@@ -143,14 +143,12 @@ impl Speaker<'_> {
     /// # Errors
     /// The prompt does not fit in the context, or `print` fails. Ctrl-C is not an error.
     pub fn answer(&mut self, sequence: &mut Sequence, prompt: &[u32]) -> Result<Answer> {
-        let n_ctx = self.loaded.engine.n_ctx();
-        if prompt.len() > n_ctx {
-            return Err(EngineError::PromptTooLong { n_prompt: prompt.len(), n_ctx }.into());
-        }
-        // The logits after the last token are needed, so that one is always read.
-        let n_common = sequence.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let n_cached = n_common.min(prompt.len().saturating_sub(1));
-        sequence.truncate(n_cached);
+        // A prompt that is refused leaves the sequence as it is.
+        let tokenizer = self.loaded.tokenizer.clone();
+        let mut generation =
+            Generation::new(tokenizer, sequence.fork(), prompt.to_vec(), self.options.clone())?;
+        sequence.truncate(0);
+        let n_cached = generation.sequence().len();
         let mut answer = Answer {
             text: String::new(),
             sampled: Vec::new(),
@@ -158,61 +156,69 @@ impl Speaker<'_> {
             stats: Stats { n_prompt: prompt.len() - n_cached, n_cached, ..Stats::default() },
         };
         let start = Instant::now();
-        match self.read(sequence, &prompt[n_cached..])? {
-            Read::All(logits) => {
-                answer.stats.prompt_time = start.elapsed();
-                if let Some(after_prompt) = &mut self.after_prompt {
-                    after_prompt(&self.loaded.engine, sequence, answer.stats.n_prompt)?;
-                }
-                self.generate(sequence, logits, start, &mut answer)?;
-            }
-            Read::Stopped { n_read } => {
-                answer.stats.prompt_time = start.elapsed();
-                answer.stats.n_prompt = n_read;
-                answer.end = End::Interrupted;
-            }
-        }
-        answer.stats.kv_bytes = sequence.kv_bytes();
-        Ok(answer)
-    }
-
-    fn read(&mut self, sequence: &mut Sequence, tokens: &[u32]) -> Result<Read, EngineError> {
-        let bar = Prefill::start(tokens.len());
-        let (start, mut last) = (Instant::now(), (0, Duration::ZERO));
-        let mut progress = |progress: lossy_engine::Progress| {
-            bar.set(progress.n_done);
-            let chunk = (progress.n_done - last.0, start.elapsed() - last.1);
-            if self.notes == Notes::Many && chunk.0 > 0 {
-                last = (progress.n_done, start.elapsed());
-                bar.note(&chunk_line(progress.n_done, progress.n_total, chunk, last.1));
-            }
-            interrupt::go_on()
-        };
-        match self.loaded.engine.prefill(sequence, tokens, &mut progress) {
-            Ok(logits) => Ok(Read::All(logits)),
-            Err(EngineError::Stopped { n_done, .. }) => Ok(Read::Stopped { n_read: n_done }),
+        let result = match self.read(&mut generation, n_cached, &mut answer) {
+            Ok(Some(first)) => self.generate(&mut generation, first, start, &mut answer),
+            Ok(None) => Ok(()),
             Err(error) => Err(error),
-        }
+        };
+        *sequence = generation.into_sequence();
+        answer.stats.kv_bytes = sequence.kv_bytes();
+        result.map(|()| answer)
     }
 
+    /// Reads the prompt; the first step behind it, if there is one.
+    fn read(
+        &mut self,
+        generation: &mut Generation,
+        n_cached: usize,
+        answer: &mut Answer,
+    ) -> Result<Option<Step>> {
+        let n_total = generation.n_prompt() - n_cached;
+        let bar = Prefill::start(n_total);
+        let start = Instant::now();
+        let mut first = None;
+        while generation.is_reading() {
+            if interrupt::is_asked() {
+                answer.stats.n_prompt = generation.sequence().len() - n_cached;
+                answer.stats.prompt_time = start.elapsed();
+                answer.end = End::Interrupted;
+                return Ok(None);
+            }
+            let (n_before, before) = (generation.sequence().len(), start.elapsed());
+            first = self.advance(generation)?;
+            let (n_done, elapsed) = (generation.sequence().len(), start.elapsed());
+            bar.set(n_done - n_cached);
+            if self.notes == Notes::Many {
+                let chunk = (n_done - n_before, elapsed - before);
+                bar.note(&chunk_line(n_done - n_cached, n_total, chunk, elapsed));
+            }
+        }
+        answer.stats.prompt_time = start.elapsed();
+        if let Some(after_prompt) = &mut self.after_prompt {
+            after_prompt(generation.sequence(), n_total)?;
+        }
+        Ok(first)
+    }
+
+    fn advance(&mut self, generation: &mut Generation) -> Result<Option<Step>> {
+        let engine = &mut self.loaded.engine;
+        let chunk = engine.chunk();
+        let mut steps = engine.advance(&mut [(generation, chunk)])?;
+        Ok(steps.pop().transpose()?.flatten())
+    }
+
+    /// Prints the first step and all others.
     fn generate(
         &mut self,
-        sequence: &mut Sequence,
-        logits: Vec<f32>,
+        generation: &mut Generation,
+        mut step: Step,
         start: Instant,
         answer: &mut Answer,
     ) -> Result<()> {
-        let mut first = None;
-        let mut generation = Generation::new(&self.loaded.tokenizer, sequence, logits, self.options.clone());
+        let first = Instant::now();
+        answer.stats.first_token = Some(first - start);
         let failure = loop {
-            let step = match generation.step(&mut self.loaded.engine) {
-                Ok(Some(step)) => step,
-                Ok(None) => return Ok(()),
-                Err(error) => break Some(error),
-            };
             answer.stats.n_generated += 1;
-            let first = *first.get_or_insert_with(Instant::now);
-            answer.stats.first_token = Some(first - start);
             answer.stats.generation_time = first.elapsed();
             say(self.print, &step.text, answer)?;
             if self.options.sampling.n_logprobs.is_some() {
@@ -220,13 +226,20 @@ impl Speaker<'_> {
             }
             if let Some(finish) = step.finish {
                 answer.end = End::Finished(finish);
-            } else if interrupt::is_asked() {
+                return Ok(());
+            }
+            if interrupt::is_asked() {
                 answer.end = End::Interrupted;
                 break None;
             }
+            match self.advance(generation) {
+                Ok(Some(next)) => step = next,
+                Ok(None) => return Ok(()),
+                Err(error) => break Some(error),
+            }
         };
         say(self.print, &generation.end(), answer)?;
-        failure.map_or(Ok(()), |error| Err(error.into()))
+        failure.map_or(Ok(()), Err)
     }
 }
 
@@ -249,14 +262,6 @@ fn say(print: &mut dyn FnMut(&str) -> io::Result<()>, text: &str, answer: &mut A
         answer.text.push_str(text);
     }
     Ok(())
-}
-
-/// How reading a prompt ended.
-enum Read {
-    /// with logits `[n_vocab]` after the last token
-    All(Vec<f32>),
-    /// by Ctrl-C
-    Stopped { n_read: usize },
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use lossy_engine::{Engine, Finish, GenerationOptions, Sequence};
+use lossy_engine::{Finish, GenerationOptions, Sequence};
 use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
 
 use crate::answer::{Answer, End, Notes, Speaker};
@@ -50,12 +50,12 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     let prompt = encode(loaded, &completion)?;
     let cache = completion.prompt_cache.as_deref();
     let mut sequence = match cache {
-        Some(path) => prompt_cache::open(&loaded.engine, path)?,
-        None => loaded.engine.sequence(),
+        Some(path) => prompt_cache::open(&loaded.cache, path)?,
+        None => loaded.cache.sequence(),
     };
-    let mut keep = |engine: &Engine, sequence: &Sequence, n_read: usize| match cache {
+    let mut keep = |sequence: &Sequence, n_read: usize| match cache {
         // One token of every prompt is read again, for its logits.
-        Some(path) if n_read > 1 => prompt_cache::keep(engine, sequence, path),
+        Some(path) if n_read > 1 => prompt_cache::keep(sequence, path),
         _ => Ok(()),
     };
     let mut output = Output::lock();
@@ -75,7 +75,7 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
     if options.sampling.n_logprobs.is_some() {
         print_logprobs(&loaded.tokenizer, &answer);
     }
-    let counts = (notes != Notes::Few).then(|| answer.line(loaded.engine.kv(), seed_to_tell(options)));
+    let counts = (notes != Notes::Few).then(|| answer.line(loaded.cache.kv(), seed_to_tell(options)));
     let notes: Vec<String> = counts.into_iter().chain(cut_off(&answer, options)).collect();
     // On a terminal the answer and the notes would run together.
     if !notes.is_empty() && stdout().is_terminal() && std::io::stderr().is_terminal() {

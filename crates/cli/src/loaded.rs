@@ -1,10 +1,12 @@
 //! A model that is ready to run, with its tokenizer and chat template.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Error, Result, bail};
 use lossy_engine::{
-    Calibrated, Engine, EngineError, EngineOptions, KvScheme, ModelInfo, ModelSource, SamplingOptions,
+    Cache, CacheOptions, Calibrated, Engine, EngineOptions, KvScheme, ModelInfo, ModelSource,
+    SamplingOptions, SettingError,
 };
 use lossy_tokenizer::{ChatTemplate, Message, RenderOptions, Tokenizer};
 
@@ -38,6 +40,10 @@ pub struct Loaded {
     pub source: ModelSource,
     /// weights and threads
     pub engine: Engine,
+    /// where sequences live
+    pub cache: Arc<Cache>,
+    /// how it was made
+    pub cache_options: CacheOptions,
     /// text to ids and back
     pub tokenizer: Tokenizer,
     /// what turns messages into a prompt, if the model has it
@@ -46,68 +52,61 @@ pub struct Loaded {
     pub info: ModelInfo,
 }
 
-/// Loads the weights of `source`, and calibrates the model if its KV scheme needs that and it was not done before.
-///
-/// # Errors
-/// The weights cannot be read, or the scheme cannot be prepared.
-pub fn load_engine(
-    source: &ModelSource,
-    options: &EngineOptions,
-    spinner: &Spinner,
-) -> Result<Engine, EngineError> {
-    let Some(scheme) = &options.kv else { return Engine::load(source, options) };
-    let mut engine = Engine::load(source, &EngineOptions { kv: None, ..options.clone() })?;
-    prepare_kv(&mut engine, source, scheme, spinner)?;
-    Ok(engine)
-}
-
 /// Where the statistics of calibrated models are kept.
 pub fn calibrations() -> Option<PathBuf> {
     directories::cache_home().map(|home| home.join("lossy").join("calibration"))
 }
 
-/// Stores new sequences in `scheme`, after calibration if the scheme needs it and it was not done before.
+/// A cache, after calibration if its scheme needs that and it was not done before.
 ///
 /// # Errors
-/// The scheme does not fit the model, or calibration fails or is stopped by Ctrl-C.
-pub fn prepare_kv(
+/// The options do not fit the model, or calibration fails or is stopped by Ctrl-C.
+pub fn make_cache(
     engine: &mut Engine,
-    source: &ModelSource,
-    scheme: &KvScheme,
+    options: &CacheOptions,
     spinner: &Spinner,
-) -> Result<(), EngineError> {
-    let calibrated = engine.prepare_kv(source, scheme, calibrations().as_deref(), &mut |progress| {
-        spinner.measured(&format!("calibrating {scheme}"), progress.n_done, progress.n_total);
+) -> Result<Arc<Cache>, SettingError> {
+    let what = options.kv.as_ref().map_or(String::new(), |scheme| format!("calibrating {scheme}"));
+    let cache = engine.cache_with(options, &mut |progress| {
+        spinner.measured(&what, progress.n_done, progress.n_total);
         interrupt::go_on()
     })?;
-    if let Some(Calibrated { n_tokens: Some(_), file: None }) = calibrated {
+    if let Some(Calibrated { n_tokens: Some(_), file: None, .. }) = cache.calibrated() {
         let why = "is the cache directory writable?";
         spinner.hide(|| {
-            note(&format!("the calibration cannot be kept, so the next start takes it anew: {why}"))
+            note(&format!("the calibration could not be saved, so it will be repeated next time: {why}"))
         });
     }
-    Ok(())
+    Ok(cache)
 }
 
 impl Loaded {
-    /// Loads the model at `path`.
-    pub fn open(path: &Path, options: &EngineOptions) -> Result<Loaded> {
+    /// Loads the model at `path`, and makes a cache.
+    pub fn open(path: &Path, options: &EngineOptions, cache_options: CacheOptions) -> Result<Loaded> {
         let spinner = Spinner::start("loading the model");
         let source = open(path)?;
-        Ok(Loaded {
-            tokenizer: source.tokenizer().map_err(in_file(path))?,
-            template: source.chat_template().map_err(in_file(path))?,
-            info: source.info().clone(),
-            engine: load_engine(&source, options, &spinner).map_err(in_file(path))?,
-            source,
-        })
+        let tokenizer = source.tokenizer().map_err(in_file(path))?;
+        let template = source.chat_template().map_err(in_file(path))?;
+        let mut engine = Engine::load(&source, options).map_err(in_file(path))?;
+        let cache = make_cache(&mut engine, &cache_options, &spinner).map_err(in_file(path))?;
+        Ok(Loaded { tokenizer, template, info: source.info().clone(), engine, cache, cache_options, source })
+    }
+
+    /// From now on sequences are stored in another KV scheme.
+    ///
+    /// # Errors
+    /// The scheme does not fit the model, or calibration fails or is stopped by Ctrl-C.
+    pub fn set_kv(&mut self, scheme: &KvScheme, spinner: &Spinner) -> Result<(), SettingError> {
+        self.cache_options.kv = Some(scheme.clone());
+        self.cache = make_cache(&mut self.engine, &self.cache_options, spinner)?;
+        Ok(())
     }
 
     /// Says how a context beyond the trained one is told to the model.
     pub fn tell_positions(&self) {
-        let (n_ctx, n_trained) = (self.engine.n_ctx(), self.info.n_ctx_train);
+        let (n_ctx, n_trained) = (self.cache.n_ctx(), self.info.n_ctx_train);
         if n_ctx > n_trained {
-            let positions = self.engine.positions();
+            let positions = self.cache.positions();
             note(&format!(
                 "a context of {} tokens on a model trained for {}: positions {}, good for {} at most",
                 grouped(n_ctx as u64),

@@ -9,6 +9,7 @@ mod commands;
 mod completion;
 mod directories;
 mod hub;
+mod hint;
 mod interrupt;
 mod loaded;
 mod outcome;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(usage) => usage.exit(),
             Err(error) => {
-                let line = format!("{error:#}").replace(['\n', '\r'], " ");
+                let line = hint::with_hint(&error).replace(['\n', '\r'], " ");
                 terminal::note(&format!("error: {line}"));
                 ExitCode::FAILURE
             }

@@ -12,12 +12,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lossy_engine::cache::{
-    Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvSequence, Rows, Span, append_layer,
-    attend_layer,
+use lossy_engine::internals::{
+    Context, HeadStatistics, KvGeometry, KvPool, KvSequence, Rows, Span, append_layer, attend_layer,
 };
-use lossy_engine::positions::{PositionScheme, Trained};
-use lossy_engine::{KvScheme, RopeConfig, RopeScaling};
+use lossy_engine::{Budget, Calibration, KvScheme, PositionScheme, RopeConfig, RopeScaling, Trained};
 use lossy_kernels::{Compute, Isa};
 
 const CHUNK: usize = 512;
@@ -167,7 +165,7 @@ fn pool(scheme: &str, geometry: KvGeometry, n_ctx: usize) -> Arc<KvPool> {
         geometry,
         scheme.layout(&context).expect("a scheme that fits"),
         Arc::new(positions),
-        None,
+        Budget::new(None),
     )
 }
 

@@ -1,76 +1,26 @@
-//! A loaded model with the threads, the cache pool and the buffers to run it.
+//! A loaded model with the threads and the buffers to run it.
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lossy_kernels::attention::HeadShape;
 use lossy_kernels::{ActivationKind, Compute, KvType};
-use sha2::{Digest, Sha256};
+use lossy_tokenizer::EncodeOptions;
 
-use crate::cache::{
-    CacheLayout, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, KvSequence, Rows, SavedError,
-};
+use crate::cache::{Budget, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, Rows};
+use crate::calibrate::{self, Calibrated, CalibrationKey};
+use crate::extent::Extent;
 use crate::forward::{Forward, ForwardItem};
 use crate::model::Model;
-use crate::positions::{PositionScheme, Positions};
-use crate::{EngineError, ModelInfo, ModelSource};
+use crate::positions::Positions;
+use crate::sequence::EngineId;
+use crate::{
+    BatchItem, Cache, CacheOptions, CalibrationOptions, EngineError, EngineOptions, Generation, LogitRows,
+    Logits, ModelInfo, ModelSource, RequestError, Sequence, SettingError, Step,
+};
 
-mod copies;
-mod extent;
-
-use extent::Extent;
-
-/// How to load and run.
-#[derive(Clone, Debug)]
-pub struct EngineOptions {
-    /// threads; `None`: the machine's cores
-    pub n_threads: Option<usize>,
-    /// int8 or float32 activations
-    pub activations: ActivationKind,
-    /// how keys and values are stored; `None`: as f16, or f32 with f32 activations
-    pub kv: Option<KvScheme>,
-    /// a prompt's keys and values stay exact, whatever the scheme, until the prompt has been read
-    pub exact_prefill: bool,
-    /// statistics that some KV schemes need; see [`Engine::calibrate`]
-    pub calibration: Option<Arc<Calibration>>,
-    /// what they are made of where there are none yet; `None`: [`CALIBRATION_TEXT`](crate::CALIBRATION_TEXT)
-    pub calibration_text: Option<Arc<str>>,
-    /// context in tokens; `None` or `Some(0)`: the model's
-    pub n_ctx: Option<usize>,
-    /// how positions are told to the model; beyond its trained context this decides what it makes of the text
-    pub positions: PositionScheme,
-    /// Position of the first token of every text, for measuring: the model's own positions are needed then.
-    pub start_position: usize,
-    /// most bytes that all caches together may use; `None`: no limit
-    pub kv_budget: Option<usize>,
-    /// allow positions beyond those that they are good for, where the model's text is worthless: for measuring
-    pub beyond_trained: bool,
-    /// tokens of a prefill chunk
-    pub chunk: usize,
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        EngineOptions {
-            n_threads: None,
-            activations: ActivationKind::Q8,
-            kv: None,
-            exact_prefill: false,
-            calibration: None,
-            calibration_text: None,
-            n_ctx: None,
-            positions: PositionScheme::auto(),
-            start_position: 0,
-            kv_budget: None,
-            beyond_trained: false,
-            chunk: 512,
-        }
-    }
-}
-
-/// Progress of a prefill.
+/// How far a prompt has been read.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// tokens processed
@@ -79,110 +29,20 @@ pub struct Progress {
     pub n_total: usize,
 }
 
-/// Which logits of an item are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logits {
-    /// none (a chunk in the middle of a prompt)
-    None,
-    /// after the last token
-    Last,
-    /// after every token
-    All,
-}
+/// Is told about progress, and stops the work by breaking.
+pub type OnProgress<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 
-/// One sequence's share of a batch.
-pub struct BatchItem<'a> {
-    /// the sequence that the tokens continue
-    pub sequence: &'a mut Sequence,
-    /// the new tokens
-    pub tokens: &'a [u32],
-    /// which logits to compute
-    pub logits: Logits,
-}
-
-/// Rows of logits, in the order of the batch.
-pub struct LogitRows {
-    n_vocab: usize,
-    values: Vec<f32>,
-}
-
-impl LogitRows {
-    /// `[n_vocab]` of a row.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.n_vocab..(row + 1) * self.n_vocab]
-    }
-
-    /// How many rows.
-    pub fn len(&self) -> usize {
-        self.values.len() / self.n_vocab
-    }
-
-    /// No rows.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
-    /// All rows, `[n_rows, n_vocab]`.
-    pub fn into_values(self) -> Vec<f32> {
-        self.values
-    }
-}
-
-/// The tokens of one conversation and their cache.
-pub struct Sequence {
-    tokens: Vec<u32>,
-    cache: KvSequence,
-}
-
-impl Sequence {
-    /// Tokens in the cache.
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens
-    }
-
-    /// Number of tokens in the cache.
-    pub fn len(&self) -> usize {
-        self.tokens.len()
-    }
-
-    /// No tokens yet.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
-    /// Bytes of cache in use, shared pages included.
-    pub fn kv_bytes(&self) -> usize {
-        self.cache.bytes()
-    }
-
-    /// Forgets everything from token `n_tokens` on.
-    pub fn truncate(&mut self, n_tokens: usize) {
-        self.tokens.truncate(n_tokens);
-        self.cache.truncate(self.tokens.len());
-    }
-
-    /// A second sequence that shares the cache so far.
-    pub fn fork(&self) -> Sequence {
-        Sequence { tokens: self.tokens.clone(), cache: self.cache.fork() }
-    }
-}
-
-/// A loaded model, ready to run.
+/// Weights, and what it takes to compute with them. Sequences live in its [caches](Engine::cache).
 pub struct Engine {
+    id: EngineId,
     cx: Compute,
     model: Model,
-    pool: Arc<KvPool>,
-    scheme: KvScheme,
-    calibration: Option<Arc<Calibration>>,
-    calibration_text: Option<Arc<str>>,
     forward: Forward,
-    extent: Extent,
+    activations: ActivationKind,
     chunk: usize,
-    exact_prefill: bool,
-    /// the model's file, by which saved caches are told apart
+    budget: Arc<Budget>,
+    /// statistics that were found or made
+    calibrations: Vec<(CalibrationKey, Arc<Calibration>)>,
     source: ModelSource,
 }
 
@@ -190,19 +50,10 @@ impl Engine {
     /// Loads the weights of `source`.
     ///
     /// # Errors
-    /// A tensor is missing, has another shape than the file's configuration says, or a type that cannot be computed;
-    /// `n_ctx` is beyond what the positions are good for.
+    /// A tensor is missing, has another shape than the file's configuration says, or a type that cannot be computed.
     pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Engine, EngineError> {
         let info = source.info();
-        let extent = Extent::new(options, info);
-        let positions = extent.resolve(&options.positions, info)?;
-        let geometry = KvGeometry {
-            n_layers: info.n_layers,
-            n_kv_heads: info.n_kv_heads,
-            heads_per_kv: info.n_heads / info.n_kv_heads,
-            head_dim: info.head_dim,
-        };
-        if !geometry.heads().is_supported() {
+        if !geometry(info).heads().is_supported() {
             return Err(EngineError::Config(format!(
                 "attention heads of {} channels cannot be computed: they must be a multiple of 8, at most {}",
                 info.head_dim,
@@ -212,113 +63,140 @@ impl Engine {
         let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let cx = Compute::new(options.n_threads.unwrap_or(n_cores).max(1))?;
         let model = Model::load(&cx, source)?;
-        let exact = match options.activations {
-            ActivationKind::F32 => KvType::F32,
-            ActivationKind::Q8 => KvType::F16,
-        };
-        let mut engine = Engine {
-            pool: KvPool::new(geometry, exact, Arc::new(positions), options.kv_budget),
-            scheme: KvScheme::exact(exact),
-            calibration: options.calibration.clone(),
-            calibration_text: options.calibration_text.clone(),
+        Ok(Engine {
+            id: EngineId::default(),
             forward: Forward::new(options.activations),
+            activations: options.activations,
             chunk: options.chunk.max(1),
-            exact_prefill: options.exact_prefill,
+            budget: Budget::new(options.kv_budget),
+            calibrations: Vec::new(),
             source: source.clone(),
             cx,
             model,
-            extent,
+        })
+    }
+
+    /// Where sequences of one KV scheme and one kind of positions live. If the scheme needs statistics of the model, they
+    /// are found where `options` say, or made, which takes some seconds.
+    ///
+    /// # Errors
+    /// The scheme does not fit the model, the positions do not reach the context, or calibration fails.
+    pub fn cache(&mut self, options: &CacheOptions) -> Result<Arc<Cache>, SettingError> {
+        self.cache_with(options, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The same; `progress` is called while the model is calibrated, and stops that by breaking.
+    ///
+    /// # Errors
+    /// As [`cache`](Engine::cache); [`RequestError::Stopped`] if calibration was stopped.
+    pub fn cache_with(
+        &mut self,
+        options: &CacheOptions,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<Arc<Cache>, SettingError> {
+        let trained = self.model.info.trained();
+        let extent = Extent::new(options, trained);
+        let positions = Arc::new(extent.resolve(&options.positions, trained)?);
+        let scheme = options.kv.clone().unwrap_or_else(|| self.exact_scheme());
+        let calibrated = match scheme.needs_calibration() {
+            true => Some(self.calibration(&options.calibration, progress)?),
+            false => None,
         };
-        if let Some(scheme) = &options.kv {
-            engine.set_kv(scheme)?;
+        let geometry = geometry(&self.model.info);
+        let statistics = calibrated.as_ref().map(|calibrated| &*calibrated.calibration);
+        let layout = scheme.layout(&Context { geometry: &geometry, calibration: statistics })?;
+        Ok(Arc::new(Cache {
+            engine: self.id.clone(),
+            pool: KvPool::with_layout(geometry, layout, positions, self.budget.clone()),
+            scheme,
+            extent,
+            exact_prefill: options.exact_prefill,
+            calibrated,
+            source: self.source.clone(),
+            activations: self.activations,
+            fingerprint: OnceLock::new(),
+        }))
+    }
+
+    /// The scheme of a cache that asks for none: f16, or f32 with f32 activations.
+    pub fn exact_scheme(&self) -> KvScheme {
+        KvScheme::exact(match self.activations {
+            ActivationKind::F32 => KvType::F32,
+            ActivationKind::Q8 => KvType::F16,
+        })
+    }
+
+    /// Statistics of the model's keys and values: those that are given, in use already, or saved; or else those of the
+    /// text, which the model reads now. That they cannot be saved is not an error.
+    ///
+    /// # Errors
+    /// Those that are given are of another model; the text cannot be encoded, is too short, or cannot be read; `progress`
+    /// breaks.
+    pub fn calibration(
+        &mut self,
+        options: &CalibrationOptions,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<Calibrated, SettingError> {
+        let geometry = geometry(&self.model.info);
+        if let Some(calibration) = &options.statistics {
+            let calibration = calibration.clone();
+            return match calibration.fits(&geometry) {
+                true => Ok(Calibrated { calibration, n_tokens: None, file: None }),
+                false => Err(SettingError::OtherCalibration),
+            };
         }
-        Ok(engine)
+        let key = CalibrationKey::new(self.source.fingerprint(), self.activations, options.text());
+        let file = options.directory.as_ref().map(|directory| key.file(directory));
+        if let Some((_, calibration)) = self.calibrations.iter().find(|(known, _)| *known == key) {
+            let file = file.filter(|file| file.exists());
+            return Ok(Calibrated { calibration: calibration.clone(), n_tokens: None, file });
+        }
+        let calibrated = match file.as_deref().and_then(|file| calibrate::load(file, &geometry)) {
+            Some(saved) => Calibrated { calibration: Arc::new(saved), n_tokens: None, file },
+            None => {
+                let tokens =
+                    self.source.load_tokenizer()?.encode(options.text(), EncodeOptions::default())?;
+                let calibration = self.calibrate(&tokens, progress)?;
+                let file = file.filter(|file| calibrate::save(file, &calibration).is_ok());
+                Calibrated { calibration, n_tokens: Some(tokens.len()), file }
+            }
+        };
+        self.calibrations.push((key, calibrated.calibration.clone()));
+        Ok(calibrated)
     }
 
-    /// From now on new sequences are stored in another KV scheme. Sequences made before cannot be in a batch with them.
-    ///
-    /// # Errors
-    /// The scheme does not fit the model, or needs a calibration that is not there.
-    pub fn set_kv(&mut self, scheme: &KvScheme) -> Result<(), EngineError> {
-        let geometry = *self.pool.geometry();
-        let context = Context { geometry: &geometry, calibration: self.calibration.as_deref() };
-        self.replace_pool(scheme.layout(&context)?, self.pool.positions().clone());
-        self.scheme = scheme.clone();
-        Ok(())
-    }
-
-    /// From now on new sequences have other positions. Sequences made before cannot be in a batch with them.
-    ///
-    /// # Errors
-    /// The positions do not reach the engine's context, or do not fit the model.
-    pub fn set_positions(&mut self, scheme: &PositionScheme) -> Result<(), EngineError> {
-        let positions = self.extent.resolve(scheme, &self.model.info)?;
-        self.replace_pool(self.pool.layout().clone(), Arc::new(positions));
-        Ok(())
-    }
-
-    fn replace_pool(&mut self, layout: CacheLayout, positions: Arc<Positions>) {
-        self.pool = KvPool::with_layout(*self.pool.geometry(), layout, positions, self.pool.budget());
-    }
-
-    /// The positions of new sequences.
-    pub fn positions(&self) -> &Positions {
-        self.pool.positions()
-    }
-
-    /// The user's own text for statistics, if there is one.
-    pub fn calibration_text(&self) -> Option<&Arc<str>> {
-        self.calibration_text.as_ref()
-    }
-
-    /// The statistics in use.
-    pub fn calibration(&self) -> Option<&Arc<Calibration>> {
-        self.calibration.as_ref()
-    }
-
-    pub(crate) fn kv_geometry(&self) -> KvGeometry {
-        *self.pool.geometry()
-    }
-
-    /// The KV scheme of new sequences.
-    pub fn kv(&self) -> &KvScheme {
-        &self.scheme
-    }
-
-    /// Statistics of the model's keys and values over `tokens`, which are read in windows of 1024 with an exact cache;
-    /// the engine uses them from now on for schemes that need them. Calls `progress` as [`prefill`](Engine::prefill)
-    /// does.
+    /// Statistics of the model's keys and values over `tokens`, which are read in windows of 1024 with an exact cache.
     ///
     /// # Errors
     /// There are fewer than 256 tokens, or fewer than 64 different ones; otherwise as [`prefill`](Engine::prefill).
     pub fn calibrate(
         &mut self,
         tokens: &[u32],
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Arc<Calibration>, EngineError> {
+        progress: &mut OnProgress<'_>,
+    ) -> Result<Arc<Calibration>, SettingError> {
         const LEAST: usize = 256;
         const LEAST_DISTINCT: usize = 64;
         let n_total = tokens.len();
         if n_total < LEAST {
-            return Err(EngineError::CalibrationTooShort { n_tokens: n_total, least: LEAST });
+            return Err(SettingError::CalibrationTooShort { n_tokens: n_total, least: LEAST });
         }
         let n_distinct = tokens.iter().collect::<HashSet<_>>().len();
         if n_distinct < LEAST_DISTINCT {
-            return Err(EngineError::CalibrationTooUniform { n_distinct, least: LEAST_DISTINCT });
+            return Err(SettingError::CalibrationTooUniform { n_distinct, least: LEAST_DISTINCT });
         }
         let n_window = 1024.min(self.model.info.n_ctx_train).min(n_total);
-        let geometry = *self.pool.geometry();
+        let geometry = geometry(&self.model.info);
         let mut calibrator = Calibrator::new(geometry, &self.model.rope, n_window);
-        let own = Positions::linear(self.model.rope.clone(), n_window);
-        let pool = KvPool::new(geometry, KvType::F32, Arc::new(own), None);
+        // A pool with a count of its own: what it takes for a while is no cache of a user.
+        let own = Arc::new(Positions::linear(self.model.rope.clone(), n_window));
+        let pool = KvPool::new(geometry, KvType::F32, own, Budget::new(None));
         let mut n_done = 0;
         let mut is_stopped = progress(Progress { n_done, n_total }).is_break();
         // What is left at the end is too short to be worth a window.
         for window in tokens.chunks_exact(n_window) {
             if is_stopped {
-                return Err(EngineError::Stopped { n_done, n_total });
+                return Err(RequestError::Stopped { n_done, n_total }.into());
             }
-            self.check_ids(window)?;
             let mut cache = pool.sequence();
             let mut items = [ForwardItem { cache: &mut cache, tokens: window, logits: Logits::None }];
             let mut observe = |layer: usize, [queries, keys, values]: [Rows<'_>; 3]| {
@@ -330,22 +208,7 @@ impl Engine {
             n_done += window.len();
         }
         let _ = progress(Progress { n_done: n_total, n_total });
-        let calibration = Arc::new(calibrator.finish());
-        self.calibration = Some(calibration.clone());
-        Ok(calibration)
-    }
-
-    /// Uses statistics that were made before.
-    ///
-    /// # Errors
-    /// [`EngineError::Config`] if they are those of another model, or of another version of the program.
-    pub fn set_calibration(&mut self, calibration: Arc<Calibration>) -> Result<(), EngineError> {
-        if !calibration.fits(self.pool.geometry()) {
-            let message = "the calibration was made for another model or by another version";
-            return Err(EngineError::Config(message.to_owned()));
-        }
-        self.calibration = Some(calibration);
-        Ok(())
+        Ok(Arc::new(calibrator.finish()))
     }
 
     /// What the file says about the model.
@@ -353,9 +216,9 @@ impl Engine {
         &self.model.info
     }
 
-    /// Context in tokens.
-    pub fn n_ctx(&self) -> usize {
-        self.extent.n_ctx
+    /// The model's file.
+    pub fn source(&self) -> &ModelSource {
+        &self.source
     }
 
     /// Tokens of the vocabulary (columns of the logits).
@@ -368,19 +231,19 @@ impl Engine {
         self.cx.pool.n_threads()
     }
 
-    /// Bits of one cached key or value far from both ends of a sequence, scales and padding included.
-    pub fn kv_bits_per_value(&self) -> f64 {
-        self.pool.bits_per_value()
+    /// int8 or float32 activations.
+    pub fn activations(&self) -> ActivationKind {
+        self.activations
     }
 
-    /// Bytes that one token takes in the cache, far from both ends of a sequence.
-    pub fn kv_bytes_per_token(&self) -> usize {
-        self.pool.bytes_per_token()
+    /// Tokens that [`prefill`](Engine::prefill) computes at once.
+    pub fn chunk(&self) -> usize {
+        self.chunk
     }
 
-    /// Bytes that all sequences together take in the cache.
-    pub fn kv_bytes_in_use(&self) -> usize {
-        self.pool.bytes_in_use()
+    /// The bytes that all its caches may take together.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Bytes of the packed weights.
@@ -388,122 +251,94 @@ impl Engine {
         self.model.weight_bytes()
     }
 
-    /// An empty sequence.
-    pub fn sequence(&self) -> Sequence {
-        Sequence { tokens: Vec::new(), cache: self.pool.sequence() }
-    }
-
-    /// Writes a sequence's tokens and cache, to be [restored](Engine::restore) later.
+    /// Runs a batch of several sequences once, of one cache or of several. A token's logits are bit-identical whatever else
+    /// is in the batch.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn save(&self, sequence: &Sequence, out: impl Write) -> Result<(), EngineError> {
-        sequence.cache.save(&self.cache_fingerprint(), &sequence.tokens, out).map_err(SavedError::Io)?;
-        Ok(())
-    }
-
-    /// Reads a sequence that was saved with this model, scheme and calibration.
-    ///
-    /// # Errors
-    /// It was saved with others, is longer than the context, or is damaged.
-    pub fn restore(&self, input: impl Read) -> Result<Sequence, EngineError> {
-        let (cache, tokens) = self.pool.restore(&self.cache_fingerprint(), self.n_ctx(), input)?;
-        self.check_ids(&tokens)?;
-        Ok(Sequence { tokens, cache })
-    }
-
-    /// What the bytes of a cache depend on besides the scheme.
-    fn cache_fingerprint(&self) -> [u8; 32] {
-        let mut hash = Sha256::new().chain_update(self.source.fingerprint());
-        let positions = self.positions().scheme();
-        // Those of `auto` go on where the model's own end, so a cache can grow from one into the other. Others decide the
-        // keys (YaRN), or at least what the model made of the text that it read.
-        if !positions.is_auto(self.info().trained()) {
-            hash.update(positions.to_string());
-        }
-        if self.extent.start > 0 {
-            hash.update(self.extent.start.to_le_bytes());
-        }
-        if self.scheme.needs_calibration()
-            && let Some(calibration) = &self.calibration
-        {
-            hash.update(serde_json::to_vec(&**calibration).unwrap_or_default());
-        }
-        hash.finalize().into()
-    }
-
-    /// Runs a batch of several sequences once. A token's logits are bit-identical whatever else is in the batch.
-    ///
-    /// # Errors
-    /// A sequence would outgrow the context, the cache's budget does not hold the new tokens, or a token is not in the
-    /// vocabulary. No sequence has changed then.
-    pub fn forward(&mut self, batch: &mut [BatchItem<'_>]) -> Result<LogitRows, EngineError> {
-        for item in batch.iter() {
-            self.check(item.sequence.len() + item.tokens.len(), item.tokens)?;
+    /// A sequence would outgrow its context, the budget does not hold the new tokens, a token is not in the vocabulary, or
+    /// a sequence is of another engine. No sequence has changed then.
+    pub fn forward(&mut self, batch: &mut [BatchItem<'_>]) -> Result<LogitRows, RequestError> {
+        for (index, item) in batch.iter().enumerate() {
+            if !Arc::ptr_eq(&item.sequence.cache().engine, &self.id) {
+                return Err(RequestError::OtherEngine { item: index });
+            }
+            item.sequence.check(item.tokens)?;
         }
         let mut items: Vec<ForwardItem<'_>> = batch
             .iter_mut()
             .map(|item| ForwardItem {
-                cache: &mut item.sequence.cache,
+                cache: &mut item.sequence.kv,
                 tokens: item.tokens,
                 logits: item.logits,
             })
             .collect();
         let values = self.forward.run(&self.cx, &self.model, &mut items, None)?;
-        for item in batch {
-            item.sequence.tokens.extend_from_slice(item.tokens);
+        for item in batch.iter_mut() {
+            item.sequence.push(item.tokens);
         }
-        Ok(LogitRows { n_vocab: self.n_vocab(), values })
+        let counts = batch.iter().map(|item| item.logits.n_rows(item.tokens.len()));
+        Ok(LogitRows::new(self.n_vocab(), values, counts))
+    }
+
+    /// Runs what each generation [wants](Generation::wanted) next, as one batch, at most so many of its tokens; returns the
+    /// step that each has made, if it has. A generation that has ended, or is given no tokens, is left out.
+    ///
+    /// # Errors
+    /// As [`forward`](Engine::forward), and then no generation has changed. That one generation cannot choose a token does
+    /// not hold up the others: its error stands in its place.
+    pub fn advance(
+        &mut self,
+        batch: &mut [(&mut Generation, usize)],
+    ) -> Result<Vec<Result<Option<Step>, RequestError>>, RequestError> {
+        let mut items: Vec<BatchItem<'_>> =
+            batch.iter_mut().map(|(generation, most)| generation.item(*most)).collect();
+        let rows = self.forward(&mut items)?;
+        let accept = |(index, (generation, _)): (usize, &mut (&mut Generation, usize))| {
+            generation.accept(rows.of_item(index))
+        };
+        Ok(batch.iter_mut().enumerate().map(accept).collect())
     }
 
     /// Appends `tokens` in chunks; returns the logits `[n_vocab]` after the last. Calls `progress` before the first
     /// chunk and after each, and stops when it breaks.
     ///
     /// # Errors
-    /// As [`Engine::forward`]; and [`EngineError::Stopped`], after which the sequence holds the chunks that were done.
+    /// As [`Engine::forward`]; and [`RequestError::Stopped`], after which the sequence holds the chunks that were done.
     /// A prompt that does not fit is an error before any work; an empty prompt has no logits and is an error.
     pub fn prefill(
         &mut self,
         sequence: &mut Sequence,
         tokens: &[u32],
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Vec<f32>, EngineError> {
+        progress: &mut OnProgress<'_>,
+    ) -> Result<Vec<f32>, RequestError> {
         if tokens.is_empty() {
-            return Err(EngineError::EmptyPrompt);
+            return Err(RequestError::EmptyPrompt);
         }
-        self.check(sequence.len() + tokens.len(), tokens)?;
+        sequence.check(tokens)?;
         let n_total = tokens.len();
         let mut n_done = 0;
         let mut last = Vec::new();
-        if self.exact_prefill {
-            sequence.cache.keep_exact();
-        }
+        sequence.begin_prompt();
         for chunk in tokens.chunks(self.chunk) {
             if progress(Progress { n_done, n_total }).is_break() {
-                return Err(EngineError::Stopped { n_done, n_total });
+                return Err(RequestError::Stopped { n_done, n_total });
             }
             n_done += chunk.len();
             let logits = if n_done == n_total { Logits::Last } else { Logits::None };
             last = self.forward(&mut [BatchItem { sequence, tokens: chunk, logits }])?.into_values();
         }
-        sequence.cache.pack();
+        sequence.end_prompt();
         let _ = progress(Progress { n_done, n_total });
         Ok(last)
     }
+}
 
-    fn check(&self, n_prompt: usize, tokens: &[u32]) -> Result<(), EngineError> {
-        let n_ctx = self.n_ctx();
-        if n_prompt > n_ctx {
-            return Err(EngineError::PromptTooLong { n_prompt, n_ctx });
-        }
-        self.check_ids(tokens)
-    }
-
-    fn check_ids(&self, tokens: &[u32]) -> Result<(), EngineError> {
-        let n_vocab = self.n_vocab();
-        match tokens.iter().find(|&&id| id as usize >= n_vocab) {
-            Some(&id) => Err(EngineError::NoSuchToken { id, n_vocab }),
-            None => Ok(()),
-        }
+/// What of a model its caches depend on.
+fn geometry(info: &ModelInfo) -> KvGeometry {
+    KvGeometry {
+        n_layers: info.n_layers,
+        n_kv_heads: info.n_kv_heads,
+        heads_per_kv: info.n_heads / info.n_kv_heads,
+        head_dim: info.head_dim,
     }
 }

@@ -1,38 +1,31 @@
-//! The engine's one error.
+//! Errors by task: loading a model, setting up a cache, running a request.
 
 use crate::cache::{CacheError, KvSchemeError, SavedError};
 use crate::positions::PositionError;
+use crate::sampling::SampleError;
 
-/// What can go wrong between a model file and text.
+/// Why a cache cannot be made as it was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// a GGUF file that cannot be read
-    #[error(transparent)]
-    Gguf(#[from] lossy_formats::gguf::GgufError),
-    /// metadata that a model needs and the file does not have so
-    #[error(transparent)]
-    Metadata(#[from] lossy_formats::gguf::MetadataError),
-    /// a Hugging Face directory that cannot be read
-    #[error(transparent)]
-    Hf(#[from] lossy_formats::hf::HfError),
-    /// a tokenizer or chat template that cannot be built
-    #[error(transparent)]
-    Tokenizer(#[from] lossy_tokenizer::TokenizerError),
-    /// `LOSSY_ISA` names an instruction set that is not there
-    #[error(transparent)]
-    Isa(#[from] lossy_kernels::IsaError),
-    /// the KV cache has no room, or was given values that it cannot hold
-    #[error(transparent)]
-    Cache(#[from] CacheError),
+pub enum SettingError {
     /// a KV scheme that cannot be used with this model
     #[error(transparent)]
     KvScheme(#[from] KvSchemeError),
-    /// positions that cannot be
+    /// positions that cannot be used with this model or context
     #[error(transparent)]
     Positions(#[from] PositionError),
-    /// a saved cache that cannot be used
-    #[error(transparent)]
-    Saved(#[from] SavedError),
+    /// a text that begins elsewhere than at 0, with positions that are not the model's own
+    #[error(
+        "a text of {n_ctx} tokens that begins at position {start} needs the model's own positions, not {positions}: let \
+         both together be within the trained context"
+    )]
+    StartPosition {
+        /// position of the first token
+        start: usize,
+        /// tokens
+        n_ctx: usize,
+        /// what was asked for, or follows from the length
+        positions: String,
+    },
     /// a text to calibrate with that is too short
     #[error("the calibration text has {n_tokens} tokens, but at least {least} are needed")]
     CalibrationTooShort {
@@ -52,6 +45,61 @@ pub enum EngineError {
         /// the fewest
         least: usize,
     },
+    /// statistics of another model
+    #[error("the calibration was made for another model or by another version")]
+    OtherCalibration,
+    /// a tokenizer, which calibration needs, that cannot be built
+    #[error(transparent)]
+    Tokenizer(#[from] lossy_tokenizer::TokenizerError),
+    /// calibration cannot read its text, or was stopped
+    #[error(transparent)]
+    Calibrating(#[from] RequestError),
+}
+
+/// Why tokens cannot be computed. The sequences have not changed, unless a variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// the KV cache has no room, or was given values that it cannot hold
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// no token can be chosen
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// a token id outside the vocabulary
+    #[error("token {id} is not in the vocabulary of {n_vocab} tokens")]
+    NoSuchToken {
+        /// the id
+        id: u32,
+        /// size of the vocabulary
+        n_vocab: usize,
+    },
+    /// nothing to start from
+    #[error("the prompt is empty: there is no token to continue from")]
+    EmptyPrompt,
+    /// A prompt that does not fit: nothing is ever cut off.
+    #[error("the prompt has {n_prompt} tokens, but the context holds {n_ctx}")]
+    TooLong {
+        /// tokens of the prompt
+        n_prompt: usize,
+        /// tokens that the context holds
+        n_ctx: usize,
+    },
+    /// the caller asked to stop; the sequence holds what was computed
+    #[error("stopped after {n_done} of {n_total} prompt tokens")]
+    Stopped {
+        /// tokens processed
+        n_done: usize,
+        /// tokens of the prompt
+        n_total: usize,
+    },
+    /// a sequence that another engine made
+    #[error(
+        "item {item} of the batch is a sequence of another engine: run it on the engine whose cache it came from"
+    )]
+    OtherEngine {
+        /// its index in the batch
+        item: usize,
+    },
     /// a sequence that is too short to be made long by copies
     #[error("a sequence of {n_tokens} tokens has no page of {page} to copy")]
     NothingToCopy {
@@ -60,19 +108,71 @@ pub enum EngineError {
         /// tokens of a page
         page: usize,
     },
-    /// a text that begins elsewhere than at 0, with positions that are not the model's own
-    #[error(
-        "a text of {n_ctx} tokens that begins at position {start} needs the model's own positions, not {positions}: let \
-         both together be within the trained context"
-    )]
-    StartPosition {
-        /// position of the first token
-        start: usize,
-        /// tokens
-        n_ctx: usize,
-        /// what was asked for, or follows from the length
-        positions: String,
-    },
+}
+
+/// What kind of failure a [`RequestError`] is, for whoever must answer it: a server its status, a program its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestErrorKind {
+    /// the request itself is wrong
+    BadRequest,
+    /// it does not fit in the context
+    TooLong,
+    /// there is no memory for it now
+    OutOfMemory,
+    /// its caller stopped it
+    Stopped,
+    /// the model or the program is at fault
+    Internal,
+}
+
+impl RequestError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> RequestErrorKind {
+        match self {
+            RequestError::NoSuchToken { .. } | RequestError::EmptyPrompt => RequestErrorKind::BadRequest,
+            RequestError::Sample(SampleError::NothingAllowed { .. } | SampleError::Mask(_)) => {
+                RequestErrorKind::BadRequest
+            }
+            RequestError::TooLong { .. } => RequestErrorKind::TooLong,
+            RequestError::Cache(CacheError::Budget { .. } | CacheError::Memory { .. }) => {
+                RequestErrorKind::OutOfMemory
+            }
+            RequestError::Stopped { .. } => RequestErrorKind::Stopped,
+            RequestError::Cache(CacheError::Unstorable { .. })
+            | RequestError::Sample(SampleError::NotFinite { .. })
+            | RequestError::OtherEngine { .. }
+            | RequestError::NothingToCopy { .. } => RequestErrorKind::Internal,
+        }
+    }
+}
+
+/// What can go wrong between a model file and text: loading, and for callers that need not tell tasks apart, the rest.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// a cache that cannot be made
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// tokens that cannot be computed
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// a saved cache that cannot be used
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    /// a GGUF file that cannot be read
+    #[error(transparent)]
+    Gguf(#[from] lossy_formats::gguf::GgufError),
+    /// metadata that a model needs and the file does not have so
+    #[error(transparent)]
+    Metadata(#[from] lossy_formats::gguf::MetadataError),
+    /// a Hugging Face directory that cannot be read
+    #[error(transparent)]
+    Hf(#[from] lossy_formats::hf::HfError),
+    /// a tokenizer or chat template that cannot be built
+    #[error(transparent)]
+    Tokenizer(#[from] lossy_tokenizer::TokenizerError),
+    /// `LOSSY_ISA` names an instruction set that is not there
+    #[error(transparent)]
+    Isa(#[from] lossy_kernels::IsaError),
     /// a model of another kind
     #[error("models of architecture `{found}` cannot be computed (known: {known})")]
     Architecture {
@@ -112,34 +212,5 @@ pub enum EngineError {
         name: String,
         /// why
         message: String,
-    },
-    /// a token id outside the vocabulary
-    #[error("token {id} is not in the vocabulary of {n_vocab} tokens")]
-    NoSuchToken {
-        /// the id
-        id: u32,
-        /// size of the vocabulary
-        n_vocab: usize,
-    },
-    /// nothing to start from
-    #[error("the prompt is empty: there is no token to continue from")]
-    EmptyPrompt,
-    /// A prompt or a request that does not fit: nothing is ever cut off.
-    #[error(
-        "the prompt has {n_prompt} tokens, but the context holds {n_ctx}; raise --ctx-size or shorten the prompt"
-    )]
-    PromptTooLong {
-        /// tokens of the prompt
-        n_prompt: usize,
-        /// tokens that the context holds
-        n_ctx: usize,
-    },
-    /// The caller asked to stop (Ctrl-C) during prefill.
-    #[error("stopped after {n_done} of {n_total} prompt tokens")]
-    Stopped {
-        /// tokens processed
-        n_done: usize,
-        /// tokens of the prompt
-        n_total: usize,
     },
 }

@@ -23,9 +23,31 @@ use lossy_kernels::{
     rms_norm_heads, rope,
 };
 
+use crate::RequestError;
 use crate::cache::{KvSequence, Rows, Span, append_layer, attend_layer};
 use crate::model::{Layer, Model};
-use crate::{EngineError, Logits};
+
+/// Which logits of a batch's item are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logits {
+    /// none (a chunk in the middle of a prompt)
+    None,
+    /// after the last token
+    Last,
+    /// after every token
+    All,
+}
+
+impl Logits {
+    /// Rows of logits for an item of `n_tokens`.
+    pub(crate) fn n_rows(self, n_tokens: usize) -> usize {
+        match self {
+            Logits::None => 0,
+            Logits::Last => n_tokens.min(1),
+            Logits::All => n_tokens,
+        }
+    }
+}
 
 /// One sequence's share of a batch.
 pub(crate) struct ForwardItem<'a> {
@@ -80,15 +102,13 @@ impl Forward {
         model: &Model,
         items: &mut [ForwardItem<'_>],
         mut observe: Option<&mut Observe<'_>>,
-    ) -> Result<Vec<f32>, EngineError> {
+    ) -> Result<Vec<f32>, RequestError> {
         let tokens: Vec<u32> = items.iter().flat_map(|item| item.tokens).copied().collect();
         let wanted = wanted_rows(items);
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
-        for item in items.iter_mut() {
-            item.cache.reserve(item.tokens.len())?;
-        }
+        reserve(items)?;
         self.start(model, &tokens, items)?;
         let mut spans = spans(items);
         for (index, layer) in model.layers.iter().enumerate() {
@@ -114,7 +134,12 @@ impl Forward {
     }
 
     /// Embedding rows and rotation tables.
-    fn start(&mut self, model: &Model, tokens: &[u32], items: &[ForwardItem<'_>]) -> Result<(), EngineError> {
+    fn start(
+        &mut self,
+        model: &Model,
+        tokens: &[u32],
+        items: &[ForwardItem<'_>],
+    ) -> Result<(), RequestError> {
         resize(&mut self.x, tokens.len() * model.info.n_embd);
         model.embedding.rows(tokens, &mut self.x)?;
         let n_rotations = items.iter().map(|item| item.cache.n_rotations(item.tokens.len())).max();
@@ -179,7 +204,7 @@ impl Forward {
         model: &Model,
         layer: usize,
         spans: &mut [Span<'_>],
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), RequestError> {
         let (n_q, n_rows) = (model.info.n_heads * model.info.head_dim, self.x.len() / model.info.n_embd);
         let (_, k, v) = self.qkv_rows(model);
         append_layer(cx, layer, spans, k, v)?;
@@ -228,6 +253,20 @@ fn scale_rows(rows: &mut [f32], row_len: usize, n: usize, scales: &[f32]) {
     for (row, scale) in rows.chunks_exact_mut(row_len).zip(scales).filter(|(_, scale)| **scale != 1.0) {
         row[..n].iter_mut().for_each(|x| *x *= scale);
     }
+}
+
+/// Room for the new tokens of all sequences, or of none.
+fn reserve(items: &mut [ForwardItem<'_>]) -> Result<(), RequestError> {
+    for index in 0..items.len() {
+        let item = &mut items[index];
+        if let Err(error) = item.cache.reserve(item.tokens.len()) {
+            for item in &mut items[..index] {
+                item.cache.truncate(item.cache.len());
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 fn spans<'a>(items: &'a mut [ForwardItem<'_>]) -> Vec<Span<'a>> {

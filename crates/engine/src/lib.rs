@@ -1,34 +1,59 @@
-//! Models, cache, forward pass and sampling.
+//! Models, caches, the forward pass and sampling.
 //!
-//! The way from a file to text: [`ModelSource`] opens a file, [`Engine`] loads its weights, [`Engine::sequence`] starts a
-//! [`Sequence`], [`Engine::prefill`] and [`Engine::forward`] turn ids into logits, a [`Sampler`] turns logits into the
-//! next id, and [`Generation`] does the whole loop.
+//! The way from a file to text: [`ModelSource`] opens a file, [`Engine`] loads its weights, [`Engine::cache`] makes a
+//! [`Cache`] of some KV scheme and positions, [`Cache::sequence`] starts a [`Sequence`], and a [`Generation`] says what to
+//! run next and turns logits into text. [`Engine::advance`] runs many generations at once; [`Engine::forward`] is the
+//! batch beneath it, and [`Engine::prefill`] reads a prompt.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/generate.rs")]
+//! ```
 #![forbid(unsafe_code)]
 
-pub mod cache;
-mod engine;
-mod error;
-mod fingerprint;
-mod forward;
-mod generate;
+// In the order of dependency: a module imports only from those above it.
 mod hex;
-mod model;
+mod fingerprint;
 mod parameters;
-pub mod positions;
-mod prepare;
+mod prefix;
 mod sampling;
+mod positions;
+mod cache;
+mod error;
+mod model;
+mod forward;
+mod options;
+mod extent;
+mod calibrate;
+mod sequence;
+mod batch;
+mod generate;
+mod engine;
 
-pub use cache::{Calibration, KvScheme, KvSchemeError};
-pub use engine::{BatchItem, Engine, EngineOptions, LogitRows, Logits, Progress, Sequence};
-pub use error::EngineError;
+pub use batch::{BatchItem, LogitRows, Logits};
+pub use cache::{Budget, Calibration, KvScheme, KvSchemeError, SavedError};
+pub use calibrate::{CALIBRATION_TEXT, Calibrated};
+pub use engine::{Engine, OnProgress, Progress};
+pub use error::{EngineError, RequestError, RequestErrorKind, SettingError};
 pub use fingerprint::Fingerprint;
 pub use generate::{Finish, Generation, GenerationOptions, Step};
 pub use hex::Hex;
 pub use lossy_kernels::{ActivationKind, KvType};
 pub use model::{BiasRule, Family, ModelInfo, ModelSource};
+pub use options::{CacheOptions, CalibrationOptions, EngineOptions};
 pub use parameters::ParameterError;
 pub use positions::{
-    PositionError, PositionMap, PositionScheme, Rope, RopeConfig, RopeScaling, Trained, Yarn,
+    PositionError, PositionMap, PositionScheme, Positions, Rope, RopeConfig, RopeScaling, Trained, Yarn,
 };
-pub use prepare::{CALIBRATION_TEXT, Calibrated};
-pub use sampling::{Sampled, Sampler, SamplingOptions, TokenLogprob};
+pub use prefix::common as common_prefix;
+pub use sampling::{Mask, MaskError, SampleError, Sampled, Sampler, SamplingOptions, TokenLogprob};
+pub use sequence::{Cache, Sequence};
+
+/// What benchmarks and tests of this project take apart. It is no part of the library's interface and may change at any
+/// time.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::cache::{
+        CacheLayout, Context, HeadStatistics, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, PackedLayers,
+        PageCode, Place, Rows, Span, Window, append_layer, attend_layer,
+    };
+}

@@ -1,10 +1,10 @@
 //! The loop from a prompt to text, on a tiny model whose tokens a bias chooses.
 
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use lossy_engine::{
-    Engine, EngineOptions, Finish, Generation, GenerationOptions, ModelSource, PositionScheme,
-    SamplingOptions, Sequence, Step,
+    Cache, CacheOptions, Engine, EngineOptions, Finish, Generation, GenerationOptions, ModelSource,
+    PositionScheme, RequestError, SampleError, SamplingOptions, Step,
 };
 use lossy_testkit::testdata;
 use lossy_tokenizer::{SpecialIds, Tokenizer, TokenizerKeys};
@@ -28,24 +28,21 @@ fn tokenizer() -> Tokenizer {
 
 struct Run {
     engine: Engine,
-    sequence: Sequence,
-    logits: Vec<f32>,
-    tokenizer: Tokenizer,
+    cache: Arc<Cache>,
 }
 
 impl Run {
     fn new() -> Run {
         let source = ModelSource::open(&testdata().join("tiny/llama/model.gguf")).unwrap();
-        let options = EngineOptions {
+        let mut engine = Engine::load(&source, &EngineOptions::default()).unwrap();
+        let options = CacheOptions {
             n_ctx: Some(2000),
             positions: PositionScheme::linear(),
             beyond_trained: true,
-            ..EngineOptions::default()
+            ..CacheOptions::default()
         };
-        let mut engine = Engine::load(&source, &options).unwrap();
-        let mut sequence = engine.sequence();
-        let logits = engine.prefill(&mut sequence, &PROMPT, &mut |_| ControlFlow::Continue(())).unwrap();
-        Run { engine, sequence, logits, tokenizer: tokenizer() }
+        let cache = engine.cache(&options).unwrap();
+        Run { engine, cache }
     }
 
     /// Greedy, with the tokens `ids` one after another: a bias allows one, and a penalty forbids it afterwards.
@@ -63,12 +60,19 @@ impl Run {
         }
     }
 
+    fn start(&self, options: GenerationOptions) -> Generation {
+        Generation::new(tokenizer(), self.cache.sequence(), PROMPT.to_vec(), options).unwrap()
+    }
+
+    fn step(&mut self, generation: &mut Generation) -> Option<Step> {
+        self.engine.advance(&mut [(generation, 100)]).unwrap().remove(0).unwrap()
+    }
+
     fn steps(&mut self, options: GenerationOptions) -> Vec<Step> {
-        let mut generation =
-            Generation::new(&self.tokenizer, &mut self.sequence, self.logits.clone(), options);
+        let mut generation = self.start(options);
         let mut steps = Vec::new();
-        while let Some(step) = generation.step(&mut self.engine).unwrap() {
-            steps.push(step);
+        while !generation.is_done() {
+            steps.extend(self.step(&mut generation));
         }
         steps
     }
@@ -88,9 +92,9 @@ fn what_was_held_back_comes_out_at_the_end_of_an_unfinished_generation() {
     let mut run = Run::new();
     let options = GenerationOptions { stop: vec!["abé!".into()], ..Run::options(&[4, 5, 7]) };
     let options = GenerationOptions { max_tokens: None, ..options };
-    let mut generation = Generation::new(&run.tokenizer, &mut run.sequence, run.logits.clone(), options);
+    let mut generation = run.start(options);
     for _ in 0..3 {
-        assert_eq!(generation.step(&mut run.engine).unwrap().unwrap().text, "");
+        assert_eq!(run.step(&mut generation).unwrap().text, "");
     }
     assert_eq!(generation.end(), "ab\u{FFFD}");
 }
@@ -124,4 +128,79 @@ fn a_text_that_goes_in_circles_is_stopped_if_that_was_asked_for() {
     assert_eq!(stopped.last().unwrap().finish, Some(Finish::Cycle { period: 1 }));
     assert_eq!(stopped.len(), 257);
     assert_eq!(Run::new().steps(options(false)).last().unwrap().finish, Some(Finish::Length));
+}
+
+#[test]
+fn a_prompt_is_wanted_piece_by_piece_and_only_its_last_piece_makes_a_step() {
+    let mut run = Run::new();
+    let mut generation =
+        Generation::new(tokenizer(), run.cache.sequence(), vec![1, 3, 1, 3, 1], Run::options(&[4, 5]))
+            .unwrap();
+    let mut seen = Vec::new();
+    while !generation.is_done() {
+        let wanted = generation.wanted(2).to_vec();
+        let step = run.engine.advance(&mut [(&mut generation, 2)]).unwrap().remove(0).unwrap();
+        seen.push((wanted, step.map(|step| step.sampled.id)));
+    }
+    let ids = |ids: &[u32]| ids.to_vec();
+    let wanted = [(ids(&[1, 3]), None), (ids(&[1, 3]), None), (ids(&[1]), Some(4)), (ids(&[4]), Some(5))];
+    assert_eq!(seen, wanted);
+    assert!(generation.wanted(2).is_empty());
+    assert_eq!(generation.into_sequence().tokens(), [1, 3, 1, 3, 1, 4]);
+}
+
+#[test]
+fn a_generation_goes_on_from_what_its_sequence_and_the_prompt_have_in_common() {
+    let mut run = Run::new();
+    let mut first =
+        Generation::new(tokenizer(), run.cache.sequence(), vec![1, 3, 4], Run::options(&[5, 4])).unwrap();
+    while !first.is_done() {
+        run.step(&mut first);
+    }
+    let sequence = first.into_sequence();
+    assert_eq!(sequence.tokens(), [1, 3, 4, 5]);
+    let next = |prompt: &[u32]| {
+        let generation =
+            Generation::new(tokenizer(), sequence.fork(), prompt.to_vec(), Run::options(&[4])).unwrap();
+        generation.wanted(100).to_vec()
+    };
+    assert_eq!(next(&[1, 3, 4, 5, 6]), [6]);
+    assert_eq!(next(&[1, 3, 4, 5]), [5], "the last token of a prompt is read for its logits");
+    assert_eq!(next(&[1, 4]), [4]);
+}
+
+#[test]
+fn what_cannot_be_generated_is_refused_with_a_reason() {
+    let run = Run::new();
+    let start = |prompt: Vec<u32>| {
+        Generation::new(tokenizer(), run.cache.sequence(), prompt, Run::options(&[4])).map(drop)
+    };
+    assert!(matches!(start(Vec::new()), Err(RequestError::EmptyPrompt)));
+    assert!(matches!(start(vec![1, 9999]), Err(RequestError::NoSuchToken { id: 9999, .. })));
+    assert!(matches!(start(vec![1; 2001]), Err(RequestError::TooLong { n_prompt: 2001, n_ctx: 2000 })));
+}
+
+#[test]
+fn a_bias_that_bans_every_token_is_an_error_and_ends_the_generation() {
+    let mut run = Run::new();
+    let everything = (0..80).map(|id| (id, f32::NEG_INFINITY)).collect();
+    let mut generation = run.start(GenerationOptions {
+        sampling: SamplingOptions { logit_bias: everything, ..SamplingOptions::greedy() },
+        ..GenerationOptions::default()
+    });
+    let error = run.engine.advance(&mut [(&mut generation, 100)]).unwrap().remove(0).unwrap_err();
+    assert!(
+        matches!(error, RequestError::Sample(SampleError::NothingAllowed { n_vocab: 80, .. })),
+        "{error}"
+    );
+    assert!(generation.is_done());
+}
+
+#[test]
+fn no_tokens_are_generated_where_none_are_asked_for() {
+    let mut run = Run::new();
+    let mut generation = run.start(GenerationOptions { max_tokens: Some(0), ..Run::options(&[4]) });
+    assert!(run.step(&mut generation).is_none());
+    assert!(generation.is_done());
+    assert_eq!(generation.sequence().tokens(), PROMPT);
 }

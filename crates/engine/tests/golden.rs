@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use lossy_engine::{ActivationKind, BatchItem, Engine, EngineOptions, Logits, ModelSource};
+use lossy_engine::{ActivationKind, BatchItem, CacheOptions, Engine, EngineOptions, Logits, ModelSource};
 use lossy_testkit::{Golden, TestModel, kl_divergence};
 use lossy_tokenizer::EncodeOptions;
 
@@ -13,7 +13,7 @@ fn engine(model: TestModel, activations: ActivationKind) -> Engine {
 
 /// Logits after every token of the text, `[n_tokens][n_vocab]`.
 fn all_logits(engine: &mut Engine, ids: &[u32]) -> Vec<Vec<f32>> {
-    let mut sequence = engine.sequence();
+    let mut sequence = engine.cache(&CacheOptions::default()).unwrap().sequence();
     let item = BatchItem { sequence: &mut sequence, tokens: ids, logits: Logits::All };
     let rows = engine.forward(&mut [item]).unwrap();
     (0..rows.len()).map(|row| rows.row(row).to_vec()).collect()
@@ -102,7 +102,7 @@ fn greedy_text_equals_the_reference_while_its_margin_is_large() {
 }
 
 fn greedy(engine: &mut Engine, golden: &Golden) -> Vec<u32> {
-    let mut sequence = engine.sequence();
+    let mut sequence = engine.cache(&CacheOptions::default()).unwrap().sequence();
     let mut go_on = |_| ControlFlow::Continue(());
     let mut logits = engine.prefill(&mut sequence, &golden.ids, &mut go_on).unwrap();
     let mut found = Vec::new();

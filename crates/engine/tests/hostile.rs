@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lossy_engine::{BatchItem, Engine, EngineError, EngineOptions, Logits, ModelSource};
+use lossy_engine::{BatchItem, CacheOptions, Engine, EngineError, EngineOptions, Logits, ModelSource};
 use lossy_formats::TensorView;
 use lossy_formats::gguf::write::GgufWriter;
 use lossy_formats::gguf::{Array, Gguf, Value};
@@ -17,9 +17,10 @@ const NAMES: [&str; 7] = ["llama", "llama3", "llama-linear", "mistral", "qwen2",
 #[track_caller]
 fn try_to_run(source: Result<ModelSource, EngineError>, change: &str) -> Result<(), EngineError> {
     let source = source?;
-    let options = EngineOptions { n_ctx: Some(8), n_threads: Some(1), ..EngineOptions::default() };
+    let options = EngineOptions { n_threads: Some(1), ..EngineOptions::default() };
     let mut engine = Engine::load(&source, &options)?;
-    let mut sequence = engine.sequence();
+    let cache = engine.cache(&CacheOptions { n_ctx: Some(8), ..CacheOptions::default() })?;
+    let mut sequence = cache.sequence();
     let item = BatchItem { sequence: &mut sequence, tokens: &[0, 0, 0], logits: Logits::All };
     let rows = engine.forward(&mut [item])?;
     for row in 0..rows.len() {

@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use lossy_engine::cache::{
-    Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span,
-    append_layer,
+use lossy_engine::internals::{
+    Context, HeadStatistics, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,
 };
-use lossy_engine::positions::Positions;
-use lossy_engine::{KvScheme, Rope, RopeConfig, RopeScaling};
+use lossy_engine::{Budget, Calibration, KvScheme, Positions, Rope, RopeConfig, RopeScaling};
 use lossy_kernels::Compute;
 
 /// SmolLM2-135M's.
@@ -34,7 +32,12 @@ fn pool(scheme: &str) -> Arc<KvPool> {
     let positions = Arc::new(Positions::linear(rope, N_TOKENS));
     let context = Context { geometry: &GEOMETRY, calibration: Some(&calibration) };
     let scheme: KvScheme = scheme.parse().expect("a scheme that exists");
-    KvPool::with_layout(GEOMETRY, scheme.layout(&context).expect("a scheme that fits"), positions, None)
+    KvPool::with_layout(
+        GEOMETRY,
+        scheme.layout(&context).expect("a scheme that fits"),
+        positions,
+        Budget::new(None),
+    )
 }
 
 fn filled(cx: &Compute, pool: &Arc<KvPool>, rows: &[f32]) -> KvSequence {

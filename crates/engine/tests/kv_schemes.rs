@@ -2,14 +2,24 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
-use lossy_engine::{BatchItem, CALIBRATION_TEXT, Engine, EngineOptions, Logits, ModelSource};
+use lossy_engine::{
+    BatchItem, CALIBRATION_TEXT, Cache, CacheOptions, CalibrationOptions, Engine, EngineOptions, Logits,
+    ModelSource,
+};
 use lossy_testkit::{TestModel, kl_divergence};
 use lossy_tokenizer::EncodeOptions;
 
 /// Logits after tokens `skip..` of a text that is read in chunks.
-fn logits(engine: &mut Engine, tokens: &[u32], chunk: usize, skip: usize) -> Vec<Vec<f32>> {
-    let mut sequence = engine.sequence();
+fn logits(
+    engine: &mut Engine,
+    cache: &Arc<Cache>,
+    tokens: &[u32],
+    chunk: usize,
+    skip: usize,
+) -> Vec<Vec<f32>> {
+    let mut sequence = cache.sequence();
     let mut rows = Vec::new();
     for chunk in tokens.chunks(chunk) {
         let first = sequence.len();
@@ -31,16 +41,21 @@ fn packed_caches_lose_little_and_the_less_the_more_bits_they_have() {
     let tokenizer = source.tokenizer().expect("its tokenizer");
     let mut engine = Engine::load(&source, &EngineOptions::default()).expect("its weights");
     let calibration = tokenizer.encode(CALIBRATION_TEXT, EncodeOptions::default()).expect("ids");
-    engine.calibrate(&calibration[..2048], &mut |_| ControlFlow::Continue(())).expect("statistics");
+    let statistics =
+        engine.calibrate(&calibration[..2048], &mut |_| ControlFlow::Continue(())).expect("statistics");
     // Code of this project: calibration has not seen it.
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sampling/mod.rs");
     let text = std::fs::read_to_string(text).expect("a source file");
     let tokens = tokenizer.encode(&text, EncodeOptions::default()).expect("ids");
     let (tokens, skip) = (&tokens[..896], 640);
-    let wanted = logits(&mut engine, tokens, 256, skip);
+    let exact = engine.cache(&CacheOptions::default()).expect("an exact cache");
+    let wanted = logits(&mut engine, &exact, tokens, 256, skip);
     let mut kl = |scheme: &str, chunk: usize| {
-        engine.set_kv(&scheme.parse().expect("a scheme")).expect("a scheme that fits");
-        mean_kl(&wanted, &logits(&mut engine, tokens, chunk, skip))
+        let calibration = CalibrationOptions { statistics: Some(statistics.clone()), ..Default::default() };
+        let scheme = scheme.parse().expect("a scheme");
+        let options = CacheOptions { calibration, ..CacheOptions::scheme(scheme) };
+        let cache = engine.cache(&options).expect("a scheme that fits");
+        mean_kl(&wanted, &logits(&mut engine, &cache, tokens, chunk, skip))
     };
     let [k2v2, k4v4, kivi2] = ["k2v2", "k4v4", "kivi2"].map(|scheme| kl(scheme, 256));
     println!("k2v2 {k2v2:.4}, k4v4 {k4v4:.4}, kivi2 {kivi2:.4}");

@@ -1,11 +1,16 @@
 //! Logits have the same bits whatever else is in the batch, however the prompt is cut, and however many threads work.
 
-use lossy_engine::{BatchItem, Engine, EngineOptions, Logits, ModelSource, Sequence};
+use std::sync::Arc;
+
+use lossy_engine::{BatchItem, Cache, CacheOptions, Engine, EngineOptions, Logits, ModelSource, Sequence};
 use lossy_testkit::TestModel;
 
-fn engine(model: TestModel, n_threads: usize) -> Engine {
+fn engine(model: TestModel, n_threads: usize) -> (Engine, Arc<Cache>) {
     let source = ModelSource::open(&model.path()).unwrap();
-    Engine::load(&source, &EngineOptions { n_threads: Some(n_threads), ..EngineOptions::default() }).unwrap()
+    let options = EngineOptions { n_threads: Some(n_threads), ..EngineOptions::default() };
+    let mut engine = Engine::load(&source, &options).unwrap();
+    let cache = engine.cache(&CacheOptions::default()).unwrap();
+    (engine, cache)
 }
 
 /// Real text, long enough for several ranges of the cache.
@@ -19,9 +24,8 @@ fn run(engine: &mut Engine, sequence: &mut Sequence, tokens: &[u32]) -> Vec<f32>
 }
 
 /// In a sequence of its own.
-fn run_new(engine: &mut Engine, tokens: &[u32]) -> Vec<f32> {
-    let mut sequence = engine.sequence();
-    run(engine, &mut sequence, tokens)
+fn run_new(engine: &mut Engine, cache: &Arc<Cache>, tokens: &[u32]) -> Vec<f32> {
+    run(engine, &mut cache.sequence(), tokens)
 }
 
 fn assert_same(found: &[f32], wanted: &[f32], what: &str) {
@@ -34,11 +38,11 @@ fn assert_same(found: &[f32], wanted: &[f32], what: &str) {
 #[test]
 fn chunks_of_any_size_give_the_same_bits() {
     for model in TestModel::ALL {
-        let mut engine = engine(model, 2);
+        let (mut engine, cache) = engine(model, 2);
         let ids = ids(model, 300);
-        let wanted = run_new(&mut engine, &ids);
+        let wanted = run_new(&mut engine, &cache, &ids);
         for chunk in [1, 2, 5, 64, 127, 128, 129, 255] {
-            let mut sequence = engine.sequence();
+            let mut sequence = cache.sequence();
             let mut found = Vec::new();
             for tokens in ids.chunks(chunk) {
                 found.extend(run(&mut engine, &mut sequence, tokens));
@@ -51,11 +55,11 @@ fn chunks_of_any_size_give_the_same_bits() {
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let ids = ids(TestModel::SmolLm2, 150);
-    let mut one = engine(TestModel::SmolLm2, 1);
-    let wanted = run_new(&mut one, &ids);
+    let (mut one, cache) = engine(TestModel::SmolLm2, 1);
+    let wanted = run_new(&mut one, &cache, &ids);
     for n_threads in [2, 3, 5] {
-        let mut engine = engine(TestModel::SmolLm2, n_threads);
-        let mut sequence = engine.sequence();
+        let (mut engine, cache) = engine(TestModel::SmolLm2, n_threads);
+        let mut sequence = cache.sequence();
         let mut found = run(&mut engine, &mut sequence, &ids[..149]);
         found.extend(run(&mut engine, &mut sequence, &ids[149..]));
         assert_same(&found, &wanted, &format!("{n_threads} threads"));
@@ -65,11 +69,11 @@ fn any_number_of_threads_gives_the_same_bits() {
 #[test]
 fn neighbours_in_the_batch_change_nothing() {
     let model = TestModel::QwenCoder;
-    let mut engine = engine(model, 2);
+    let (mut engine, cache) = engine(model, 2);
     let texts = [ids(model, 7), ids(model, 141)[9..].to_vec(), ids(model, 40)[3..].to_vec()];
-    let alone: Vec<Vec<f32>> = texts.iter().map(|text| run_new(&mut engine, text)).collect();
+    let alone: Vec<Vec<f32>> = texts.iter().map(|text| run_new(&mut engine, &cache, text)).collect();
 
-    let mut sequences = [engine.sequence(), engine.sequence(), engine.sequence()];
+    let mut sequences = [cache.sequence(), cache.sequence(), cache.sequence()];
     let mut together = vec![Vec::new(); texts.len()];
     // every round, each sequence brings another number of tokens, some none
     for round in 0.. {
@@ -110,9 +114,9 @@ fn neighbours_in_the_batch_change_nothing() {
 #[test]
 fn a_cut_or_forked_sequence_continues_as_if_it_had_never_been_longer() {
     let model = TestModel::SmolLm2;
-    let mut engine = engine(model, 2);
+    let (mut engine, cache) = engine(model, 2);
     let ids = ids(model, 280);
-    let mut sequence = engine.sequence();
+    let mut sequence = cache.sequence();
     let wanted = run(&mut engine, &mut sequence, &ids);
     let n_vocab = engine.n_vocab();
     for cut in [0, 1, 127, 128, 200, 279] {
@@ -133,10 +137,10 @@ fn a_cut_or_forked_sequence_continues_as_if_it_had_never_been_longer() {
 #[test]
 fn last_logits_are_the_last_row_of_all_logits() {
     let model = TestModel::QwenCoder;
-    let mut engine = engine(model, 2);
+    let (mut engine, cache) = engine(model, 2);
     let ids = ids(model, 30);
-    let all = run_new(&mut engine, &ids);
-    let mut sequence = engine.sequence();
+    let all = run_new(&mut engine, &cache, &ids);
+    let mut sequence = cache.sequence();
     let item = BatchItem { sequence: &mut sequence, tokens: &ids, logits: Logits::Last };
     let last = engine.forward(&mut [item]).unwrap();
     assert_eq!(last.len(), 1);

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use lossy_engine::{
-    ActivationKind, BatchItem, Engine, EngineError, EngineOptions, Logits, ModelSource, PositionScheme,
+    ActivationKind, BatchItem, CacheOptions, Engine, EngineOptions, Logits, ModelSource, PositionScheme,
+    RequestError,
 };
 use lossy_testkit::testdata;
 
@@ -27,7 +28,7 @@ fn worst(path: &Path, reference: &Reference) -> f32 {
     let source = ModelSource::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let options = EngineOptions { activations: ActivationKind::F32, ..EngineOptions::default() };
     let mut engine = Engine::load(&source, &options).unwrap();
-    let mut sequence = engine.sequence();
+    let mut sequence = engine.cache(&CacheOptions::default()).unwrap().sequence();
     let item = BatchItem { sequence: &mut sequence, tokens: &reference.ids, logits: Logits::All };
     let rows = engine.forward(&mut [item]).unwrap();
     assert_eq!(rows.len(), reference.logits.len());
@@ -61,28 +62,25 @@ fn gguf_files_give_the_logits_of_transformers() {
 #[test]
 fn what_does_not_fit_is_an_error_and_changes_nothing() {
     let source = ModelSource::open(&testdata().join("tiny/llama")).unwrap();
-    let too_long = EngineOptions { n_ctx: Some(65), ..EngineOptions::default() };
-    let Err(error) = Engine::load(&source, &too_long) else {
+    let mut engine = Engine::load(&source, &EngineOptions::default()).unwrap();
+    let too_long = CacheOptions { n_ctx: Some(65), ..CacheOptions::default() };
+    let Err(error) = engine.cache(&too_long) else {
         panic!("a context beyond the trained one must be refused where positions cannot be stretched");
     };
     assert!(error.to_string().contains("trained for 64 tokens"), "{error}");
-    let linear = EngineOptions { positions: PositionScheme::linear(), ..too_long };
-    let Err(error) = Engine::load(&source, &linear) else { panic!("linear positions end at 64") };
+    let linear = CacheOptions { positions: PositionScheme::linear(), ..too_long };
+    let Err(error) = engine.cache(&linear) else { panic!("linear positions end at 64") };
     assert!(error.to_string().contains("reach 64 tokens"), "{error}");
     assert!(error.to_string().contains("the context is 65"), "{error}");
-    let mut engine = Engine::load(&source, &EngineOptions::default()).unwrap();
-    let mut sequence = engine.sequence();
+    let mut sequence = engine.cache(&CacheOptions::default()).unwrap().sequence();
     let mut go_on = |_| std::ops::ControlFlow::Continue(());
     let error = engine.prefill(&mut sequence, &[1; 65], &mut go_on).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the prompt has 65 tokens, but the context holds 64; raise --ctx-size or shorten the prompt"
-    );
+    assert_eq!(error.to_string(), "the prompt has 65 tokens, but the context holds 64");
     assert!(matches!(
         engine.prefill(&mut sequence, &[1, 80], &mut go_on),
-        Err(EngineError::NoSuchToken { id: 80, n_vocab: 80 })
+        Err(RequestError::NoSuchToken { id: 80, n_vocab: 80 })
     ));
-    assert!(matches!(engine.prefill(&mut sequence, &[], &mut go_on), Err(EngineError::EmptyPrompt)));
+    assert!(matches!(engine.prefill(&mut sequence, &[], &mut go_on), Err(RequestError::EmptyPrompt)));
     assert!(sequence.is_empty());
     assert_eq!(engine.prefill(&mut sequence, &[1; 64], &mut go_on).unwrap().len(), 80);
 }
@@ -91,7 +89,7 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
 fn a_stopped_prefill_keeps_the_chunks_that_were_done() {
     let source = ModelSource::open(&testdata().join("tiny/qwen3")).unwrap();
     let mut engine = Engine::load(&source, &EngineOptions { chunk: 10, ..EngineOptions::default() }).unwrap();
-    let mut sequence = engine.sequence();
+    let mut sequence = engine.cache(&CacheOptions::default()).unwrap().sequence();
     let ids: Vec<u32> = (0..45).collect();
     let mut n_calls = 0;
     let error = engine.prefill(&mut sequence, &ids, &mut |progress| {
@@ -102,6 +100,6 @@ fn a_stopped_prefill_keeps_the_chunks_that_were_done() {
             std::ops::ControlFlow::Continue(())
         }
     });
-    assert!(matches!(error, Err(EngineError::Stopped { n_done: 20, n_total: 45 })));
+    assert!(matches!(error, Err(RequestError::Stopped { n_done: 20, n_total: 45 })));
     assert_eq!((n_calls, sequence.tokens()), (3, &ids[..20]));
 }

@@ -1,6 +1,8 @@
 //! The reference and the settings, as lanes that run side by side over the same tokens.
 
-use lossy_engine::{BatchItem, Engine, EngineError, Logits, Sequence};
+use std::sync::Arc;
+
+use lossy_engine::{BatchItem, Cache, Engine, EngineError, Logits, Sequence};
 
 use crate::{Setting, SettingCost};
 
@@ -40,41 +42,44 @@ pub trait Lanes {
 /// One loaded model whose lanes differ in their setting.
 pub struct EngineLanes<'e> {
     engine: &'e mut Engine,
-    /// An empty sequence of each lane: its forks are what it is.
-    empty: Vec<Sequence>,
+    /// of each lane
+    caches: Vec<Arc<Cache>>,
 }
 
 impl<'e> EngineLanes<'e> {
     /// Without lanes.
     pub fn new(engine: &'e mut Engine) -> EngineLanes<'e> {
-        EngineLanes { engine, empty: Vec::new() }
+        EngineLanes { engine, caches: Vec::new() }
     }
 
-    /// Adds a lane whose sequences are those of the engine after `prepare`, which applies the setting: the reference first.
-    ///
-    /// # Errors
-    /// Those of `prepare`.
-    pub fn add(
-        &mut self,
-        setting: &Setting,
-        prepare: impl FnOnce(&mut Engine, &Setting) -> Result<(), EngineError>,
-    ) -> Result<SettingCost, EngineError> {
-        prepare(self.engine, setting)?;
-        self.empty.push(self.engine.sequence());
-        Ok(SettingCost {
+    /// Adds a lane whose sequences live in `cache`, which was made for `setting` by this engine: the reference first.
+    pub fn add(&mut self, setting: &Setting, cache: Arc<Cache>) -> SettingCost {
+        let cost = SettingCost {
             setting: setting.clone(),
-            bits_per_value: self.engine.kv_bits_per_value(),
-            bytes_per_token: self.engine.kv_bytes_per_token(),
-        })
+            bits_per_value: cache.bits_per_value(),
+            bytes_per_token: cache.bytes_per_token(),
+        };
+        self.caches.push(cache);
+        cost
     }
 
     /// Leaves the first `n_lanes`.
     pub fn truncate(&mut self, n_lanes: usize) {
-        self.empty.truncate(n_lanes);
+        self.caches.truncate(n_lanes);
+    }
+
+    /// The longest text in tokens that all lanes can read.
+    pub fn n_ctx(&self) -> usize {
+        self.caches.iter().map(|cache| cache.n_ctx()).min().unwrap_or(0)
     }
 
     /// The model.
     pub fn engine(&self) -> &Engine {
+        self.engine
+    }
+
+    /// The model, to make caches of.
+    pub fn engine_mut(&mut self) -> &mut Engine {
         self.engine
     }
 }
@@ -83,7 +88,7 @@ impl Lanes for EngineLanes<'_> {
     type Sequence = Sequence;
 
     fn n_lanes(&self) -> usize {
-        self.empty.len()
+        self.caches.len()
     }
 
     fn n_vocab(&self) -> usize {
@@ -91,7 +96,7 @@ impl Lanes for EngineLanes<'_> {
     }
 
     fn start(&mut self, lane: usize) -> Result<Sequence, EngineError> {
-        Ok(self.empty[lane].fork())
+        Ok(self.caches[lane].sequence())
     }
 
     fn fork(&self, sequence: &Sequence) -> Sequence {

@@ -172,3 +172,30 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     let normalizer = max + logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum::<f64>().ln();
     logits.iter().map(|&logit| f64::from(logit) - normalizer).collect()
 }
+
+/// FNV-1a, 64 bits: tells whether values are the same, bit for bit, as those that a test remembers.
+pub struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    /// Adds bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.0 =
+            bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+
+    /// Adds the bits of numbers.
+    pub fn floats(&mut self, values: &[f32]) {
+        values.iter().for_each(|value| self.bytes(&value.to_bits().to_le_bytes()));
+    }
+
+    /// The hash so far.
+    pub fn finish(&self) -> u64 {
+        self.0
+    }
+}

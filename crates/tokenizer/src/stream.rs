@@ -9,8 +9,8 @@ use crate::vocab::TokenKind;
 /// no longer become a character are U+FFFD, as `String::from_utf8_lossy` has them. The texts of all
 /// [`push`](Self::push)es and of [`finish`](Self::finish), one after another, are [`Tokenizer::decode`] of all ids.
 #[derive(Debug, Clone)]
-pub struct DecodeStream<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct DecodeStream {
+    tokenizer: Tokenizer,
     /// Bytes that do not make a character yet: at most 3 between calls.
     pending: Vec<u8>,
     skip_special: bool,
@@ -18,8 +18,8 @@ pub struct DecodeStream<'a> {
     strip_space: bool,
 }
 
-impl<'a> DecodeStream<'a> {
-    pub(crate) fn new(tokenizer: &'a Tokenizer, skip_special: bool, strip_space: bool) -> Self {
+impl DecodeStream {
+    pub(crate) fn new(tokenizer: Tokenizer, skip_special: bool, strip_space: bool) -> Self {
         DecodeStream { tokenizer, pending: Vec::new(), skip_special, strip_space }
     }
 

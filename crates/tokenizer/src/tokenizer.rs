@@ -175,7 +175,7 @@ impl Tokenizer {
     /// The text of `ids`, as a whole text from its beginning; bytes that are not UTF-8 become U+FFFD. With
     /// `skip_special`, control tokens print nothing. An id outside the vocabulary prints nothing.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        let mut stream = DecodeStream::new(self, skip_special, self.inner.adds_space);
+        let mut stream = DecodeStream::new(self.clone(), skip_special, self.inner.adds_space);
         let mut text = String::with_capacity(ids.len() * 4);
         for &id in ids {
             stream.push_to(id, &mut text);
@@ -185,15 +185,15 @@ impl Tokenizer {
     }
 
     /// Starts to decode a stream of ids as a whole text; control tokens print nothing.
-    pub fn stream(&self) -> DecodeStream<'_> {
+    pub fn stream(&self) -> DecodeStream {
         self.stream_after(&[])
     }
 
     /// Starts to decode ids that continue `context`. SentencePiece puts a space before a text and takes it away again
     /// when it decodes, but between a prompt and its continuation the space is the text's own.
-    pub fn stream_after(&self, context: &[u32]) -> DecodeStream<'_> {
+    pub fn stream_after(&self, context: &[u32]) -> DecodeStream {
         let begins = context.last().is_none_or(|&id| self.is_special(id));
-        DecodeStream::new(self, true, self.inner.adds_space && begins)
+        DecodeStream::new(self.clone(), true, self.inner.adds_space && begins)
     }
 
     /// The bytes that a token prints: possibly a part of a character. A control token's are its own text.

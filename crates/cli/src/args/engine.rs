@@ -6,9 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use lossy_engine::{
-    ActivationKind, EngineOptions, KvScheme, KvSchemeError, KvType, PositionError, PositionScheme,
+    ActivationKind, CacheOptions, CalibrationOptions, EngineOptions, KvScheme, KvSchemeError, KvType,
+    PositionError, PositionScheme,
 };
 
+use crate::loaded::calibrations;
 use crate::units::parse_bytes;
 
 /// Context, threads, precision.
@@ -76,15 +78,16 @@ pub struct CalibrationArgs {
 }
 
 impl CalibrationArgs {
-    /// The text, if a file is named.
+    /// Statistics of the text, if a file is named, or of the bundled one; saved in the user's cache directory.
     ///
     /// # Errors
-    /// It cannot be read, or is no UTF-8.
-    pub fn text(&self) -> Result<Option<Arc<str>>> {
-        let Some(path) = &self.calibrate else { return Ok(None) };
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("--calibrate {}", path.display()))?;
-        Ok(Some(text.into()))
+    /// The text cannot be read, or is no UTF-8.
+    pub fn options(&self) -> Result<CalibrationOptions> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).with_context(|| format!("--calibrate {}", path.display()))
+        };
+        let text = self.calibrate.as_ref().map(read).transpose()?.map(Arc::from);
+        Ok(CalibrationOptions { text, directory: calibrations(), statistics: None })
     }
 }
 
@@ -187,21 +190,28 @@ impl CacheArgs {
 }
 
 impl EngineArgs {
-    /// As the engine wants it.
-    pub fn options(&self) -> Result<EngineOptions, clap::Error> {
-        Ok(EngineOptions {
+    /// How the model is loaded.
+    pub fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
             n_threads: self.threads.map(usize::from),
             activations: self.activations.into(),
+            kv_budget: self.kv_budget,
+            chunk: self.batch_size as usize,
+        }
+    }
+
+    /// How its cache is made.
+    ///
+    /// # Errors
+    /// Options that do not go together (a usage error), or a calibration text that cannot be read.
+    pub fn cache_options(&self) -> Result<CacheOptions> {
+        Ok(CacheOptions {
             kv: self.cache.resolve()?,
-            exact_prefill: self.exact_prefill,
-            calibration: None,
-            calibration_text: None,
             n_ctx: Some(self.ctx_size as usize),
             positions: self.positions.resolve()?,
-            start_position: 0,
-            kv_budget: self.kv_budget,
-            beyond_trained: false,
-            chunk: self.batch_size as usize,
+            calibration: self.calibration.options()?,
+            exact_prefill: self.exact_prefill,
+            ..CacheOptions::default()
         })
     }
 }

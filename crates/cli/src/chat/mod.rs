@@ -12,6 +12,7 @@ use lossy_engine::GenerationOptions;
 
 use crate::answer::{Answer, End, Notes, Speaker};
 use crate::completion::{cut_off, seed_to_tell};
+use crate::hint::with_hint;
 use crate::interrupt;
 use crate::loaded::Loaded;
 use crate::outcome::Outcome;
@@ -64,10 +65,10 @@ pub fn run(loaded: &mut Loaded, settings: Settings) -> Result<Outcome> {
     let name = loaded.info.name.as_deref().unwrap_or(&settings.model);
     note(&format!(
         "{name}, {} tokens of context. /help lists the commands, Ctrl-D ends.",
-        units::grouped(loaded.engine.n_ctx() as u64)
+        units::grouped(loaded.cache.n_ctx() as u64)
     ));
     let mut editor = Editor::new()?;
-    let conversation = Conversation::new(loaded.engine.sequence(), settings.system.clone());
+    let conversation = Conversation::new(loaded.cache.sequence(), settings.system.clone());
     let mut chat = Chat { loaded, settings, conversation, last: None, n_answers: 0 };
     loop {
         let result = match editor.read()? {
@@ -82,7 +83,7 @@ pub fn run(loaded: &mut Loaded, settings: Settings) -> Result<Outcome> {
         };
         match result {
             Err(error) if output::is_closed(&error) => return Err(error),
-            Err(error) => note(&format!("error: {error:#}")),
+            Err(error) => note(&format!("error: {}", with_hint(&error))),
             Ok(()) => {}
         }
     }
@@ -126,7 +127,7 @@ impl Chat<'_> {
             note("[stopped]");
         }
         if notes != Notes::Few {
-            note(&answer.line(self.loaded.engine.kv(), seed_to_tell(&options)));
+            note(&answer.line(self.loaded.cache.kv(), seed_to_tell(&options)));
         }
         if let Some(reason) = cut_off(&answer, &options) {
             note(&reason);
@@ -181,8 +182,8 @@ impl Chat<'_> {
     }
 
     fn stats(&self) {
-        let engine = &self.loaded.engine;
-        let (used, n_ctx) = (self.conversation.sequence.len(), engine.n_ctx());
+        let (engine, cache) = (&self.loaded.engine, &self.loaded.cache);
+        let (used, n_ctx) = (self.conversation.sequence.len(), cache.n_ctx());
         let kv_bytes = self.conversation.sequence.kv_bytes() as u64;
         note(&format!(
             "context {} of {} tokens ({:.0} %), KV cache {} ({}, {} B per token), weights {}, {} threads",
@@ -190,13 +191,13 @@ impl Chat<'_> {
             units::grouped(n_ctx as u64),
             100.0 * used as f64 / n_ctx as f64,
             units::bytes(kv_bytes),
-            engine.kv(),
-            units::grouped(engine.kv_bytes_per_token() as u64),
+            cache.kv(),
+            units::grouped(cache.bytes_per_token() as u64),
             units::bytes(engine.weight_bytes() as u64),
             engine.n_threads(),
         ));
         if let Some(last) = &self.last {
-            note(&format!("last answer: {}", last.line(self.loaded.engine.kv(), None)));
+            note(&format!("last answer: {}", last.line(self.loaded.cache.kv(), None)));
         }
     }
 }

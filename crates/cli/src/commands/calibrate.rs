@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use lossy_engine::{Engine, EngineError, EngineOptions};
+use lossy_engine::{Engine, EngineOptions, RequestError, SettingError};
 
 use super::measure::progress::Bar;
 use crate::args::{CalibrationArgs, ModelArgs};
 use crate::hub;
 use crate::interrupt;
-use crate::loaded::{calibrations, in_file, open};
+use crate::loaded::{in_file, open};
 use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
 use crate::units::grouped;
@@ -40,23 +40,19 @@ pub fn run(args: CalibrateArgs) -> Result<Outcome> {
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
     let source = open(&path)?;
-    let options = EngineOptions {
-        n_threads: args.threads.map(usize::from),
-        calibration_text: args.calibration.text()?,
-        ..EngineOptions::default()
-    };
+    let options = EngineOptions { n_threads: args.threads.map(usize::from), ..EngineOptions::default() };
+    let calibration = args.calibration.options()?;
     let spinner = Spinner::start("loading the model");
     let mut engine = Engine::load(&source, &options).map_err(in_file(&path))?;
     drop(spinner);
     interrupt::listen(interrupt::Second::Ends);
     let start = Instant::now();
     let bar = Bar::with_hint(&format!("calibrating {model}"), "Ctrl-C ends");
-    let calibrated = engine.prepare_calibration(&source, calibrations().as_deref(), &mut |progress| {
-        bar.set(progress.n_done, progress.n_total)
-    });
+    let calibrated =
+        engine.calibration(&calibration, &mut |progress| bar.set(progress.n_done, progress.n_total));
     drop(bar);
     let calibrated = match calibrated {
-        Err(EngineError::Stopped { .. }) => return Ok(Outcome::Interrupted),
+        Err(SettingError::Calibrating(RequestError::Stopped { .. })) => return Ok(Outcome::Interrupted),
         calibrated => calibrated.map_err(in_file(&path))?,
     };
     let text = match &args.calibration.calibrate {
@@ -64,8 +60,8 @@ pub fn run(args: CalibrateArgs) -> Result<Outcome> {
         None => "the bundled text".to_string(),
     };
     let place = match &calibrated.file {
-        Some(file) => format!("kept in {}", file.display()),
-        None => "but it could not be kept: is the cache directory writable?".to_string(),
+        Some(file) => format!("saved in {}", file.display()),
+        None => "but it could not be saved: is the cache directory writable?".to_string(),
     };
     note(&match calibrated.n_tokens {
         Some(n_tokens) => format!(

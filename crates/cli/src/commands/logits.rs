@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use lossy_engine::{BatchItem, EngineError, EngineOptions, Logits};
+use lossy_engine::{BatchItem, EngineOptions, Logits, RequestError};
 use lossy_formats::AtomicFile;
 use lossy_tokenizer::EncodeOptions;
 
@@ -58,15 +58,14 @@ pub struct LogitsArgs {
 
 /// Writes them.
 pub fn run(args: LogitsArgs) -> Result<Outcome> {
-    let mut options = args.engine.options()?;
-    options.calibration_text = args.engine.calibration.text()?;
+    let (options, cache_options) = (args.engine.engine_options(), args.engine.cache_options()?);
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let text = match args.ids {
         Some(_) => String::new(),
         None => args.prompt.read()?.context("give a text with -p, -f, on standard input, or --ids")?,
     };
     let path = hub::resolve(&model)?;
-    let mut loaded = Loaded::open(&path, &options)?;
+    let mut loaded = Loaded::open(&path, &options, cache_options)?;
     let ids = match args.ids {
         Some(TokenIds(ids)) => ids,
         None => {
@@ -95,22 +94,22 @@ fn write(
     n_rows: usize,
     path: &Path,
 ) -> Result<Option<usize>> {
-    let n_ctx = loaded.engine.n_ctx();
+    let n_ctx = loaded.cache.n_ctx();
     if ids.len() > n_ctx {
-        return Err(EngineError::PromptTooLong { n_prompt: ids.len(), n_ctx }.into());
+        return Err(RequestError::TooLong { n_prompt: ids.len(), n_ctx }.into());
     }
     let file = AtomicFile::create(path)?;
     let mut writer = BufWriter::new(file);
     let (before, wanted) = ids.split_at(ids.len() - n_rows);
     let bar = Prefill::start(ids.len());
-    let mut sequence = loaded.engine.sequence();
+    let mut sequence = loaded.cache.sequence();
     if !before.is_empty() {
         let mut progress = |progress: lossy_engine::Progress| {
             bar.set(progress.n_done);
             interrupt::go_on()
         };
         match loaded.engine.prefill(&mut sequence, before, &mut progress) {
-            Err(EngineError::Stopped { .. }) => return Ok(None),
+            Err(RequestError::Stopped { .. }) => return Ok(None),
             result => result?,
         };
     }

@@ -89,9 +89,8 @@ pub struct RunArgs {
 
 /// Answers or chats.
 pub fn run(args: RunArgs) -> Result<Outcome> {
-    let mut engine_options = args.engine.options()?;
-    engine_options.calibration_text = args.engine.calibration.text()?;
-    if let (Some(budget), Some(scheme)) = (&args.max_loss, &engine_options.kv) {
+    let cache_options = args.engine.cache_options()?;
+    if let (Some(budget), Some(scheme)) = (&args.max_loss, &cache_options.kv) {
         let message =
             format!("--max-loss {budget} chooses the KV scheme: leave out --kv {scheme} (or unset LOSSY_KV)");
         return Err(crate::usage_error(message).into());
@@ -105,7 +104,7 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
         return Err(crate::usage_error("--no-chat-template needs a prompt: -p, -f or standard input").into());
     }
     let path = hub::resolve(&model)?;
-    let mut loaded = Loaded::open(&path, &engine_options)?;
+    let mut loaded = Loaded::open(&path, &args.engine.engine_options(), cache_options)?;
     if !args.quiet {
         loaded.tell_positions();
     }

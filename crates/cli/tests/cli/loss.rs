@@ -195,7 +195,7 @@ fn a_cache_directory_that_cannot_be_written_is_said_and_no_error() {
     fs::write(case.home.path().join(".cache"), "").unwrap();
     let line = case.run(&["--max-loss", "kl=5"]);
     assert!(line.contains("what was measured cannot be kept: "), "{line}");
-    assert!(line.contains("the calibration cannot be kept"), "{line}");
+    assert!(line.contains("the calibration could not be saved"), "{line}");
     assert!(line.contains("k2v2 on this model: "), "{line}");
 }
 

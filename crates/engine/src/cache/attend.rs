@@ -16,7 +16,7 @@ use crate::positions::Positions;
 use super::code::Place;
 use super::page::Page;
 use super::sequence::{PageToWrite, Seen};
-use super::{CacheError, KvPool, KvSequence, PAGE_TOKENS};
+use super::{CacheError, KvGeometry, KvPool, KvSequence, PAGE_TOKENS};
 
 /// From this many new tokens on, threads share the work of storing them.
 const PARALLEL_TOKENS: usize = 16;
@@ -36,6 +36,9 @@ pub struct Span<'a> {
 
 /// The part of the new tokens that goes to one KV head of one page.
 struct Piece<'a> {
+    pool: &'a KvPool,
+    /// of which the rows are
+    values: Rows<'a>,
     exact: &'a mut [u8],
     /// where the page's codes go, if these tokens fill it
     packed: Option<&'a mut [u8]>,
@@ -55,7 +58,7 @@ struct Piece<'a> {
 /// [`CacheError::Unstorable`], the first one by sequence and position. The sequences have not changed then.
 ///
 /// # Panics
-/// The tokens were not reserved, or the sequences are of different pools.
+/// The tokens were not reserved, or the sequences are of models of different shapes.
 pub fn append_layer(
     cx: &Compute,
     layer: usize,
@@ -63,13 +66,16 @@ pub fn append_layer(
     keys: Rows<'_>,
     values: Rows<'_>,
 ) -> Result<(), CacheError> {
-    let Some(pool) = common_pool(spans) else { return Ok(()) };
-    let width = pool.geometry().n_kv_heads * pool.geometry().head_dim;
-    let transformed = pool.layout().transforms_values.then(|| transformed(cx, &pool, values, width));
-    let values = transformed.as_ref().map_or(values, |values| Rows::new(values, width, 0));
-    let positions: Vec<Arc<Positions>> = spans.iter().map(|span| span.cache.positions().clone()).collect();
+    let Some(geometry) = common_geometry(spans) else { return Ok(()) };
+    let transformed = transformed(cx, &geometry, spans, values);
+    let owners: Vec<(Arc<KvPool>, Arc<Positions>)> =
+        spans.iter().map(|span| (span.cache.pool().clone(), span.cache.positions().clone())).collect();
     let mut pieces = Vec::new();
-    for (span, positions) in spans.iter_mut().zip(&positions) {
+    for (span, (pool, positions)) in spans.iter_mut().zip(&owners) {
+        let values = match pool.layout().transforms_values {
+            true => Rows::new(&transformed, geometry.n_kv_heads * geometry.head_dim, 0),
+            false => values,
+        };
         let (start, end) = (span.cache.len(), span.cache.len() + span.rows.len());
         for PageToWrite { index, exact, packed } in span.cache.pages_mut(span.rows.len()) {
             let first = index * PAGE_TOKENS;
@@ -78,6 +84,8 @@ pub fn append_layer(
             let rows = row..row + (first + PAGE_TOKENS).min(end) - position;
             let mut packed = packed.map(|page| page.heads_mut(layer));
             pieces.extend(exact.heads_mut(layer).enumerate().map(|(kv_head, exact)| Piece {
+                pool,
+                values,
                 exact,
                 packed: packed.as_mut().and_then(Iterator::next),
                 place: Place::itself(positions, kv_head, index),
@@ -88,10 +96,11 @@ pub fn append_layer(
         }
     }
     let store = |piece: &mut Piece<'_>| {
-        let (at, column) = (piece.position % PAGE_TOKENS, piece.place.kv_head * pool.geometry().head_dim);
+        let (pool, head_dim) = (piece.pool, geometry.head_dim);
+        let (at, column) = (piece.position % PAGE_TOKENS, piece.place.kv_head * head_dim);
         let keys = keys.skip(column).select(piece.rows.clone());
-        let values = values.skip(column).select(piece.rows.clone());
-        let mut exact = ExactHeadMut::new(pool.layout().exact, pool.geometry().head_dim, piece.exact);
+        let values = piece.values.skip(column).select(piece.rows.clone());
+        let mut exact = ExactHeadMut::new(pool.layout().exact, head_dim, piece.exact);
         piece.outcome = exact.append(cx.isa, at, keys, values);
         if piece.outcome.is_ok()
             && let Some(packed) = &mut piece.packed
@@ -112,17 +121,38 @@ pub fn append_layer(
             position: piece.position + error.row,
             part: error.part,
             value: error.value,
-            scheme: pool.layout().name.clone(),
+            scheme: piece.pool.layout().name.clone(),
         })
     })
 }
 
-/// The first `width` columns of the rows, each head transformed.
-fn transformed(cx: &Compute, pool: &KvPool, values: Rows<'_>, width: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.n_rows() * width);
+/// The values `[n_rows, n_kv_heads * head_dim]`, each head transformed in the rows of sequences that store them so; empty
+/// if there are none.
+fn transformed(cx: &Compute, geometry: &KvGeometry, spans: &[Span<'_>], values: Rows<'_>) -> Vec<f32> {
+    let mut out = Vec::new();
+    if !spans.iter().any(Span::transforms_values) {
+        return out;
+    }
+    let width = geometry.n_kv_heads * geometry.head_dim;
+    out.reserve(values.n_rows() * width);
     (0..values.n_rows()).for_each(|row| out.extend_from_slice(values.row(row, width)));
-    hadamard_rows(cx, &mut out, pool.geometry().head_dim);
+    for rows in transformed_rows(spans) {
+        hadamard_rows(cx, &mut out[rows.start * width..rows.end * width], geometry.head_dim);
+    }
     out
+}
+
+/// Rows of sequences that store transformed values: neighbours together, so that a batch of many is one piece of work.
+fn transformed_rows(spans: &[Span<'_>]) -> Vec<Range<usize>> {
+    let groups = spans.chunk_by(|a, b| a.transforms_values() == b.transforms_values());
+    let transformed = groups.filter(|group| group[0].transforms_values());
+    transformed.map(|group| group[0].rows.start..group[group.len() - 1].rows.end).collect()
+}
+
+impl Span<'_> {
+    fn transforms_values(&self) -> bool {
+        self.cache.pool().layout().transforms_values
+    }
 }
 
 /// Causal attention of the queries `[n_rows, n_heads * head_dim]` of one layer over the sequences and their new tokens,
@@ -130,9 +160,9 @@ fn transformed(cx: &Compute, pool: &KvPool, values: Rows<'_>, width: usize) -> V
 /// positions of a sequence ask for; rows of sequences that ask for fewer are not read in the others.
 ///
 /// # Panics
-/// The tokens were not reserved, the sequences are of different pools, or rows or rotations are missing.
+/// The tokens were not reserved, the sequences are of models of different shapes, or rows or rotations are missing.
 pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: &[Rows<'_>], out: &mut [f32]) {
-    let Some(pool) = common_pool(spans) else { return };
+    let Some(geometry) = common_geometry(spans) else { return };
     let sources: Vec<LayerOfSequence<'_>> = spans
         .iter()
         .map(|span| {
@@ -145,23 +175,20 @@ pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: &[R
         .zip(&sources)
         .map(|(span, source)| Request { source, n_past: span.cache.len(), rows: span.rows.clone() })
         .collect();
-    let shape = pool.geometry().heads();
+    let shape = geometry.heads();
     let scale = 1.0 / (shape.head_dim as f32).sqrt();
     attention::attend(cx, &shape, scale, queries, &requests, out);
-    if pool.layout().transforms_values {
-        let width = shape.n_heads() * shape.head_dim;
-        for span in spans {
-            let rows = &mut out[span.rows.start * width..span.rows.end * width];
-            hadamard_rows(cx, rows, shape.head_dim);
-        }
+    let width = shape.n_heads() * shape.head_dim;
+    for rows in transformed_rows(spans) {
+        hadamard_rows(cx, &mut out[rows.start * width..rows.end * width], shape.head_dim);
     }
 }
 
-/// The pool of all sequences of a batch; `None` for no sequences.
-fn common_pool(spans: &[Span<'_>]) -> Option<Arc<KvPool>> {
-    let pool = spans.first()?.cache.pool();
-    assert!(spans.iter().all(|span| Arc::ptr_eq(span.cache.pool(), pool)), "sequences of one pool");
-    Some(pool.clone())
+/// The shape of all sequences of a batch; `None` for no sequences.
+fn common_geometry(spans: &[Span<'_>]) -> Option<KvGeometry> {
+    let geometry = *spans.first()?.cache.pool().geometry();
+    assert!(spans.iter().all(|span| *span.cache.pool().geometry() == geometry), "sequences of one model");
+    Some(geometry)
 }
 
 impl KvPool {

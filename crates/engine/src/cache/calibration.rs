@@ -15,6 +15,7 @@ use lossy_kernels::Compute;
 use lossy_kernels::attention::Rows;
 use lossy_kernels::kv::{FRAME_TOKENS, hadamard};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::KvGeometry;
 use crate::positions::Rope;
@@ -64,6 +65,11 @@ impl Calibration {
     /// Tokens of text that they come from.
     pub fn n_tokens(&self) -> usize {
         self.n_tokens
+    }
+
+    /// What tells it from other statistics.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(serde_json::to_vec(self).expect("numbers and lists have a JSON form")).into()
     }
 
     /// Whether it was made for a model of this shape, by this version of the program.

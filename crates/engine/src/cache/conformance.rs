@@ -8,7 +8,7 @@ use lossy_kernels::{Compute, Isa};
 use crate::positions::{Positions, Rope, RopeConfig, RopeScaling};
 
 use super::{
-    CacheError, CacheLayout, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,
+    Budget, CacheError, CacheLayout, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,
     attend_layer,
 };
 
@@ -252,7 +252,7 @@ impl Suite<'_> {
             };
             assert!(error(&[8; 32], len, &file).contains("another model"));
             if len > 0 {
-                assert!(error(&fingerprint, len - 1, &file).contains("--ctx-size"));
+                assert!(error(&fingerprint, len - 1, &file).contains("tokens, but the context holds"));
             }
             for cut in [0, 5, 20, 50, file.len() / 2, file.len() - 1] {
                 error(&fingerprint, len, &file[..cut.min(file.len() - 1)]);
@@ -301,7 +301,7 @@ impl Suite<'_> {
     fn pool(&self, budget: Option<usize>) -> Arc<KvPool> {
         let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, GEOMETRY.head_dim);
         let positions = Arc::new(Positions::linear(rope, 110 * PAGE_TOKENS));
-        KvPool::with_layout(GEOMETRY, (self.scheme)(&GEOMETRY), positions, budget)
+        KvPool::with_layout(GEOMETRY, (self.scheme)(&GEOMETRY), positions, Budget::new(budget))
     }
 
     /// One forward pass: appends `new[i]` to `held[i]`; returns attention's output `[n_layers][n_rows][query_width]`.

@@ -1,7 +1,7 @@
 //! The paged KV cache.
 //!
 //! ```text
-//! KvPool ── budget, free lists ──┐
+//! Budget ── KvPool: spare pages ──┐
 //!                                ▼
 //! KvSequence: len, slots         one slot = PAGE_TOKENS tokens of all layers and KV heads
 //!
@@ -26,6 +26,7 @@
 //!   ladder), one line in `scheme.rs`, and one call of the conformance suite.
 
 mod attend;
+mod budget;
 mod calibrated;
 mod calibration;
 mod code;
@@ -50,6 +51,7 @@ mod start_position;
 mod tests;
 
 pub use attend::{Span, append_layer, attend_layer};
+pub use budget::Budget;
 pub(crate) use calibration::Calibrator;
 pub use calibration::{Calibration, HeadStatistics};
 pub use code::{PageCode, Place};

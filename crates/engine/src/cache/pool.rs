@@ -1,4 +1,4 @@
-//! The pool that pages come from and go back to, with its budget.
+//! The pool that pages of one layout come from and go back to.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::positions::Positions;
 
 use super::layout::{CacheLayout, PageKind, PageLayout};
 use super::page::{Page, PageMemory};
-use super::{CacheError, KvSequence, PAGE_TOKENS, PackedLayers};
+use super::{Budget, CacheError, KvSequence, PAGE_TOKENS, PackedLayers};
 
 /// Bytes of address space that pages share: so many that the rest of the last huge page is little beside them.
 const SLAB_BYTES: usize = 64 << 20;
@@ -40,7 +40,7 @@ impl KvGeometry {
     }
 }
 
-/// Pages of one model's cache. All sequences of a batch come from one pool.
+/// Pages of one model in one layout. Pools of one model can share a [`Budget`], and their sequences a batch.
 #[derive(Debug)]
 pub struct KvPool {
     geometry: KvGeometry,
@@ -48,7 +48,7 @@ pub struct KvPool {
     positions: Arc<Positions>,
     /// by [`PageKind`]
     kinds: [PageLayout; 3],
-    budget: Option<usize>,
+    budget: Arc<Budget>,
     slabs: Slabs,
     pages: Mutex<Pages>,
 }
@@ -61,7 +61,7 @@ struct Pages {
 }
 
 impl KvPool {
-    /// A pool of exact pages. `budget` is the most bytes that its pages may take together.
+    /// A pool of exact pages. `budget` counts its pages, with those of other pools that share it.
     ///
     /// # Panics
     /// The kernels do not support `geometry`, see [`HeadShape::is_supported`].
@@ -69,7 +69,7 @@ impl KvPool {
         geometry: KvGeometry,
         kv_type: KvType,
         positions: Arc<Positions>,
-        budget: Option<usize>,
+        budget: Arc<Budget>,
     ) -> Arc<KvPool> {
         KvPool::with_layout(geometry, CacheLayout::exact(kv_type), positions, budget)
     }
@@ -82,7 +82,7 @@ impl KvPool {
         geometry: KvGeometry,
         layout: CacheLayout,
         positions: Arc<Positions>,
-        budget: Option<usize>,
+        budget: Arc<Budget>,
     ) -> Arc<KvPool> {
         assert!(geometry.heads().is_supported(), "attention heads {:?}", geometry.heads());
         if let Some(packed) = &layout.packed {
@@ -90,7 +90,10 @@ impl KvPool {
         }
         let kinds = PageKind::ALL.map(|kind| PageLayout::new(&geometry, &layout, kind));
         let slabs = Slabs::new(SLAB_BYTES);
-        Arc::new(KvPool { geometry, layout, positions, kinds, budget, slabs, pages: Mutex::default() })
+        let pages = Mutex::default();
+        let pool = Arc::new(KvPool { geometry, layout, positions, kinds, budget, slabs, pages });
+        pool.budget.register(&pool);
+        pool
     }
 
     /// An empty sequence.
@@ -148,15 +151,19 @@ impl KvPool {
         self.lock().bytes_in_use
     }
 
-    /// Bytes that may be in use.
-    pub fn budget(&self) -> Option<usize> {
-        self.budget
+    /// What counts its pages.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Gives memory that no sequence holds back to the system.
     pub fn trim(&self) {
         let free = std::mem::take(&mut self.lock().free);
-        drop(free);
+        self.budget.remove_spare(self.bytes_of(&free));
+    }
+
+    fn bytes_of(&self, free: &[Vec<PageMemory>; 3]) -> usize {
+        free.iter().zip(&self.kinds).map(|(pages, kind)| pages.len() * kind.bytes).sum()
     }
 
     pub(super) fn page_layout(&self, kind: PageKind) -> &PageLayout {
@@ -165,42 +172,60 @@ impl KvPool {
 
     /// New pages of the given kinds, all or none.
     pub(super) fn take(self: &Arc<Self>, kinds: &[PageKind]) -> Result<Vec<Page>, CacheError> {
-        let needed: usize = kinds.iter().map(|kind| self.page_layout(*kind).bytes).sum();
-        let mut taken: Vec<(PageKind, PageMemory)> = Vec::with_capacity(kinds.len());
-        let mut pages = self.lock();
-        if let Some(budget) = self.budget {
-            let used = pages.bytes_in_use;
-            if needed > budget.saturating_sub(used) {
-                return Err(CacheError::Budget { needed, used, budget });
-            }
+        let needed = self.bytes_of_kinds(kinds);
+        self.budget.claim(needed)?;
+        // Memory that was used lately is in the CPU's caches and page tables.
+        let mut memory: Vec<Option<PageMemory>> = {
+            let mut pages = self.lock();
+            pages.bytes_in_use += needed;
+            kinds.iter().map(|kind| pages.free[*kind as usize].pop()).collect()
+        };
+        let found = kinds.iter().zip(&memory).filter(|(_, memory)| memory.is_some());
+        self.budget.remove_spare(found.map(|(kind, _)| self.page_layout(*kind).bytes).sum());
+        if memory.iter().any(Option::is_none) {
+            self.budget.make_room();
         }
-        for &kind in kinds {
-            // Memory that was used lately is in the CPU's caches and page tables.
-            let memory = match pages.free[kind as usize].pop() {
-                Some(memory) => Ok(memory),
-                None => PageMemory::new(&self.slabs, self.page_layout(kind).bytes),
-            };
-            match memory {
-                Ok(memory) => taken.push((kind, memory)),
-                Err(error) => {
-                    taken.into_iter().for_each(|(kind, memory)| pages.free[kind as usize].push(memory));
-                    return Err(error);
+        for (kind, memory) in kinds.iter().zip(&mut memory) {
+            if memory.is_none() {
+                match PageMemory::new(&self.slabs, self.page_layout(*kind).bytes) {
+                    Ok(new) => *memory = Some(new),
+                    Err(error) => {
+                        self.lock().bytes_in_use -= needed;
+                        self.budget.release(needed);
+                        return Err(error);
+                    }
                 }
             }
         }
-        pages.bytes_in_use += needed;
-        drop(pages);
-        Ok(taken.into_iter().map(|(kind, memory)| Page::new(self.clone(), kind, memory)).collect())
+        let pages = kinds.iter().zip(memory);
+        Ok(pages.filter_map(|(kind, memory)| Some(Page::new(self.clone(), *kind, memory?))).collect())
+    }
+
+    /// Bytes of pages of the given kinds.
+    pub(super) fn bytes_of_kinds(&self, kinds: &[PageKind]) -> usize {
+        kinds.iter().map(|kind| self.page_layout(*kind).bytes).sum()
     }
 
     pub(super) fn put_back(&self, kind: PageKind, memory: PageMemory) {
+        let bytes = self.page_layout(kind).bytes;
         let mut pages = self.lock();
-        pages.bytes_in_use -= self.page_layout(kind).bytes;
+        pages.bytes_in_use -= bytes;
         pages.free[kind as usize].push(memory);
+        drop(pages);
+        self.budget.add_spare(bytes);
+        self.budget.release(bytes);
     }
 
     fn lock(&self) -> MutexGuard<'_, Pages> {
         // The counters are consistent at every point where a panic could happen.
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for KvPool {
+    fn drop(&mut self) {
+        // Pages hold their pool, so all that is left is spare.
+        let free = std::mem::take(&mut self.lock().free);
+        self.budget.remove_spare(self.bytes_of(&free));
     }
 }

@@ -49,7 +49,7 @@ pub enum SavedError {
         wanted: String,
     },
     /// more tokens than the context holds
-    #[error("the saved KV cache has {n_tokens} tokens, but the context holds {n_ctx}; raise --ctx-size")]
+    #[error("the saved KV cache has {n_tokens} tokens, but the context holds {n_ctx}")]
     TooLong {
         /// tokens of the file
         n_tokens: u64,

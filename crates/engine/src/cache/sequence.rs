@@ -129,8 +129,9 @@ impl KvSequence {
     /// Forgets all tokens from `len` on, and what was reserved; pages that become empty go back to the pool. A longer
     /// `len` than the sequence's changes nothing else.
     ///
-    /// A cut inside a page that is only packed leaves the tokens before the cut with what their codes stand for.
-    pub fn truncate(&mut self, len: usize) {
+    /// A cut inside a page that is only packed leaves the tokens before the cut with what their codes stand for; where
+    /// that must not be, cut at [`longest_faithful`](KvSequence::longest_faithful). Returns the tokens that are left.
+    pub fn truncate(&mut self, len: usize) -> usize {
         self.len = self.len.min(len);
         self.slots.truncate(self.len.div_ceil(PAGE_TOKENS));
         if !self.len.is_multiple_of(PAGE_TOKENS)
@@ -139,6 +140,7 @@ impl KvSequence {
         {
             slot.packed = None;
         }
+        self.len
     }
 
     /// A second sequence with the same tokens, which shares this one's pages.
@@ -164,28 +166,9 @@ impl KvSequence {
         if n_new == 0 {
             return Ok(());
         }
-        let end = self.len + n_new;
         let first = self.len / PAGE_TOKENS;
-        self.look(first..end.div_ceil(PAGE_TOKENS));
-        // Of one slot the exact page first.
-        let mut wanted = Vec::new();
-        let is_packed = self.pool.packed().is_some();
-        for index in first..end.div_ceil(PAGE_TOKENS) {
-            let slot = self.slots.get_mut(index);
-            let has_own =
-                |page: &mut Option<Arc<Page>>| page.as_mut().is_some_and(|p| Arc::get_mut(p).is_some());
-            let (exact, packed) = match slot {
-                Some(slot) => (has_own(&mut slot.exact), has_own(&mut slot.packed)),
-                None => (false, false),
-            };
-            if !exact {
-                wanted.push((index, PageKind::Exact));
-            }
-            // A new exact page takes the place of both.
-            if is_packed && end >= (index + 1) * PAGE_TOKENS && !(packed && exact) {
-                wanted.push((index, if index == 0 { PageKind::First } else { PageKind::Packed }));
-            }
-        }
+        self.look(first..(self.len + n_new).div_ceil(PAGE_TOKENS));
+        let wanted = self.missing(n_new);
         let new: Vec<PageKind> = wanted.iter().map(|(_, kind)| *kind).collect();
         for ((index, kind), mut page) in wanted.into_iter().zip(self.pool.take(&new)?) {
             if index >= self.slots.len() {
@@ -203,6 +186,46 @@ impl KvSequence {
             }
         }
         Ok(())
+    }
+
+    /// The pages that `n_new` more tokens need, and do not have yet: which slot, of what kind; of one slot the exact page
+    /// first.
+    fn missing(&self, n_new: usize) -> Vec<(usize, PageKind)> {
+        let end = self.len + n_new;
+        let pages = if n_new == 0 { 0..0 } else { self.len / PAGE_TOKENS..end.div_ceil(PAGE_TOKENS) };
+        let is_packed = self.pool.packed().is_some();
+        let has_own = |page: &Option<Arc<Page>>| page.as_ref().is_some_and(|p| Arc::strong_count(p) == 1);
+        let mut missing = Vec::new();
+        for index in pages {
+            let slot = self.slots.get(index);
+            let exact = slot.is_some_and(|slot| has_own(&slot.exact));
+            let packed = slot.is_some_and(|slot| has_own(&slot.packed));
+            if !exact {
+                missing.push((index, PageKind::Exact));
+            }
+            // A new exact page takes the place of both.
+            if is_packed && end >= (index + 1) * PAGE_TOKENS && !(packed && exact) {
+                missing.push((index, if index == 0 { PageKind::First } else { PageKind::Packed }));
+            }
+        }
+        missing
+    }
+
+    /// Bytes that [`reserve`](KvSequence::reserve) would take for `n_new` tokens.
+    pub fn bytes_to_reserve(&self, n_new: usize) -> usize {
+        let kinds: Vec<PageKind> = self.missing(n_new).into_iter().map(|(_, kind)| kind).collect();
+        self.pool.bytes_of_kinds(&kinds)
+    }
+
+    /// The longest beginning, of at most `len` tokens, after which other tokens can follow with the same bits as after a
+    /// sequence that was never longer: what they see as it is must still be there as it is.
+    pub fn longest_faithful(&self, len: usize) -> usize {
+        let is_exact = |page: usize| self.slots.get(page).is_some_and(|slot| slot.exact.is_some());
+        let mut len = len.min(self.len);
+        while len > 0 && !(self.first_exact(len)..len.div_ceil(PAGE_TOKENS)).all(is_exact) {
+            len = (len - 1) / PAGE_TOKENS * PAGE_TOKENS;
+        }
+        len
     }
 
     /// Finds what the tokens of the given pages see elsewhere than it is.

@@ -6,7 +6,7 @@ use lossy_kernels::{Compute, Isa, KvType};
 use lossy_testkit::noise;
 
 use super::tests::layout;
-use super::{KvPool, PAGE_TOKENS, Rows, Span, append_layer, attend_layer, conformance::GEOMETRY};
+use super::{Budget, KvPool, PAGE_TOKENS, Rows, Span, append_layer, attend_layer, conformance::GEOMETRY};
 use crate::positions::Positions;
 use crate::positions::tests::rotated;
 use crate::positions::{Rope, RopeConfig, RopeScaling};
@@ -31,7 +31,7 @@ fn outputs(scheme: &str, start: usize) -> (Vec<f32>, Vec<f32>) {
         GEOMETRY,
         super::CacheLayout { exact: KvType::F32, ..layout(scheme) },
         positions,
-        None,
+        Budget::new(None),
     );
     let cx = Compute::with_isa(1, Isa::best());
     let mut cache = pool.sequence();

@@ -1,11 +1,12 @@
-//! The loop from a prompt to text.
+//! From a prompt to text, one forward pass after another.
 
 mod cycle;
 mod stop;
 
 use lossy_tokenizer::{DecodeStream, Tokenizer};
 
-use crate::{BatchItem, Engine, EngineError, Logits, Sampled, Sampler, SamplingOptions, Sequence};
+use crate::sampling::Mask;
+use crate::{BatchItem, Logits, RequestError, Sampled, Sampler, SamplingOptions, Sequence, prefix};
 use cycle::CycleDetector;
 use stop::{Passed, StopMatcher};
 
@@ -53,70 +54,149 @@ pub struct Step {
     pub finish: Option<Finish>,
 }
 
-/// Generates one step at a time: `while let Some(step) = generation.step(&mut engine)? { … }`.
+/// A text in the making: a prompt, what follows it, and the sequence of both. It runs nothing itself.
 ///
-/// The sequence holds the prompt and every returned token but the last one.
-pub struct Generation<'a> {
-    tokenizer: &'a Tokenizer,
-    sequence: &'a mut Sequence,
+/// ```text
+/// while !generation.is_done() {
+///     tokens = generation.wanted(at_most)          the rest of the prompt, then one token after another
+///     logits = … run the tokens on its sequence, alone or in a batch …
+///     step   = generation.accept(logits)           nothing while the prompt is read
+/// }
+/// ```
+/// [`Engine::advance`](crate::Engine::advance) does one round of that for several generations at once. The sequence holds
+/// the prompt and every returned token but the last one.
+pub struct Generation {
+    tokenizer: Tokenizer,
+    sequence: Sequence,
     options: GenerationOptions,
     sampler: Sampler,
-    stream: DecodeStream<'a>,
+    mask: Option<Box<dyn Mask>>,
+    stream: DecodeStream,
     stop: StopMatcher,
     cycle: CycleDetector,
-    next: Next,
+    /// the prompt, and behind it the generated token that was not run yet, if there is one
+    tokens: Vec<u32>,
+    n_prompt: usize,
     n_generated: usize,
+    is_done: bool,
 }
 
-/// Where the next logits come from.
-enum Next {
-    /// they are here, `[n_vocab]`
-    Sample(Vec<f32>),
-    /// from running this token
-    Run(u32),
-    /// nowhere: the generation has ended
-    Nothing,
-}
-
-impl<'a> Generation<'a> {
-    /// Starts after a prefill whose last logits `[n_vocab]` are given. The penalties see the tokens of `sequence`.
+impl Generation {
+    /// Goes on from what `sequence` and `prompt` have in common; the rest of the sequence is forgotten.
+    ///
+    /// # Errors
+    /// The prompt is empty, longer than the context, or has a token that is not in the vocabulary.
     pub fn new(
-        tokenizer: &'a Tokenizer,
-        sequence: &'a mut Sequence,
-        last_logits: Vec<f32>,
+        tokenizer: Tokenizer,
+        mut sequence: Sequence,
+        prompt: Vec<u32>,
         options: GenerationOptions,
-    ) -> Generation<'a> {
-        let mut sampler = Sampler::new(options.sampling.clone());
-        for &id in sequence.tokens() {
-            sampler.accept(id);
+    ) -> Result<Generation, RequestError> {
+        if prompt.is_empty() {
+            return Err(RequestError::EmptyPrompt);
         }
-        let next = if options.max_tokens == Some(0) { Next::Nothing } else { Next::Sample(last_logits) };
-        Generation {
-            stream: tokenizer.stream_after(sequence.tokens()),
+        let n_reusable = prefix::reusable(sequence.tokens(), &prompt);
+        sequence.check_from(n_reusable, &prompt[n_reusable..])?;
+        sequence.truncate(n_reusable);
+        sequence.begin_prompt();
+        let mut sampler = Sampler::new(options.sampling.clone());
+        prompt.iter().for_each(|&id| sampler.accept(id));
+        Ok(Generation {
+            stream: tokenizer.stream_after(&prompt),
             stop: StopMatcher::new(&options.stop),
             cycle: CycleDetector::default(),
+            mask: None,
+            n_prompt: prompt.len(),
+            tokens: prompt,
             tokenizer,
             sequence,
             options,
             sampler,
-            next,
             n_generated: 0,
-        }
+            is_done: false,
+        })
     }
 
-    /// The next token; `None` after the last.
+    /// From now on chooses only what `mask` allows. The mask begins with the next token that is generated.
+    #[must_use]
+    pub fn with_mask(mut self, mask: Box<dyn Mask>) -> Generation {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// The tokens to run next, at most `max` of them: some of the prompt, or the one that was generated last. None after
+    /// the end.
+    pub fn wanted(&self, max: usize) -> &[u32] {
+        let rest = if self.is_done { &[] } else { &self.tokens[self.sequence.len()..] };
+        &rest[..rest.len().min(max)]
+    }
+
+    /// The [wanted](Generation::wanted) tokens as a share of a batch, with the logits that [`accept`](Generation::accept)
+    /// needs.
+    pub fn item(&mut self, max: usize) -> BatchItem<'_> {
+        let n = self.wanted(max).len();
+        let start = self.sequence.len();
+        let is_last = n > 0 && start + n == self.tokens.len();
+        let logits = if is_last { Logits::Last } else { Logits::None };
+        BatchItem { sequence: &mut self.sequence, tokens: &self.tokens[start..start + n], logits }
+    }
+
+    /// Whether the last step has been made.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Whether tokens of the prompt are still to be run.
+    pub fn is_reading(&self) -> bool {
+        self.sequence.len() < self.n_prompt
+    }
+
+    /// Tokens of the prompt.
+    pub fn n_prompt(&self) -> usize {
+        self.n_prompt
+    }
+
+    /// Tokens that were generated.
+    pub fn n_generated(&self) -> usize {
+        self.n_generated
+    }
+
+    /// What was run so far.
+    pub fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    /// What was run so far, to go on with something else.
+    pub fn into_sequence(mut self) -> Sequence {
+        self.sequence.end_prompt();
+        self.sequence
+    }
+
+    /// Takes the logits `[n_vocab]` after the last of the wanted tokens, and chooses the next one. Returns `None` while the
+    /// prompt is read, when `logits` is empty; `None` too after the end, and where nothing is to be generated.
     ///
     /// # Errors
-    /// If the cache's budget does not hold another token. The generation can then go on after memory was freed.
-    pub fn step(&mut self, engine: &mut Engine) -> Result<Option<Step>, EngineError> {
-        let sampled = match &self.next {
-            Next::Nothing => return Ok(None),
-            Next::Sample(logits) => self.sampler.sample(logits),
-            Next::Run(id) => {
-                let tokens = [*id];
-                let item = BatchItem { sequence: self.sequence, tokens: &tokens, logits: Logits::Last };
-                let rows = engine.forward(&mut [item])?;
-                self.sampler.sample(rows.row(0))
+    /// No token can be chosen; the generation has ended then.
+    ///
+    /// # Panics
+    /// The wanted tokens have been run, and `logits` is empty.
+    pub fn accept(&mut self, logits: &[f32]) -> Result<Option<Step>, RequestError> {
+        if self.is_done || self.sequence.len() < self.tokens.len() {
+            return Ok(None);
+        }
+        if self.n_generated == 0 {
+            self.sequence.end_prompt();
+            if self.options.max_tokens == Some(0) {
+                self.is_done = true;
+                return Ok(None);
+            }
+        }
+        let mask = self.mask.as_deref_mut();
+        let sampled = match self.sampler.sample(logits, mask.map(|mask| mask as &mut dyn Mask)) {
+            Ok(sampled) => sampled,
+            Err(error) => {
+                self.is_done = true;
+                return Err(error.into());
             }
         };
         self.n_generated += 1;
@@ -128,7 +208,7 @@ impl<'a> Generation<'a> {
             Some(Finish::Cycle { period })
         } else if self.options.max_tokens.is_some_and(|most| self.n_generated >= most) {
             Some(Finish::Length)
-        } else if self.sequence.len() >= engine.n_ctx() {
+        } else if self.sequence.room() == 0 {
             Some(Finish::ContextFull)
         } else {
             None
@@ -142,13 +222,17 @@ impl<'a> Generation<'a> {
             Passed::Text(text) if finish.is_some() => self.flush(text),
             Passed::Text(text) => text,
         };
-        self.next = if finish.is_some() { Next::Nothing } else { Next::Run(sampled.id) };
+        self.is_done = finish.is_some();
+        if !self.is_done {
+            self.tokens.push(sampled.id);
+        }
         Ok(Some(Step { sampled, text, finish }))
     }
 
     /// Ends a generation before its last step. Returns the text that was held back: what may have become a stop string,
     /// and an unfinished character as U+FFFD.
-    pub fn end(mut self) -> String {
+    pub fn end(&mut self) -> String {
+        self.is_done = true;
         self.flush(String::new())
     }
 

@@ -122,7 +122,9 @@ impl Statement {
             let message = format!("the norm's epsilon is {}, not between 0 and 1", self.rms_eps);
             return Err(EngineError::Config(message));
         }
-        Rope::new(&self.rope, self.shapes.head_dim as usize).check(&self.rope)?;
+        Rope::new(&self.rope, self.shapes.head_dim as usize)
+            .check(&self.rope)
+            .map_err(|error| EngineError::Config(error.to_string()))?;
         let embedding =
             embedding.ok_or_else(|| EngineError::MissingTensor("token_embd.weight".to_string()))?;
         let mut elements_by_type = BTreeMap::new();

@@ -81,10 +81,15 @@ impl ModelSource {
     /// # Errors
     /// The file has none, or one that cannot be built.
     pub fn tokenizer(&self) -> Result<Tokenizer, EngineError> {
-        Ok(match &self.files {
-            Files::Gguf(gguf) => Tokenizer::from_gguf(gguf.metadata())?,
-            Files::Hf(dir) => Tokenizer::from_hf_dir(dir)?,
-        })
+        Ok(self.load_tokenizer()?)
+    }
+
+    /// The same, with the error of a tokenizer alone.
+    pub(crate) fn load_tokenizer(&self) -> Result<Tokenizer, lossy_tokenizer::TokenizerError> {
+        match &self.files {
+            Files::Gguf(gguf) => Tokenizer::from_gguf(gguf.metadata()),
+            Files::Hf(dir) => Tokenizer::from_hf_dir(dir),
+        }
     }
 
     /// The chat template of the file, if it has one.

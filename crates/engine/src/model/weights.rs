@@ -5,8 +5,8 @@ use lossy_kernels::{Compute, Matrix};
 
 use super::names::in_layer;
 use super::{BiasRule, ModelInfo, ModelSource};
-use crate::EngineError;
 use crate::positions::Rope;
+use crate::{EngineError, RequestError};
 
 /// The weights of a model and what they are computed with.
 pub(crate) struct Model {
@@ -214,16 +214,17 @@ impl Embedding {
     }
 
     /// Writes the rows of `tokens` into `out` `[n_tokens, n_embd]`.
-    pub(crate) fn rows(&self, tokens: &[u32], out: &mut [f32]) -> Result<(), EngineError> {
-        let tensor = self.source.tensor_of_shape(EMBEDDING, &[self.n_vocab, self.n_embd])?;
+    pub(crate) fn rows(&self, tokens: &[u32], out: &mut [f32]) -> Result<(), RequestError> {
+        let tensor =
+            self.source.tensor(EMBEDDING).expect("the embedding was checked when the model was loaded");
         let row_bytes = tensor.bytes.len() / self.n_vocab;
         for (&id, row) in tokens.iter().zip(out.chunks_exact_mut(self.n_embd)) {
             let start = id as usize * row_bytes;
             let bytes = tensor
                 .bytes
                 .get(start..start + row_bytes)
-                .ok_or(EngineError::NoSuchToken { id, n_vocab: self.n_vocab })?;
-            dequantize(&tensor, bytes, row)?;
+                .ok_or(RequestError::NoSuchToken { id, n_vocab: self.n_vocab })?;
+            lossy_quant::dequantize(tensor.dtype, bytes, row).expect("rows of a type that was checked");
         }
         Ok(())
     }

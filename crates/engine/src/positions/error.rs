@@ -46,9 +46,7 @@ pub enum PositionError {
         reason: String,
     },
     /// a rotation that is no number
-    #[error(
-        "the model's configuration is not usable: positions cannot be rotated with base {base} and {scaling}"
-    )]
+    #[error("positions cannot be rotated with base {base} and {scaling}")]
     Rotation {
         /// base of the frequencies
         base: f64,

@@ -10,8 +10,8 @@ use lossy_testkit::noise;
 use super::map::PositionMap;
 use super::{PositionScheme, Positions, Rope, RopeConfig, RopeScaling, Trained};
 use crate::cache::{
-    CacheLayout, Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvScheme, KvSequence, Rows, Span,
-    append_layer, attend_layer,
+    Budget, CacheLayout, Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvScheme, KvSequence,
+    Rows, Span, append_layer, attend_layer,
 };
 
 const D: usize = 32;
@@ -234,7 +234,7 @@ fn geometry(n_kv_heads: usize, heads_per_kv: usize) -> KvGeometry {
 }
 
 fn exact_pool(geometry: KvGeometry, map: &str) -> Arc<KvPool> {
-    KvPool::new(geometry, KvType::F32, positions(map), None)
+    KvPool::new(geometry, KvType::F32, positions(map), Budget::new(None))
 }
 
 /// Root mean square of the difference to the naive twin, over that of its outputs.
@@ -354,7 +354,7 @@ fn codes_lose_no_more_than_without_a_map() {
     let cx = Compute::with_isa(2, Isa::best());
     for scheme in ["q8", "kivi4", "k4v4", "k4v4:sinks=0,residual=512", "k2v2", "k2v2:first=1:f16"] {
         let losses = MAPS.map(|map| {
-            let pool = KvPool::with_layout(geometry, layout(scheme), positions(map), None);
+            let pool = KvPool::with_layout(geometry, layout(scheme), positions(map), Budget::new(None));
             let mut cache = [pool.sequence()];
             let prompt = pass(&cx, &text, &mut cache, &[n_tokens]).remove(0);
             let answer = pass(&cx, &text, &mut cache, &[1]).remove(0);

@@ -4,11 +4,16 @@
 //! deterministic: equal logits are ordered by token id, sums run in that order, and the random numbers come from
 //! ChaCha8, whose stream is fixed by its seed on every machine.
 
+mod error;
 mod filter;
 mod history;
+mod mask;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+
+pub use error::SampleError;
+pub use mask::{Mask, MaskError};
 
 use filter::Candidates;
 use history::History;
@@ -118,26 +123,43 @@ impl Sampler {
         self.history.push(id);
     }
 
-    /// Chooses from the logits `[n_vocab]` of one position and remembers the choice.
+    /// Chooses from the logits `[n_vocab]` of one position, among the tokens that `mask` allows, and remembers the choice.
+    /// Log-probabilities are those without the mask.
+    ///
+    /// # Errors
+    /// No logit is a number, bias and mask together allow no token, or the mask fails. Nothing is remembered then.
     ///
     /// # Panics
     /// If `logits` is empty.
-    pub fn sample(&mut self, logits: &[f32]) -> Sampled {
+    pub fn sample(
+        &mut self,
+        logits: &[f32],
+        mut mask: Option<&mut (dyn Mask + '_)>,
+    ) -> Result<Sampled, SampleError> {
         assert!(!logits.is_empty(), "no logits to sample from");
-        let adjusted = if self.options.adjust() {
+        let adjusted = if self.options.adjust() || mask.is_some() {
             self.adjusted.clear();
             self.adjusted.extend_from_slice(logits);
             adjust(&mut self.adjusted, &self.options, &self.history);
+            if let Some(mask) = &mut mask {
+                mask.apply(&mut self.adjusted)?;
+            }
             &self.adjusted
         } else {
             logits
         };
+        if !has_choice(adjusted) {
+            return Err(SampleError::of(logits, mask.is_some()));
+        }
         let id = if self.options.temperature > 0.0 {
             let uniform = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
             self.candidates.choose(adjusted, &self.options, uniform)
         } else {
             argmax(adjusted)
         };
+        if let Some(mask) = mask {
+            mask.accept(id)?;
+        }
         self.history.push(id);
         let (logprob, top) = match self.options.n_logprobs {
             None => (None, Vec::new()),
@@ -151,7 +173,7 @@ impl Sampler {
                 (Some(logprob_of(id)), top)
             }
         };
-        Sampled { id, logprob, top }
+        Ok(Sampled { id, logprob, top })
     }
 }
 
@@ -169,6 +191,11 @@ fn adjust(logits: &mut [f32], options: &SamplingOptions, history: &History) {
             *logit -= n_occurrences as f32 * options.frequency_penalty + options.presence_penalty;
         }
     }
+}
+
+/// Whether a logit is above −∞.
+fn has_choice(logits: &[f32]) -> bool {
+    logits.chunks(RUN).any(|run| any_above(run, f32::NEG_INFINITY))
 }
 
 /// The index of the largest logit; the smallest index among equals; NaN is never chosen over a number.
@@ -203,13 +230,64 @@ mod tests {
 
     fn chosen(options: SamplingOptions, logits: &[f32], n: usize) -> Vec<u32> {
         let mut sampler = Sampler::new(options);
-        (0..n).map(|_| sampler.sample(logits).id).collect()
+        (0..n).map(|_| sampler.sample(logits, None).expect("a token").id).collect()
     }
 
     #[test]
     fn greedy_takes_the_smallest_id_among_equals() {
         assert_eq!(chosen(SamplingOptions::greedy(), &[1.0, 3.0, 3.0, f32::NAN], 2), [1, 1]);
         assert_eq!(chosen(SamplingOptions::greedy(), &[f32::NAN, -1.0], 1), [1]);
+    }
+
+    /// Allows one id, then the next, and so on.
+    struct InOrder(u32);
+
+    impl Mask for InOrder {
+        fn apply(&mut self, logits: &mut [f32]) -> Result<(), MaskError> {
+            let allowed = self.0;
+            let banned = logits.iter_mut().zip(0u32..).filter(|(_, id)| *id != allowed);
+            banned.for_each(|(logit, _)| *logit = f32::NEG_INFINITY);
+            Ok(())
+        }
+
+        fn accept(&mut self, id: u32) -> Result<(), MaskError> {
+            assert_eq!(id, self.0);
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_mask_decides_what_may_be_chosen_and_not_what_is_reported() {
+        for temperature in [0.0, 1.0] {
+            let options = SamplingOptions { temperature, n_logprobs: Some(1), ..SamplingOptions::default() };
+            let (mut sampler, mut mask) = (Sampler::new(options), InOrder(0));
+            let logits = [-5.0, 0.0, 7.0];
+            let chosen = [(); 3].map(|()| sampler.sample(&logits, Some(&mut mask)).unwrap());
+            assert_eq!(chosen.each_ref().map(|sampled| sampled.id), [0, 1, 2]);
+            assert!(chosen.iter().all(|sampled| sampled.top[0].id == 2));
+            assert!(chosen[0].logprob.unwrap() < -12.0, "the model's own probability");
+            let error = sampler.sample(&logits, Some(&mut mask)).unwrap_err();
+            assert!(matches!(error, SampleError::NothingAllowed { n_vocab: 3, masked: true }), "{error}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_chosen_there_is_an_error_and_no_token() {
+        for temperature in [0.0, 1.0] {
+            let banned = SamplingOptions {
+                temperature,
+                logit_bias: vec![(0, f32::NEG_INFINITY), (1, f32::NEG_INFINITY)],
+                ..SamplingOptions::default()
+            };
+            let error = Sampler::new(banned).sample(&[1.0, 2.0], None).unwrap_err();
+            assert!(matches!(error, SampleError::NothingAllowed { n_vocab: 2, masked: false }), "{error}");
+            let options = SamplingOptions { temperature, ..SamplingOptions::default() };
+            for logits in [[f32::NAN, f32::NAN], [f32::NAN, f32::NEG_INFINITY]] {
+                let error = Sampler::new(options.clone()).sample(&logits, None).unwrap_err();
+                assert!(matches!(error, SampleError::NotFinite { .. }), "{error}");
+            }
+        }
     }
 
     #[test]
@@ -288,7 +366,7 @@ mod tests {
             logit_bias: vec![(0, f32::NEG_INFINITY)],
             ..SamplingOptions::greedy()
         };
-        let sampled = Sampler::new(options).sample(&[1.0, 0.0, -1.0]);
+        let sampled = Sampler::new(options).sample(&[1.0, 0.0, -1.0], None).unwrap();
         let normalizer = (1f64.exp() + 1.0 + (-1f64).exp()).ln();
         assert_eq!(sampled.id, 1);
         assert!((f64::from(sampled.logprob.unwrap()) + normalizer).abs() < 1e-6);

@@ -70,7 +70,7 @@ impl Lane {
             let tokens = tokens(engine, read);
             prefill(engine, &mut self.sequence, &tokens)?;
         }
-        engine.extend_with_copies(&mut self.sequence, n_tokens)?;
+        self.sequence.extend_with_copies(n_tokens)?;
         Ok(())
     }
 

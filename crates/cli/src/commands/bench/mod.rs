@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use lossy_engine::{Engine, EngineOptions, KvScheme, ModelSource, PositionScheme};
+use lossy_engine::{Cache, CacheOptions, Engine, EngineOptions, KvScheme, ModelSource, PositionScheme};
 use lossy_kernels::Isa;
 
 use super::measure::list::Listed;
@@ -150,12 +150,16 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
                 n_threads,
                 activations: args.activations.into(),
                 chunk,
-                n_ctx: Some(n_ctx),
-                beyond_trained: true,
-                calibration_text: args.calibration.text()?,
                 ..EngineOptions::default()
             };
-            measure(&args, &path, &source, &options, &schemes, &workloads, &mut printer)?;
+            let cache_options = CacheOptions {
+                n_ctx: Some(n_ctx),
+                beyond_trained: true,
+                calibration: args.calibration.options()?,
+                ..CacheOptions::default()
+            };
+            let model = (&*path, &source);
+            measure(&args, model, &options, &cache_options, &schemes, &workloads, &mut printer)?;
         }
     }
     printer.finish()?;
@@ -165,33 +169,35 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
 /// All workloads with some threads and chunks, in all schemes.
 fn measure(
     args: &BenchArgs,
-    path: &Path,
-    source: &ModelSource,
+    (path, source): (&Path, &ModelSource),
     options: &EngineOptions,
+    cache_options: &CacheOptions,
     schemes: &[KvScheme],
     workloads: &[Workload],
     printer: &mut Printer<Output>,
 ) -> Result<()> {
     memory::forget_peak();
     let start = Instant::now();
-    let Loaded { mut engine, tokenizer, .. } = Loaded::open(path, options)?;
+    let Loaded { mut engine, tokenizer, .. } = Loaded::open(path, options, cache_options.clone())?;
     let spinner = Spinner::start("measuring the machine");
-    let default = [engine.kv().clone()];
+    let default = [engine.exact_scheme()];
     let mut sequences = Vec::new();
     let mut settings = Vec::new();
     let schemes = if schemes.is_empty() { &default } else { schemes };
     let auto = [PositionScheme::auto()];
     let maps = args.positions.as_ref().map_or(&auto[..], |Listed(maps)| maps);
     for (scheme, map) in schemes.iter().flat_map(|scheme| maps.iter().map(move |map| (scheme, map))) {
-        engine.set_positions(map).map_err(loaded::in_file(path))?;
-        loaded::prepare_kv(&mut engine, source, scheme, &spinner).map_err(loaded::in_file(path))?;
-        sequences.push(engine.sequence());
-        let setting = setting(args, path, source, &engine, options, start.elapsed())?;
+        let cache_options =
+            CacheOptions { kv: Some(scheme.clone()), positions: map.clone(), ..cache_options.clone() };
+        let cache =
+            loaded::make_cache(&mut engine, &cache_options, &spinner).map_err(loaded::in_file(path))?;
+        sequences.push(cache.sequence());
+        let setting = setting(args, path, &engine, &cache, start.elapsed())?;
         let cost = ModelCost::new(
             source.info(),
             is_tied(source),
             engine.weight_bytes(),
-            engine.kv_bytes_per_token(),
+            cache.bytes_per_token(),
             options.chunk,
         );
         settings.push((setting, cost));
@@ -245,13 +251,12 @@ fn is_tied(source: &ModelSource) -> bool {
 fn setting(
     args: &BenchArgs,
     path: &Path,
-    source: &ModelSource,
     engine: &Engine,
-    options: &EngineOptions,
+    cache: &Cache,
     load_time: Duration,
 ) -> Result<Setting> {
-    let info = source.info();
-    let kv_type = engine.kv().to_string();
+    let info = engine.info();
+    let kv_type = cache.kv().to_string();
     Ok(Setting {
         build_version: version::short(),
         model_filename: path.display().to_string(),
@@ -261,13 +266,13 @@ fn setting(
         backends: "CPU",
         cpu_isa: Isa::detect()?.name(),
         activations: args.activations.name().to_string(),
-        n_batch: options.chunk,
+        n_batch: engine.chunk(),
         n_threads: engine.n_threads(),
         load_ns: load_time.as_nanos() as u64,
         weight_bytes: engine.weight_bytes(),
         type_k: kv_type.clone(),
         type_v: kv_type,
-        positions: engine.positions().scheme().to_string(),
+        positions: cache.positions().scheme().to_string(),
         depth_fill: args.depth_fill,
     })
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use lossy_engine::{Engine, EngineError, ModelSource, PositionScheme};
+use lossy_engine::{CacheOptions, Engine, PositionScheme, SettingError};
 use lossy_eval::divergence::{
     self, Divergence, KeptRow, Origin, OriginKey, Progress, ReferenceRun, RunOptions,
 };
@@ -18,14 +18,15 @@ use lossy_tokenizer::Tokenizer;
 use super::progress::Bar;
 use super::settings;
 use crate::args::Activations;
-use crate::loaded::prepare_kv;
+use crate::loaded::make_cache;
 use crate::terminal::Spinner;
 use crate::version;
 
 /// Measures.
 pub struct Meter<'a> {
     lanes: EngineLanes<'a>,
-    source: &'a ModelSource,
+    /// what the caches of all settings have in common
+    options: CacheOptions,
     /// the model's file
     model: String,
     activations: Activations,
@@ -47,23 +48,25 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Meter<'a> {
-    /// With the reference, and without settings. `chunk`: tokens of a prefill chunk.
+    /// With the reference, and without settings. Caches are made with `options`, but for the scheme and the positions that
+    /// a setting names. `chunk`: tokens of a prefill chunk.
     ///
     /// # Errors
     /// The reference cannot be made.
     pub fn new(
         engine: &'a mut Engine,
-        source: &'a ModelSource,
+        options: CacheOptions,
         path: &Path,
         activations: Activations,
         chunk: usize,
-    ) -> Result<Meter<'a>, EngineError> {
-        let positions = engine.positions().scheme().clone();
+    ) -> Result<Meter<'a>, SettingError> {
+        let setting = settings::reference(activations);
+        let cache = engine.cache(&CacheOptions { kv: Some(setting.kv.clone()), ..options.clone() })?;
+        let positions = cache.positions().scheme().clone();
         let mut lanes = EngineLanes::new(engine);
-        let reference =
-            lanes.add(&settings::reference(activations), |engine, setting| engine.set_kv(&setting.kv))?;
+        let reference = lanes.add(&setting, cache);
         let model = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Meter { lanes, source, model, activations, chunk, reference, positions, settings: Vec::new() })
+        Ok(Meter { lanes, options, model, activations, chunk, reference, positions, settings: Vec::new() })
     }
 
     /// Reports say from now on which positions the reference has.
@@ -75,21 +78,21 @@ impl<'a> Meter<'a> {
     ///
     /// # Errors
     /// One does not fit the model.
-    pub fn set(&mut self, settings: &[Setting]) -> Result<(), EngineError> {
-        let is_calibrated = self.engine().calibration().is_some();
-        let spinner = match settings.iter().any(|setting| setting.kv.needs_calibration()) && !is_calibrated {
+    pub fn set(&mut self, settings: &[Setting]) -> Result<(), SettingError> {
+        let spinner = match settings.iter().any(|setting| setting.kv.needs_calibration()) {
             true => Spinner::start("calibrating"),
             false => Spinner::hidden(),
         };
         self.lanes.truncate(1);
         self.settings.clear();
         for setting in settings {
-            let (source, own) = (self.source, &self.positions);
-            let prepare = |engine: &mut Engine, setting: &Setting| {
-                engine.set_positions(setting.positions.as_ref().unwrap_or(own))?;
-                prepare_kv(engine, source, &setting.kv, &spinner)
+            let options = CacheOptions {
+                kv: Some(setting.kv.clone()),
+                positions: setting.positions.as_ref().unwrap_or(&self.positions).clone(),
+                ..self.options.clone()
             };
-            self.settings.push(self.lanes.add(setting, prepare)?);
+            let cache = make_cache(self.lanes.engine_mut(), &options, &spinner)?;
+            self.settings.push(self.lanes.add(setting, cache));
         }
         Ok(())
     }
@@ -98,12 +101,12 @@ impl<'a> Meter<'a> {
     ///
     /// # Errors
     /// Calibration fails.
-    pub fn set_possible(&mut self, settings: &[Setting]) -> Result<(), EngineError> {
+    pub fn set_possible(&mut self, settings: &[Setting]) -> Result<(), SettingError> {
         let mut possible = Vec::new();
         for setting in settings {
             match self.set(std::slice::from_ref(setting)) {
                 Ok(()) => possible.push(setting.clone()),
-                Err(EngineError::KvScheme(_)) => {}
+                Err(SettingError::KvScheme(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -127,7 +130,7 @@ impl<'a> Meter<'a> {
             command: command_line(),
             date: today(),
             model: self.model.clone(),
-            model_hash: self.source.fingerprint().to_string(),
+            model_hash: self.engine().source().fingerprint().to_string(),
             activations: self.activations.name().to_string(),
             chunk: self.chunk,
             n_threads: self.engine().n_threads(),
@@ -142,7 +145,7 @@ impl<'a> Meter<'a> {
     pub fn origin(&self, windows: &[Window]) -> Origin {
         Origin {
             what: OriginKey {
-                model_hash: self.source.fingerprint().to_string(),
+                model_hash: self.engine().source().fingerprint().to_string(),
                 setting: Setting {
                     positions: Some(self.positions.clone()),
                     ..self.reference.setting.clone()

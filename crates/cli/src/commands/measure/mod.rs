@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use lossy_engine::{Engine, EngineOptions, PositionScheme};
+use lossy_engine::{CacheOptions, Engine, EngineOptions, PositionScheme};
 use lossy_eval::divergence::{KeptReference, KeptRow, ReferenceRun};
 use lossy_eval::tasks::{self, Task, TaskOptions};
 use lossy_eval::{
@@ -185,19 +185,22 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     let options = EngineOptions {
         n_threads: args.threads.map(usize::from),
         activations: args.activations.into(),
+        chunk: args.batch_size as usize,
+        ..EngineOptions::default()
+    };
+    let cache_options = CacheOptions {
         n_ctx: lengths.iter().copied().max(),
         positions: args.reference_positions.clone().unwrap_or(own_positions),
         start_position: args.start_position as usize,
         beyond_trained: !positions.is_empty(),
-        calibration_text: args.calibration.text()?,
-        chunk: args.batch_size as usize,
-        ..EngineOptions::default()
+        calibration: args.calibration.options()?,
+        ..CacheOptions::default()
     };
     interrupt::listen(interrupt::Second::Ends);
     let spinner = Spinner::start("loading the model");
     let mut engine = Engine::load(&source, &options).map_err(in_file(&path))?;
     drop(spinner);
-    let mut meter = Meter::new(&mut engine, &source, &path, args.activations, args.batch_size as usize)
+    let mut meter = Meter::new(&mut engine, cache_options, &path, args.activations, args.batch_size as usize)
         .map_err(in_file(&path))?;
     if args.reference_positions.is_some() {
         meter.name_reference_positions();

@@ -68,7 +68,7 @@ impl Probe<'_> {
     pub fn within(&mut self, budget: &Budget) -> Result<()> {
         let reference = settings::reference(self.activations);
         if self.is_too_short() {
-            let n_ctx = self.model.engine.n_ctx();
+            let n_ctx = self.model.cache.n_ctx();
             self.note(&format!(
                 "{n_ctx} tokens are too few to measure a KV scheme on: the cache is {reference}"
             ));
@@ -146,7 +146,7 @@ impl Probe<'_> {
     /// # Errors
     /// The scheme, which the engine had, cannot be prepared again.
     pub fn warn(&mut self, when: When) -> Result<()> {
-        let setting = Setting::from(self.model.engine.kv().clone());
+        let setting = Setting::from(self.model.cache.kv().clone());
         if setting.kv.is_exact() || when == When::Never {
             return Ok(());
         }
@@ -171,7 +171,6 @@ impl Probe<'_> {
                 ));
             }
             interrupt::reset();
-            self.prepare(&setting.kv)?;
         }
         if let Some(certificate) = known.first() {
             match certificate.is_bad() {
@@ -186,12 +185,12 @@ impl Probe<'_> {
     }
 
     fn known(&self) -> Vec<Certificate> {
-        certificates::known(&self.model.source, self.activations, self.model.engine.n_ctx())
+        certificates::known(&self.model.source, self.activations, self.model.cache.n_ctx())
     }
 
     /// Whether a whole context has too few predictions for a certificate.
     fn is_too_short(&self) -> bool {
-        let n_ctx = self.model.engine.n_ctx();
+        let n_ctx = self.model.cache.n_ctx();
         n_ctx.saturating_sub(1 + WindowOptions::new(n_ctx).skip) < LEAST_PREDICTIONS
     }
 
@@ -203,8 +202,7 @@ impl Probe<'_> {
 
     fn prepare(&mut self, scheme: &KvScheme) -> Result<()> {
         let spinner = Spinner::start("preparing the cache");
-        let loaded::Loaded { engine, source, .. } = &mut *self.model;
-        loaded::prepare_kv(engine, source, scheme, &spinner).map_err(in_file(self.path))
+        self.model.set_kv(scheme, &spinner).map_err(in_file(self.path))
     }
 
     /// The certificate of a setting, which is kept too; none if too little could be measured in the time. The first one runs
@@ -217,8 +215,8 @@ impl Probe<'_> {
     ) -> Result<Vec<Certificate>> {
         interrupt::listen(interrupt::Second::Ends);
         let texts = texts::read(&[], &self.model.tokenizer)?;
-        let loaded::Loaded { engine, source, .. } = &mut *self.model;
-        let mut meter = Meter::new(engine, source, self.path, self.activations, CHUNK)?;
+        let options = self.model.cache_options.clone();
+        let mut meter = Meter::new(&mut self.model.engine, options, self.path, self.activations, CHUNK)?;
         match meter.set(std::slice::from_ref(setting)) {
             Err(_) if interrupt::is_asked() => return Ok(Vec::new()),
             is_set => is_set?,
@@ -270,7 +268,7 @@ fn mixtures_hint(budget: &Budget) -> String {
 
 /// As much text as two lanes can read in the time, by how long the reference takes for a chunk; `None`: too little.
 fn plan(meter: &mut Meter<'_>, texts: &[Text], patience: Duration) -> Result<Option<Vec<Window>>> {
-    let n_most = meter.engine().n_ctx();
+    let n_most = meter.lanes().n_ctx();
     let tokens =
         texts.first().map_or(&[][..], |text| &text.tokens[..CHUNK.min(text.tokens.len()).min(n_most)]);
     let lanes = meter.lanes();

@@ -18,7 +18,7 @@ use super::*;
 use crate::cache::code::Place;
 use crate::cache::code::RotatedPage;
 use crate::cache::{
-    CacheLayout, KvGeometry, KvPool, KvScheme, KvSequence, Rows, Span, append_layer, attend_layer,
+    Budget, CacheLayout, KvGeometry, KvPool, KvScheme, KvSequence, Rows, Span, append_layer, attend_layer,
 };
 use crate::positions::{Positions, Rope, RopeConfig, RopeScaling};
 
@@ -39,7 +39,7 @@ fn layout(scheme: &str) -> CacheLayout {
 }
 
 fn pool(scheme: &str) -> Arc<KvPool> {
-    KvPool::with_layout(GEOMETRY, layout(scheme), Arc::new(positions(1 << 14)), None)
+    KvPool::with_layout(GEOMETRY, layout(scheme), Arc::new(positions(1 << 14)), Budget::new(None))
 }
 
 /// A sequence: rows of queries, keys and values, as f16 holds them.

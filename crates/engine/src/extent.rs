@@ -1,11 +1,11 @@
 //! Which positions texts may have.
 
-use crate::positions::{PositionScheme, Positions};
-use crate::{EngineError, EngineOptions, ModelInfo};
+use crate::positions::{PositionScheme, Positions, Trained};
+use crate::{CacheOptions, SettingError};
 
 /// The positions that texts may have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
     /// tokens of a text, at most
     pub n_ctx: usize,
     /// position of the first
@@ -15,18 +15,22 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    pub(super) fn new(options: &EngineOptions, info: &ModelInfo) -> Extent {
+    pub(crate) fn new(options: &CacheOptions, trained: Trained<'_>) -> Extent {
         Extent {
-            n_ctx: options.n_ctx.filter(|n_ctx| *n_ctx > 0).unwrap_or(info.n_ctx_train),
+            n_ctx: options.n_ctx.filter(|n_ctx| *n_ctx > 0).unwrap_or(trained.n_ctx),
             start: options.start_position,
             beyond_trained: options.beyond_trained,
         }
     }
 
     /// Positions of such texts.
-    pub(super) fn resolve(self, scheme: &PositionScheme, info: &ModelInfo) -> Result<Positions, EngineError> {
+    pub(crate) fn resolve(
+        self,
+        scheme: &PositionScheme,
+        trained: Trained<'_>,
+    ) -> Result<Positions, SettingError> {
         let Extent { n_ctx, start, beyond_trained } = self;
-        let positions = scheme.resolve(info.trained(), n_ctx + start, beyond_trained)?;
+        let positions = scheme.resolve(trained, n_ctx + start, beyond_trained)?;
         if start == 0 {
             return Ok(positions);
         }
@@ -34,6 +38,6 @@ impl Extent {
         if *scheme == PositionScheme::linear() {
             return Ok(Positions::linear(positions.rope().clone().starting_at(start), n_ctx));
         }
-        Err(EngineError::StartPosition { start, n_ctx, positions: scheme.to_string() })
+        Err(SettingError::StartPosition { start, n_ctx, positions: scheme.to_string() })
     }
 }
