@@ -60,6 +60,12 @@ impl Report {
     pub fn html(&self) -> String {
         html::page(self)
     }
+
+    /// The curves of bits and loss as an SVG file, one for each context length; `None` where fewer than two settings lose
+    /// something.
+    pub fn svg(&self) -> Option<String> {
+        html::picture(self)
+    }
 }
 
 /// Today, UTC.

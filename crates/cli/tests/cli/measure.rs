@@ -97,6 +97,32 @@ fn a_page_has_all_that_it_needs() {
 }
 
 #[test]
+fn a_picture_needs_two_settings_that_lose_something_and_no_task() {
+    let home = Home::new();
+    let picture = home.path().join("curve.svg");
+    let (model, name) = (model(), picture.display().to_string());
+    let run = |args: &[&str]| {
+        let common = ["measure", &model, "-c", "384", "-o", &name];
+        home.lossy(&[&common, args].concat()).output().unwrap()
+    };
+    let output = run(&["--kv", "q8,kivi2", "--tokens", "60"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let drawn = fs::read_to_string(&picture).unwrap();
+    assert!(drawn.starts_with("<svg xmlns=") && drawn.trim_end().ends_with("</svg>"), "{drawn}");
+    assert!(drawn.contains(">q8</text>") && drawn.contains(">kivi2</text>"), "{drawn}");
+    fs::remove_file(&picture).unwrap();
+
+    let output = run(&["--kv", "q8", "--tokens", "60"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("| q8 |"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("fewer than two settings"), "{}", text(&output.stderr));
+    let output = run(&["--kv", "q8", "--task", "passkey"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no tasks"), "{}", text(&output.stderr));
+    assert!(!picture.exists());
+}
+
+#[test]
 fn a_budget_names_a_setting_and_leaves_a_certificate() {
     let home = Home::new();
     let broken = "k2v2:calibration=none";

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use super::svg::{self, Anchor, BLUE, LEFT, WIDTH};
+use super::svg::{self, Anchor, LEFT, WIDTH};
 use crate::budget::frontier;
 use crate::table::escape;
 use crate::{Loss, SettingFigures};
 
-const HEIGHT: f64 = 360.0;
+/// Of the picture.
+pub const HEIGHT: f64 = 360.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 50.0;
@@ -85,16 +86,49 @@ fn ticks(scale: &Scale) -> Vec<f64> {
     all.filter(|tick| (scale.low - 1e-9..=scale.high + 1e-9).contains(&tick.log10())).collect()
 }
 
-/// The picture, if there are two points to draw.
-pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result {
+/// The settings that lose something, the cheapest first; `None` where these are fewer than two, which make no curve.
+pub fn points(settings: &[SettingFigures]) -> Option<Vec<&SettingFigures>> {
     let is_drawn = |setting: &&SettingFigures| kl(setting) > 0.0 && kl(setting).is_finite();
     let mut points: Vec<&SettingFigures> = settings.iter().filter(is_drawn).collect();
-    if points.len() < 2 {
-        return Ok(());
-    }
     points.sort_by(|a, b| a.bits_per_value.total_cmp(&b.bits_per_value));
-    let scale = Scale::new(&points);
-    svg::open(page, WIDTH, HEIGHT, "mean KL over bits")?;
+    (points.len() >= 2).then_some(points)
+}
+
+/// The picture in a page, and what has to be said of it.
+pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result {
+    let Some(points) = points(settings) else { return Ok(()) };
+    svg::open(page, WIDTH, HEIGHT, "mean KL over bits per value")?;
+    draw(page, &points)?;
+    writeln!(page, "</svg>")?;
+    for remark in remarks(settings) {
+        writeln!(page, "<p class=\"note\">{}</p>", escape(&remark))?;
+    }
+    Ok(())
+}
+
+/// What the picture does not show.
+pub fn remarks(settings: &[SettingFigures]) -> Vec<String> {
+    let is_lossless = |setting: &&SettingFigures| kl(setting) == 0.0 && setting.summary.n_scored > 0;
+    let lossless: Vec<&str> = settings.iter().filter(is_lossless).map(|s| s.setting.as_str()).collect();
+    let mut remarks = Vec::new();
+    if !lossless.is_empty() {
+        remarks.push(format!("Not drawn, since it loses nothing: {}.", lossless.join(", ")));
+    }
+    let has_hollow = settings.iter().any(|setting| kl(setting) > 0.0 && !is_named(setting));
+    let hollow = if has_hollow { " The names of hollow points are in the table." } else { "" };
+    remarks.push(format!(
+        "Bars are two standard errors each way. No setting on the line is beaten in both.{hollow}"
+    ));
+    remarks
+}
+
+fn is_named(setting: &SettingFigures) -> bool {
+    setting.setting.chars().count() <= MAX_LABEL
+}
+
+/// Axes, frontier, points and their names, in `WIDTH` × `HEIGHT`.
+pub fn draw(page: &mut String, points: &[&SettingFigures]) -> std::fmt::Result {
+    let scale = Scale::new(points);
     axes(page, &scale)?;
     let line: Vec<String> = frontier(points.iter().copied())
         .iter()
@@ -102,42 +136,28 @@ pub fn curve(page: &mut String, settings: &[SettingFigures]) -> std::fmt::Result
         .collect();
     writeln!(
         page,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"#7aa6d8\" stroke-width=\"1.5\"/>",
+        "<polyline class=\"frontier\" points=\"{}\" fill=\"none\" stroke-width=\"1.5\"/>",
         line.join(" ")
     )?;
+    let places: Vec<(f64, f64)> =
+        points.iter().map(|point| (scale.x(point.bits_per_value), scale.y(kl(point)))).collect();
     let mut taken: Vec<Label> = Vec::new();
-    for point in &points {
-        let (x, y) = (scale.x(point.bits_per_value), scale.y(kl(point)));
+    for (point, &(x, y)) in points.iter().zip(&places) {
         let (top, bottom) = (scale.y(kl(point) + bar(point)), scale.y(kl(point) - bar(point)));
         let ends = format!("M{:.1} {top:.1}h8M{:.1} {bottom:.1}h8", x - 4.0, x - 4.0);
         writeln!(
             page,
-            "<path d=\"M{x:.1} {top:.1}V{bottom:.1}{ends}\" stroke=\"{BLUE}\" stroke-width=\"1.5\"/>"
+            "<path class=\"mark\" d=\"M{x:.1} {top:.1}V{bottom:.1}{ends}\" stroke-width=\"1.5\"/>"
         )?;
-        let is_named = point.setting.chars().count() <= MAX_LABEL;
-        let fill = if is_named { BLUE } else { "#fff" };
-        writeln!(page, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{BLUE}\"/>")?;
-        if is_named {
-            let label = Label::place(&point.setting, x, y, &taken);
+        let class = if is_named(point) { "mark" } else { "mark hollow" };
+        writeln!(page, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>")?;
+        if is_named(point) {
+            let label = Label::place(&point.setting, (x, y), &places, &taken);
             svg::text(page, (label.left, label.bottom), Anchor::Start, &point.setting)?;
             taken.push(label);
         }
     }
-    writeln!(page, "</svg>")?;
-    let lossless: Vec<String> = settings
-        .iter()
-        .filter(|s| kl(s) == 0.0 && s.summary.n_scored > 0)
-        .map(|s| escape(&s.setting))
-        .collect();
-    if !lossless.is_empty() {
-        writeln!(page, "<p class=\"note\">Not drawn, since it loses nothing: {}.</p>", lossless.join(", "))?;
-    }
-    let has_hollow = points.iter().any(|point| point.setting.chars().count() > MAX_LABEL);
-    let hollow = if has_hollow { " The names of hollow points are in the table." } else { "" };
-    writeln!(
-        page,
-        "<p class=\"note\">Bars are two standard errors each way. No setting on the line is beaten in both.{hollow}</p>"
-    )
+    Ok(())
 }
 
 fn axes(page: &mut String, scale: &Scale) -> std::fmt::Result {
@@ -145,7 +165,7 @@ fn axes(page: &mut String, scale: &Scale) -> std::fmt::Result {
         svg::grid_line(page, scale.y(tick), WIDTH - RIGHT, &number(tick))?;
     }
     let floor = HEIGHT - BOTTOM;
-    writeln!(page, "<path d=\"M{LEFT} {floor}H{:.1}\" stroke=\"#888\"/>", WIDTH - RIGHT)?;
+    writeln!(page, "<path class=\"axis\" d=\"M{LEFT} {floor}H{:.1}\"/>", WIDTH - RIGHT)?;
     let step = if scale.most_bits > 20.0 {
         4
     } else if scale.most_bits > 10.0 {
@@ -155,11 +175,11 @@ fn axes(page: &mut String, scale: &Scale) -> std::fmt::Result {
     };
     for bits in (0..=scale.most_bits as usize).step_by(step) {
         let x = scale.x(bits as f64);
-        writeln!(page, "<path d=\"M{x:.1} {floor}v5\" stroke=\"#888\"/>")?;
+        writeln!(page, "<path class=\"axis\" d=\"M{x:.1} {floor}v5\"/>")?;
         svg::text(page, (x, floor + 18.0), Anchor::Middle, &bits.to_string())?;
     }
     let middle = scale.x(scale.most_bits / 2.0);
-    svg::text(page, (middle, HEIGHT - 10.0), Anchor::Middle, "bits a cached number")?;
+    svg::text(page, (middle, HEIGHT - 10.0), Anchor::Middle, "bits per value")?;
     svg::text(page, (4.0, 14.0), Anchor::Start, "mean KL (nats)")
 }
 
@@ -180,8 +200,8 @@ struct Label {
 }
 
 impl Label {
-    /// The first of some places around the point at which no other label and no edge is in the way.
-    fn place(text: &str, x: f64, y: f64, taken: &[Label]) -> Label {
+    /// The first of some places around the point at which no other label, no point and no edge is in the way.
+    fn place(text: &str, (x, y): (f64, f64), points: &[(f64, f64)], taken: &[Label]) -> Label {
         let width = CHAR_WIDTH * text.chars().count() as f64;
         let places = [
             (x + 8.0, y - 6.0),
@@ -193,9 +213,18 @@ impl Label {
         let further = (1..8).map(|n| (x + 8.0, y - 6.0 - LINE_HEIGHT * f64::from(n)));
         let free = places.into_iter().chain(further).map(label).find(|label| {
             let is_inside = label.left > LEFT && label.left + width < WIDTH && label.bottom > TOP - 4.0;
-            is_inside && label.bottom < HEIGHT - BOTTOM && !taken.iter().any(|other| label.touches(other))
+            is_inside
+                && label.bottom < HEIGHT - BOTTOM
+                && !points.iter().any(|point| label.covers(point))
+                && !taken.iter().any(|other| label.touches(other))
         });
         free.unwrap_or(label(((x + 8.0).min(WIDTH - width), y - 6.0)))
+    }
+
+    fn covers(&self, (x, y): &(f64, f64)) -> bool {
+        const RADIUS: f64 = 4.0;
+        (self.left - RADIUS..self.left + self.width + RADIUS).contains(x)
+            && (self.bottom - LINE_HEIGHT..self.bottom + RADIUS).contains(y)
     }
 
     fn touches(&self, other: &Label) -> bool {
@@ -217,11 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_points_that_are_near_do_not_touch() {
+    fn labels_of_points_that_are_near_do_not_touch_and_cover_no_point() {
         let mut taken = Vec::new();
-        for n in 0..6 {
-            let label = Label::place("k2v2:first=1:f16", 300.0 + f64::from(n), 150.0, &taken);
-            assert!(!taken.iter().any(|other| label.touches(other)), "{n}");
+        let points: Vec<(f64, f64)> = (0..6).map(|n| (300.0 + 9.0 * f64::from(n), 150.0)).collect();
+        for point in &points {
+            let label = Label::place("k2v2:first=1:f16", *point, &points, &taken);
+            assert!(!points.iter().any(|other| label.covers(other)), "{point:?}");
+            assert!(!taken.iter().any(|other| label.touches(other)), "{point:?}");
             taken.push(label);
         }
     }

@@ -4,9 +4,12 @@
 mod curve;
 mod layers;
 mod map;
+mod picture;
 mod svg;
 
 use std::fmt::Write;
+
+pub use picture::picture;
 
 use crate::budget::Choice;
 use crate::table::escape;
@@ -28,7 +31,6 @@ th{color:#555;font-weight:600;border-bottom-color:#999}
 td.name{font-weight:600;white-space:normal;overflow-wrap:anywhere;min-width:9rem;max-width:16rem}
 code{background:#f3f3f3;padding:.1rem .3rem;overflow-wrap:anywhere}
 svg{max-width:100%;height:auto}
-svg text{font:12px system-ui,sans-serif;fill:#333}
 .maps{display:flex;flex-wrap:wrap;gap:1.5rem}
 dt{font-weight:600}
 dd{margin:0 0 .5rem 0}
@@ -36,12 +38,12 @@ dd{margin:0 0 .5rem 0}
 
 const HOW_TO_READ: &str = "<h2>How to read this</h2>\n<dl>\
 <dt>KL</dt><dd>Kullback–Leibler divergence of the setting's predictions from the reference's, in nats, over every next \
-token of a text that both are shown. 0 is no loss; 0.01 is hardly seen; at 0.1 answers become others after a few words. \
+token of a text that both are shown. 0 is no loss; 0.01 is hardly seen; at 0.1 the text is a different one after a few words. \
 ± is one standard error.</dd>\
 <dt>99 % KL</dt><dd>99 of 100 predictions lose less.</dd>\
-<dt>same top</dt><dd>How often both think the same token the likeliest.</dd>\
+<dt>same top</dt><dd>How often both have the same most likely token.</dd>\
 <dt>PPL ratio</dt><dd>Perplexity of the setting divided by that of the reference.</dd>\
-<dt>bits</dt><dd>What a cached number takes, scales and everything else included.</dd></dl>\n";
+<dt>bits</dt><dd>Bits per value of the cache, scales and everything else included.</dd></dl>\n";
 
 /// The page.
 pub fn page(report: &Report) -> String {
@@ -55,7 +57,7 @@ fn write_page(page: &mut String, report: &Report) -> std::fmt::Result {
     let title = format!("What lossy settings cost: {}", report.model);
     writeln!(page, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")?;
     writeln!(page, "<meta name=\"viewport\" content=\"width=device-width\">")?;
-    writeln!(page, "<title>{}</title>\n<style>{STYLE}</style></head><body>", escape(&title))?;
+    writeln!(page, "<title>{}</title>\n<style>{STYLE}{}</style></head><body>", escape(&title), svg::STYLE)?;
     writeln!(page, "<h1>{}</h1>", escape(&title))?;
     writeln!(
         page,

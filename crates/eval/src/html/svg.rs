@@ -10,6 +10,15 @@ pub const WIDTH: f64 = 760.0;
 pub const LEFT: f64 = 64.0;
 /// Of what was measured.
 pub const BLUE: &str = "#1f5fa8";
+/// How pictures look on a white page.
+pub const STYLE: &str = "
+svg text{font:12px system-ui,sans-serif;fill:#333}
+.grid{stroke:#e0e0e0}
+.axis{stroke:#888}
+.frontier{stroke:#7aa6d8}
+.mark{stroke:#1f5fa8;fill:#1f5fa8}
+.hollow{fill:#fff}
+";
 
 /// Which part of a text stands at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +52,6 @@ pub fn text(page: &mut String, (x, y): (f64, f64), anchor: Anchor, text: &str) -
 
 /// A pale line across, with its value at the left.
 pub fn grid_line(page: &mut String, y: f64, right: f64, value: &str) -> std::fmt::Result {
-    writeln!(page, "<path d=\"M{LEFT} {y:.1}H{right:.1}\" stroke=\"#e0e0e0\"/>")?;
+    writeln!(page, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right:.1}\"/>")?;
     text(page, (LEFT - 8.0, y + 4.0), Anchor::End, value)
 }

@@ -1,7 +1,7 @@
 //! `-o`: how the result is written, and where.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
@@ -22,6 +22,8 @@ pub enum Format {
     Json,
     /// a page in this file, and tables on standard output
     Html(PathBuf),
+    /// the picture of bits and loss in this file, and tables on standard output
+    Svg(PathBuf),
 }
 
 impl FromStr for Format {
@@ -33,7 +35,8 @@ impl FromStr for Format {
             "md" => Ok(Format::Md),
             "json" => Ok(Format::Json),
             _ if text.ends_with(".html") => Ok(Format::Html(PathBuf::from(text))),
-            _ => Err("expected text, md, json, or a file whose name ends with .html".to_string()),
+            _ if text.ends_with(".svg") => Ok(Format::Svg(PathBuf::from(text))),
+            _ => Err("expected text, md, json, or a file whose name ends with .html or .svg".to_string()),
         }
     }
 }
@@ -42,7 +45,7 @@ impl Format {
     /// Fails if the file of the result could not be written later.
     pub fn check(&self) -> Result<()> {
         match self {
-            Format::Html(path) => Ok(AtomicFile::check(path)?),
+            Format::Html(path) | Format::Svg(path) => Ok(AtomicFile::check(path)?),
             Format::Text | Format::Md | Format::Json => Ok(()),
         }
     }
@@ -51,21 +54,34 @@ impl Format {
     pub fn write(&self, report: &Report) -> Result<()> {
         let text = match self {
             Format::Text => report.text(true),
-            Format::Md | Format::Html(_) => report.text(false),
+            Format::Md | Format::Html(_) | Format::Svg(_) => report.text(false),
             Format::Json => format!("{}\n", serde_json::to_string_pretty(report)?),
         };
         let mut out = Output::lock();
         out.write_all(text.as_bytes())?;
         out.flush()?;
-        if let Format::Html(path) = self {
-            let mut file = AtomicFile::create(path)?;
-            file.write_all(report.html().as_bytes())
-                .with_context(|| format!("writing {}", path.display()))?;
-            file.commit()?;
-            note(&format!("{}: the report", path.display()));
+        match self {
+            Format::Html(path) => write_file(path, &report.html(), "the report"),
+            Format::Svg(path) => {
+                let picture = report.svg().with_context(|| {
+                    format!(
+                        "{}: fewer than two settings lose something, which makes no curve",
+                        path.display()
+                    )
+                })?;
+                write_file(path, &picture, "the picture")
+            }
+            Format::Text | Format::Md | Format::Json => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn write_file(path: &Path, content: &str, what: &str) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(content.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
+    file.commit()?;
+    note(&format!("{}: {what}", path.display()));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -73,9 +89,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_ends_with_html_is_a_file() {
+    fn a_name_that_ends_with_html_or_svg_is_a_file() {
         assert_eq!("json".parse(), Ok(Format::Json));
         assert_eq!("out/a.html".parse(), Ok(Format::Html(PathBuf::from("out/a.html"))));
+        assert_eq!("out/a.svg".parse(), Ok(Format::Svg(PathBuf::from("out/a.svg"))));
         assert!("csv".parse::<Format>().is_err());
     }
 }

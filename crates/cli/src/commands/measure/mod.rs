@@ -127,7 +127,8 @@ pub struct MeasureArgs {
     #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// Format of the result: text, md, json, or a file whose name ends with .html
+    /// Format of the result: text, md, json, or a file whose name ends with .html (a page) or .svg (the picture of bits and
+    /// loss)
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
     output: Format,
 }
@@ -162,6 +163,10 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         args.positions.iter().flat_map(|Listed(maps)| maps.clone()).collect();
     let own_positions = if positions.is_empty() { PositionScheme::auto() } else { PositionScheme::linear() };
     let settings = settings::with_positions(named, &positions, args.activations);
+    if matches!(args.output, Format::Svg(_)) && !args.tasks.is_empty() {
+        let message = "a picture of bits and loss has no tasks: give -o another format, such as report.html";
+        return Err(crate::usage_error(message).into());
+    }
     args.output.check()?;
     if let Some(path) = &args.reference {
         reference_file::check(path)?;
