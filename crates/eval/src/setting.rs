@@ -17,7 +17,7 @@ pub struct Setting {
     pub positions: Option<PositionScheme>,
 }
 
-/// Why a setting cannot be.
+/// Why a setting is invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SettingError {
     /// its KV scheme cannot be

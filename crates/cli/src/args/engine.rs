@@ -72,7 +72,7 @@ pub struct CacheArgs {
 #[derive(Args, Clone, Debug)]
 pub struct CalibrationArgs {
     /// Calibrates KV schemes that need it on this text, such as your own kind of documents, instead of the bundled one.
-    /// The statistics are kept for the next time
+    /// The statistics are saved for the next time
     #[arg(long, value_name = "FILE")]
     pub calibrate: Option<PathBuf>,
 }
@@ -94,8 +94,9 @@ impl CalibrationArgs {
 /// How far apart tokens are for the model.
 #[derive(Args, Clone, Debug)]
 pub struct PositionArgs {
-    /// How a context beyond the trained one is told to the model: adaptive, self-extend, dca, yarn, ntk, with parameters as
-    /// in self-extend:group=8,window=1024 [default: auto: the model's own as far as it was trained, adaptive beyond]
+    /// Position scheme for contexts longer than the model was trained on: adaptive, self-extend, dca, yarn, ntk, with
+    /// parameters as in self-extend:group=8,window=1024 [default: auto: the model's own positions up to its trained context,
+    /// adaptive beyond]
     #[arg(long, value_name = "MAP", env = "LOSSY_POSITIONS", value_parser = parse_positions)]
     pub positions: Option<PositionScheme>,
 
@@ -259,9 +260,9 @@ mod tests {
             ("q8_0", "k4v4", "give q8 for both"),
             ("k4v4:sinks=16", "k2v2", "the same parameters"),
             ("k4v4", "k2v2:calibration=none", "the same parameters"),
-            ("q8_0", "q4_0", "k4v4 takes as many bits"),
+            ("q8_0", "q4_0", "k4v4 has about the same size"),
             ("q5_1", "q5_1", "k4v4 is the next smaller"),
-            ("bf16", "bf16", "f16 takes as many bits"),
+            ("bf16", "bf16", "f16 has the same size"),
             ("k4", "v2", "there are f16"),
         ] {
             let error = resolved(keys, values).expect_err(keys);

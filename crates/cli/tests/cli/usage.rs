@@ -108,7 +108,10 @@ fn values_outside_their_range_are_refused_with_the_range() {
 #[test]
 fn caches_that_do_not_exist_are_refused_with_those_that_do() {
     misused(&["run", "-p", "x", "--kv", "nonsense"], "unknown KV scheme `nonsense`; there are f16, f32, q8");
-    misused(&["run", "-p", "x", "-ctk", "q4_0"], "KV scheme `q4_0` is llama.cpp's and not stored here");
+    misused(
+        &["run", "-p", "x", "-ctk", "q4_0"],
+        "KV scheme `q4_0` is a llama.cpp cache type that lossy does not have",
+    );
     misused(
         &["run", "-p", "x", "-ctk", "f16", "-ctv", "f32"],
         "give f16 for both, or a mixture such as k4v2",

@@ -79,8 +79,8 @@ pub enum KvSchemeError {
         /// names
         known: String,
     },
-    /// another engine's name for what is not stored that way here
-    #[error("KV scheme `{name}` is llama.cpp's and not stored here; {instead}")]
+    /// a cache type of llama.cpp that lossy does not have
+    #[error("KV scheme `{name}` is a llama.cpp cache type that lossy does not have; {instead}")]
     Foreign {
         /// what was asked for
         name: String,
@@ -103,8 +103,8 @@ pub enum KvSchemeError {
         /// why, and what to do
         reason: String,
     },
-    /// keys and values that are not stored together
-    #[error("keys as {keys} with values as {values} are not stored here; {instead}")]
+    /// keys and values of schemes that do not go together
+    #[error("keys as {keys} do not go with values as {values}; {instead}")]
     Mixture {
         /// scheme of the keys
         keys: String,

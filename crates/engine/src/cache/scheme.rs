@@ -265,9 +265,9 @@ fn exceptions(parameters: &mut Parameters<'_>) -> Result<Option<Exceptions>, Par
 /// The error for a name of no family.
 fn unknown(name: &str) -> KvSchemeError {
     let instead = match name {
-        "q4_0" | "q4_1" | "iq4_nl" => "k4v4 takes as many bits, k2v2 about half as many",
-        "q5_0" | "q5_1" => "k4v4 is the next smaller, f16 the next larger",
-        "bf16" => "f16 takes as many bits",
+        "q4_0" | "q4_1" | "iq4_nl" => "k4v4 has about the same size, k2v2 about half of it",
+        "q5_0" | "q5_1" => "k4v4 is the next smaller one, q8 the next larger one",
+        "bf16" => "f16 has the same size",
         _ => return KvSchemeError::Unknown { name: name.to_owned(), known: KvScheme::known() },
     };
     KvSchemeError::Foreign { name: name.to_owned(), instead }

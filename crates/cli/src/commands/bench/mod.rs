@@ -60,11 +60,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "PP,TG")]
     pg: Vec<Pair>,
 
-    /// Tokens in the cache before
+    /// Context already in the cache, in tokens
     #[arg(short = 'd', long, value_name = "N", default_value = "0")]
     n_depth: Numbers,
 
-    /// How the cache is brought there
+    /// How to fill it
     #[arg(long, value_enum, default_value_t = DepthFill::Prefill)]
     depth_fill: DepthFill,
 
