@@ -84,7 +84,7 @@ struct Request {
 
 fn requests(text: &[u32]) -> Vec<Request> {
     let request = |n: usize| Request {
-        prompt: text[scrambled(n) % 900..][..1 + scrambled(n + 100) % 200].to_vec(),
+        prompt: text[scrambled(n) % 900..][..1 + scrambled(n + 100) % 600].to_vec(),
         cache: n % 5,
         options: GenerationOptions {
             sampling: SamplingOptions { seed: n as u64, temperature: 0.9, ..SamplingOptions::default() },
@@ -144,7 +144,7 @@ fn thirty_generations_that_come_and_go_have_the_texts_of_each_alone() {
         let mut batch = Vec::new();
         for (n, _, generation) in &mut running {
             numbers.push(*n);
-            batch.push((generation, [17, 64, 1, 130][scrambled(*n + time) % 4]));
+            batch.push((generation, [128, 200, 0, 300][scrambled(*n + time) % 4]));
         }
         let mut texts: Vec<&mut String> = Vec::new();
         for (n, text) in together.iter_mut().enumerate() {
@@ -239,7 +239,7 @@ fn a_lossy_sequence_is_cut_where_it_can_go_on_as_if_it_had_never_been_longer() {
             engine.forward(&mut [BatchItem { sequence, tokens, logits: Logits::Last }]).unwrap().into_values()
         };
         run(&mut whole, &text[..700]);
-        for cut in [0, 5, 128, 300, 511, 512, 600, 639, 640, 700, 900] {
+        for cut in [0, 5, 128, 300, 511, 512, 600, 639, 640, 641, 700, 900] {
             let mut fork = whole.fork();
             let left = whole.longest_faithful(cut);
             assert!(left <= cut.min(700));

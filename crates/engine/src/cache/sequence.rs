@@ -222,8 +222,13 @@ impl KvSequence {
     pub fn longest_faithful(&self, len: usize) -> usize {
         let is_exact = |page: usize| self.slots.get(page).is_some_and(|slot| slot.exact.is_some());
         let mut len = len.min(self.len);
+        if self.pool.packed().is_some() {
+            // A page is read anew as a whole: its tokens see packed ones in another way alone than together.
+            len = len / PAGE_TOKENS * PAGE_TOKENS;
+        }
         while len > 0 && !(self.first_exact(len)..len.div_ceil(PAGE_TOKENS)).all(is_exact) {
-            len = (len - 1) / PAGE_TOKENS * PAGE_TOKENS;
+            len -= 1;
+            len -= len % PAGE_TOKENS;
         }
         len
     }

@@ -5,6 +5,7 @@ mod stop;
 
 use lossy_tokenizer::{DecodeStream, Tokenizer};
 
+use crate::cache::PAGE_TOKENS;
 use crate::sampling::Mask;
 use crate::{BatchItem, Logits, RequestError, Sampled, Sampler, SamplingOptions, Sequence, prefix};
 use cycle::CycleDetector;
@@ -126,9 +127,18 @@ impl Generation {
 
     /// The tokens to run next, at most `max` of them: some of the prompt, or the one that was generated last. None after
     /// the end.
+    ///
+    /// A piece of the prompt ends with a page where `max` reaches that far. So with `max` of at least 128 each token of the
+    /// prompt is computed in the same way however a scheduler shares out its rounds, and the bits are the same with every
+    /// KV scheme.
     pub fn wanted(&self, max: usize) -> &[u32] {
-        let rest = if self.is_done { &[] } else { &self.tokens[self.sequence.len()..] };
-        &rest[..rest.len().min(max)]
+        let start = self.sequence.len();
+        let rest = if self.is_done { &[] } else { &self.tokens[start..] };
+        if rest.len() <= max {
+            return rest;
+        }
+        let page_end = (start + max) / PAGE_TOKENS * PAGE_TOKENS;
+        if page_end > start { &rest[..page_end - start] } else { &rest[..max] }
     }
 
     /// The [wanted](Generation::wanted) tokens as a share of a batch, with the logits that [`accept`](Generation::accept)

@@ -68,8 +68,9 @@ impl Plan {
             loads.iter().map(|load| load.n_new.div_ceil(block)).sum::<usize>() * shape.n_kv_heads
         };
         let mut block = max_block(shape);
-        while n_threads > 1 && n_blocks(block) < 8 * n_threads && block * shape.heads_per_kv > MIN_ROWS {
-            block = (block / 2).max(1);
+        let is_large = |block: usize| block > 1 && block * shape.heads_per_kv > MIN_ROWS;
+        while n_threads > 1 && n_blocks(block) < 8 * n_threads && is_large(block) {
+            block /= 2;
         }
         self.groups.clear();
         for (request, load) in loads.iter().enumerate() {
@@ -109,7 +110,9 @@ impl Plan {
     }
 }
 
-/// New tokens in blocks of at most `most`, of which none has tokens of two ranges; those of one range are about equal.
+/// New tokens in blocks of at most `most`, of which none has tokens of two ranges; those of one range are about equal. A
+/// token is alone only where its range has no other new one: how it is computed then, and so how it is rounded, does not
+/// depend on `most`. Where `most` is 1 or 2, blocks of 2 or 3 are larger.
 fn blocks(load: &Load, most: usize) -> impl Iterator<Item = Range<usize>> {
     let Load { n_new, n_past } = *load;
     let mut start = 0;
@@ -118,7 +121,8 @@ fn blocks(load: &Load, most: usize) -> impl Iterator<Item = Range<usize>> {
             return None;
         }
         let left = (RANGE_TOKENS - (n_past + start) % RANGE_TOKENS).min(n_new - start);
-        let tokens = start..start + left.div_ceil(left.div_ceil(most));
+        let n_blocks = left.div_ceil(most).min((left / 2).max(1));
+        let tokens = start..start + left.div_ceil(n_blocks);
         start = tokens.end;
         Some(tokens)
     })
@@ -182,6 +186,33 @@ mod tests {
                 assert_eq!(range(group.tokens.start), range(group.tokens.end - 1), "{group:?}");
             }
         }
+    }
+
+    #[test]
+    fn whether_a_token_is_alone_does_not_depend_on_threads_or_on_other_requests() {
+        for heads_per_kv in [1, 7, 11, 16, 71] {
+            let shape = HeadShape { n_kv_heads: 1, heads_per_kv, head_dim: 64 };
+            let alone = |n_threads: usize, others: &[Load]| {
+                let loads = [3, 7, 129, 1, 257].map(|n_new| Load { n_new, n_past: 1000 });
+                let plan = plan(shape, &[&loads, others].concat(), n_threads);
+                let single = plan.groups.iter().filter(|group| group.request < 5 && group.tokens.len() == 1);
+                let mut single: Vec<_> = single.map(|group| (group.request, group.tokens.start)).collect();
+                single.sort_unstable();
+                single
+            };
+            let wanted = alone(1, &[]);
+            for n_threads in [2, 5, 64] {
+                assert_eq!(alone(n_threads, &[]), wanted, "{heads_per_kv} heads, {n_threads} threads");
+                assert_eq!(alone(n_threads, &[Load { n_new: 5000, n_past: 0 }]), wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_of_one_token_is_not_made_smaller() {
+        // 71 rows are more than enough for one block, and cannot be fewer.
+        let shape = HeadShape { n_kv_heads: 1, heads_per_kv: 71, head_dim: 64 };
+        assert_eq!(plan(shape, &[Load { n_new: 1, n_past: 0 }], 2).groups.len(), 1);
     }
 
     #[test]
