@@ -33,7 +33,7 @@ pub struct KvSequence {
     /// whether everything stays exact, and is seen so, for the time being
     keeps_exact: bool,
     positions: Arc<Positions>,
-    /// what tokens that are reserved see elsewhere than it is, by the page that they are in; `None`: nothing
+    /// for each page with reserved tokens: the earlier frames they see at shifted positions; `None`: they see none shifted
     moved: Vec<(usize, Option<Arc<Moved>>)>,
 }
 
@@ -233,7 +233,7 @@ impl KvSequence {
         len
     }
 
-    /// Finds what the tokens of the given pages see elsewhere than it is.
+    /// Finds the frames that the tokens of the given pages see at shifted positions.
     fn look(&mut self, pages: Range<usize>) {
         self.moved.retain(|(page, _)| pages.contains(page));
         for page in pages {

@@ -111,7 +111,7 @@ impl Positions {
         })
     }
 
-    /// What the tokens of range `asking` see elsewhere than it is.
+    /// The frames that the tokens of range `asking` see at shifted positions.
     pub(crate) fn moved(&self, asking: usize) -> Option<Moved> {
         let n_ranges = self.map.n_moved_ranges(asking);
         let start = |frame: usize| self.map.frame_start(frame, asking) as f64;

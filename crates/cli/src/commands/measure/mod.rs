@@ -108,7 +108,7 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     samples: u16,
 
-    /// Of the random numbers that questions are made of
+    /// Seed of the generated questions
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
