@@ -176,12 +176,6 @@ impl Sequence {
         self.kv.longest_faithful(n_tokens)
     }
 
-    /// Keeps what the sequence and `prompt` have in common and forgets the rest; returns how many tokens are left. The
-    /// last token of the prompt is not kept: the logits after it come from reading it.
-    pub fn keep_common(&mut self, prompt: &[u32]) -> usize {
-        self.truncate(prefix::reusable(&self.tokens, prompt))
-    }
-
     /// The sequence from which `prompt` can go on furthest, and from how many of its tokens; the first one among equals,
     /// `None` if no sequence begins like the prompt. With `faithful`, only as far as the bits are those of a prompt that is
     /// read anew; see [`longest_faithful`](Sequence::longest_faithful).
