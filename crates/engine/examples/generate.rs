@@ -21,5 +21,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         print!("{}", step.map_or(String::new(), |step| step.text));
         std::io::stdout().flush()?;
     }
+    println!();
     Ok(())
 }
