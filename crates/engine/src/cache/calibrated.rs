@@ -8,11 +8,18 @@ use lossy_kernels::kv::{HeadCode, KeyCode, KeyStatistics, PackedHead, RangeF32, 
 
 use super::HeadStatistics;
 use super::code::{PageCode, Place};
-use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage};
+use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Rung};
 
 /// `k2v2`, `k3v2`, …, `k4v4`.
 pub(super) const FAMILY: Family = Family {
     names: "k2v2, k3v3, k4v4 and mixtures such as k4v2",
+    ladder: &[
+        Rung { name: "k2v2", bits: 2.25 },
+        Rung { name: "k3v2", bits: 2.75 },
+        Rung { name: "k3v3", bits: 3.25 },
+        Rung { name: "k4v3", bits: 3.75 },
+        Rung { name: "k4v4", bits: 4.25 },
+    ],
     parse: |name, parameters| {
         let [b'k', k @ b'2'..=b'4', b'v', v @ b'2'..=b'4'] = name.as_bytes() else { return None };
         Some(parameters.flag("calibration", "none").map(|is_blind| -> Arc<dyn KvStorage> {

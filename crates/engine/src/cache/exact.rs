@@ -7,11 +7,12 @@ use lossy_kernels::kv::{RangeF32, Sinks};
 use lossy_kernels::{Isa, attention};
 
 use super::code::{PageCode, Place};
-use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage};
+use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Rung};
 
 /// `f16`, `f32`.
 pub(super) const FAMILY: Family = Family {
     names: "f16, f32",
+    ladder: &[Rung { name: "f16", bits: 16.0 }],
     parse: |name, _| match name {
         "f16" => Some(Ok(storage(KvType::F16))),
         "f32" => Some(Ok(storage(KvType::F32))),

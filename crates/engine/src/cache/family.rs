@@ -1,4 +1,4 @@
-//! What the name of a KV scheme means. A name goes down a ladder of four rungs: a [`Family`] reads it, with its parameters,
+//! What the name of a KV scheme means. A name takes four steps: a [`Family`] reads it, with its parameters,
 //! into a [`KvStorage`]; that makes, for the layers of one model, a [`PageCode`] each, which knows pages, heads and
 //! positions; and under it a [`RangeCode`](lossy_kernels::kv::RangeCode) of the kernels has the arithmetic, where a head of
 //! a page needs no more than its bytes.
@@ -23,8 +23,18 @@ pub(super) type Parsed = Result<Arc<dyn KvStorage>, ParameterError>;
 pub(super) struct Family {
     /// their names, for messages
     pub names: &'static str,
+    /// those that are worth their bits on most models
+    pub ladder: &'static [Rung],
     /// the storage that a name means; `None` if the name is of another family
     pub parse: fn(name: &str, parameters: &mut Parameters<'_>) -> Option<Parsed>,
+}
+
+/// A recommended scheme. The bits put the rungs of all families in order; a search measures what a cache really takes.
+pub(super) struct Rung {
+    /// the scheme
+    pub name: &'static str,
+    /// bits per value, scales included, of a typical model
+    pub bits: f64,
 }
 
 /// What a scheme needs to know of a model to be used with it.

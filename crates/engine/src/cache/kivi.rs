@@ -22,7 +22,9 @@ use super::layout::Window;
 use crate::parameters::{ParameterError, Parameters, Spelling};
 
 /// `kivi2`, `kivi4`.
-pub(super) const FAMILY: Family = Family { names: "kivi2, kivi4", parse };
+///
+/// None is on the ladder: the calibrated schemes lose less in fewer bits.
+pub(super) const FAMILY: Family = Family { names: "kivi2, kivi4", ladder: &[], parse };
 
 const GROUP_SIZE: usize = 32;
 const RESIDUAL_LENGTH: usize = 128;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use lossy_kernels::kv::Q8Code;
 
 use super::code::{PageCode, RotatedPage};
-use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage};
+use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Rung};
 
 /// `q8`, `q8_0`.
 pub(super) const FAMILY: Family = Family {
     names: "q8",
+    ladder: &[Rung { name: "q8", bits: 8.5 }],
     parse: |name, _| match name {
         "q8" | "q8_0" => Some(Ok(Arc::new(Q8))),
         _ => None,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use lossy_kernels::KvType;
 
-use super::family::{Context, Family, KvSchemeError, KvStorage, Parsed};
+use super::family::{Context, Family, KvSchemeError, KvStorage, Parsed, Rung};
 use super::layer_list::{LayerList, MAX_LAYERS};
 use super::layout::{CacheLayout, PackedLayers};
 use super::{PAGE_TOKENS, calibrated, exact, kivi, q8};
@@ -116,6 +116,13 @@ impl KvScheme {
     /// Names of all schemes, for messages.
     pub fn known() -> String {
         FAMILIES.map(|family| family.names).join(", ")
+    }
+
+    /// The schemes that are worth trying on any model, by rising bits. The last is exact.
+    pub fn ladder() -> Vec<KvScheme> {
+        let mut rungs: Vec<&Rung> = FAMILIES.iter().flat_map(|family| family.ladder).collect();
+        rungs.sort_by(|a, b| a.bits.total_cmp(&b.bits));
+        rungs.iter().map(|rung| rung.name.parse().expect("a test reads every rung")).collect()
     }
 
     /// Whether nothing is packed.
