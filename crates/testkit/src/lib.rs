@@ -5,6 +5,8 @@
 //! with the command that fetches it.
 #![forbid(unsafe_code)]
 
+pub mod tiny_model;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;

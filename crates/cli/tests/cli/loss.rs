@@ -6,11 +6,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use lossy_testkit::TestModel;
+use lossy_testkit::{TestModel, tiny_model};
 use serde_json::Value;
 
 use crate::program::{Home, error_line, text};
-use crate::tiny_model;
 
 /// A home with a model in it, or beside it.
 struct Case {
@@ -194,7 +193,7 @@ fn a_cache_directory_that_cannot_be_written_is_said_and_no_error() {
     // Where a file is, nobody makes a folder: not even root, who may write everywhere.
     fs::write(case.home.path().join(".cache"), "").unwrap();
     let line = case.run(&["--max-loss", "kl=5"]);
-    assert!(line.contains("what was measured cannot be kept: "), "{line}");
+    assert!(line.contains("what was measured could not be saved: "), "{line}");
     assert!(line.contains("the calibration could not be saved"), "{line}");
     assert!(line.contains("k2v2 on this model: "), "{line}");
 }

@@ -16,5 +16,4 @@ mod real_model;
 mod templates;
 #[cfg(unix)]
 mod terminal;
-mod tiny_model;
 mod usage;

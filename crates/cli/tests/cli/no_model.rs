@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use lossy_testkit::tiny_model;
+
 use crate::program::{Home, error_line};
-use crate::tiny_model;
 
 #[test]
 fn what_is_no_model_is_refused_in_a_line_that_names_it() {

@@ -1,7 +1,8 @@
 //! Models without a chat template, or with one that does not take everything.
 
+use lossy_testkit::tiny_model;
+
 use crate::program::{Home, error_line, text};
-use crate::tiny_model;
 
 #[test]
 fn a_prompt_without_a_template_is_continued_as_bare_text_with_a_note() {

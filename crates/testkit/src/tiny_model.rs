@@ -1,22 +1,28 @@
-//! A model that loads in a moment and babbles: the random weights of a tiny Llama with a SentencePiece vocabulary of
-//! single characters.
+//! Models that load in a moment and babble: random weights with a SentencePiece vocabulary of single characters.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use lossy_formats::gguf::{Gguf, write::GgufWriter};
 use lossy_quant::DType;
-use lossy_testkit::testdata;
+
+use crate::testdata;
 
 /// Tokens of its vocabulary; it was trained on 64, as the file says.
 const N_VOCAB: usize = 80;
 
-/// Writes it into `folder`, without a chat template.
+/// Writes the tiny Llama of `testdata` into `folder`, without a chat template.
+///
+/// # Panics
+/// If `folder` cannot be written to.
 pub fn write(folder: &Path) -> PathBuf {
     write_with_template(folder, None)
 }
 
 /// Writes it into `folder`.
+///
+/// # Panics
+/// If `folder` cannot be written to.
 pub fn write_with_template(folder: &Path, template: Option<&str>) -> PathBuf {
     let weights = Gguf::open(&testdata().join("tiny/llama/model.gguf")).expect("a tiny model");
     let mut writer = GgufWriter::new();
@@ -35,9 +41,19 @@ pub fn write_with_template(folder: &Path, template: Option<&str>) -> PathBuf {
     path
 }
 
-/// Writes another one into `folder`, whose four layers have one head of 64 channels, so that every KV scheme fits it, and
-/// whose context is of 1,024 tokens.
+/// Writes [`wide`] into `folder`.
+///
+/// # Panics
+/// If `folder` cannot be written to.
 pub fn write_wide(folder: &Path) -> PathBuf {
+    let path = folder.join("wide.gguf");
+    fs::write(&path, wide()).expect("a file in a temporary folder");
+    path
+}
+
+/// The GGUF of a model whose four layers have one head of 64 channels, so that every KV scheme fits it, and whose context is
+/// of 1,024 tokens.
+pub fn wide() -> Vec<u8> {
     const N_LAYERS: usize = 4;
     const WIDTH: usize = 64;
     let mut writer = GgufWriter::new()
@@ -73,10 +89,7 @@ pub fn write_wide(folder: &Path) -> PathBuf {
         }
     }
     writer = writer.tensor_from_f32("output_norm.weight", DType::F32, &[WIDTH], &[1.0; WIDTH]);
-    writer = add(writer, "output.weight", N_VOCAB, 0.25);
-    let path = folder.join("wide.gguf");
-    fs::write(&path, writer.to_bytes()).expect("a file in a temporary folder");
-    path
+    add(writer, "output.weight", N_VOCAB, 0.25).to_bytes()
 }
 
 /// A SentencePiece vocabulary of single characters.
