@@ -3,6 +3,8 @@
 use std::env;
 use std::path::PathBuf;
 
+use lossy_eval::Certificates;
+
 /// `$XDG_CACHE_HOME`, or `~/.cache` (on Windows `%LOCALAPPDATA%`).
 pub fn cache_home() -> Option<PathBuf> {
     base("XDG_CACHE_HOME", ".cache")
@@ -11,6 +13,11 @@ pub fn cache_home() -> Option<PathBuf> {
 /// `$XDG_STATE_HOME/lossy`, or `~/.local/state/lossy`: the chat's history.
 pub fn state() -> Option<PathBuf> {
     base("XDG_STATE_HOME", ".local/state").map(|home| home.join("lossy"))
+}
+
+/// Certificates of what settings cost.
+pub fn certificates() -> Certificates {
+    Certificates::new(cache_home().map(|home| home.join("lossy").join("certificates")))
 }
 
 /// XDG says that a relative path in such a variable is invalid and ignored.

@@ -36,8 +36,6 @@ pub fn in_file<E: Into<Error>>(path: &Path) -> impl Fn(E) -> Error {
 
 /// A model in memory.
 pub struct Loaded {
-    /// the file
-    pub source: ModelSource,
     /// weights and threads
     pub engine: Engine,
     /// where sequences live
@@ -72,10 +70,7 @@ pub fn make_cache(
         interrupt::go_on()
     })?;
     if let Some(Calibrated { n_tokens: Some(_), file: None, .. }) = cache.calibrated() {
-        let why = "is the cache directory writable?";
-        spinner.hide(|| {
-            note(&format!("the calibration could not be saved, so it will be repeated next time: {why}"))
-        });
+        spinner.hide(|| note(&lossy_eval::Note::CalibrationNotSaved.to_string()));
     }
     Ok(cache)
 }
@@ -89,7 +84,7 @@ impl Loaded {
         let template = source.chat_template().map_err(in_file(path))?;
         let mut engine = Engine::load(&source, options).map_err(in_file(path))?;
         let cache = make_cache(&mut engine, &cache_options, &spinner).map_err(in_file(path))?;
-        Ok(Loaded { tokenizer, template, info: source.info().clone(), engine, cache, cache_options, source })
+        Ok(Loaded { tokenizer, template, info: source.info().clone(), engine, cache, cache_options })
     }
 
     /// From now on sequences are stored in another KV scheme.

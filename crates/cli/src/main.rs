@@ -12,6 +12,8 @@ mod hub;
 mod hint;
 mod interrupt;
 mod loaded;
+mod loss;
+mod observer;
 mod outcome;
 mod output;
 mod prompt_cache;

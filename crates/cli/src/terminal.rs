@@ -112,11 +112,6 @@ impl Spinner {
         Spinner { bar: Some(bar) }
     }
 
-    /// Shows nothing.
-    pub fn hidden() -> Spinner {
-        Spinner { bar: None }
-    }
-
     /// Shows something else.
     pub fn say(&self, what: &str) {
         if let Some(bar) = &self.bar {

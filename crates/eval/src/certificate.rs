@@ -1,10 +1,5 @@
-//! What was measured of one setting, kept: so that the next run knows it, and somebody else can check it.
+//! What was measured of one setting, to be saved: so that the next run knows it, and somebody else can check it.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-
-use lossy_formats::AtomicFile;
 use serde::{Deserialize, Serialize};
 
 use crate::divergence::{Estimate, Summary};
@@ -140,75 +135,10 @@ impl Certificate {
         )
     }
 
-    /// Whether answers will be others than the exact cache's after a few words.
+    /// Whether answers will differ noticeably from those with an exact cache.
     pub fn is_bad(&self) -> bool {
         self.loss.kl.value > 0.1 || self.loss.same_top.value < 0.85
     }
-}
-
-/// A folder of certificates.
-#[derive(Clone, Debug)]
-pub struct Certificates {
-    folder: PathBuf,
-}
-
-impl Certificates {
-    /// Those in `folder`, which need not be there yet.
-    pub fn new(folder: PathBuf) -> Certificates {
-        Certificates { folder }
-    }
-
-    /// Keeps a certificate, unless there is one of the same setting and length that rests on more predictions. Returns its
-    /// file.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn keep(&self, certificate: &Certificate) -> io::Result<PathBuf> {
-        let folder = self.of_model(&certificate.model_hash);
-        fs::create_dir_all(&folder)?;
-        let name: String = certificate
-            .setting
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || c == '=' || c == '.' { c } else { '-' })
-            .collect();
-        let path = folder.join(format!("{name}-{}-{}.json", certificate.activations, certificate.n_ctx));
-        let is_better = |old: &Certificate| {
-            old.version == certificate.version
-                && old.setting == certificate.setting
-                && old.n_scored > certificate.n_scored
-        };
-        if read(&path).as_ref().is_some_and(is_better) {
-            return Ok(path);
-        }
-        let mut file = AtomicFile::create(&path)?;
-        file.write_all(&serde_json::to_vec_pretty(certificate)?)?;
-        file.commit()?;
-        Ok(path)
-    }
-
-    /// Of a model, by this version of the program, with these activations; for each setting that of the longest context. What
-    /// cannot be read is not there.
-    pub fn find(&self, model_hash: &str, version: &str, activations: &str) -> Vec<Certificate> {
-        let Ok(entries) = fs::read_dir(self.of_model(model_hash)) else { return Vec::new() };
-        let mut found: Vec<Certificate> = entries
-            .filter_map(|entry| read(&entry.ok()?.path()))
-            .filter(|c| c.model_hash == model_hash && c.version == version && c.activations == activations)
-            .collect();
-        found.sort_by(|a, b| {
-            a.setting.cmp(&b.setting).then((b.n_ctx, b.n_scored).cmp(&(a.n_ctx, a.n_scored)))
-        });
-        found.dedup_by(|later, first| later.setting == first.setting);
-        found
-    }
-
-    fn of_model(&self, model_hash: &str) -> PathBuf {
-        let digits = model_hash.bytes().take_while(u8::is_ascii_hexdigit).take(16).count();
-        self.folder.join(&model_hash[..digits])
-    }
-}
-
-fn read(path: &Path) -> Option<Certificate> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// Of the certificates within a budget that of the fewest bits.
@@ -218,10 +148,16 @@ pub fn cheapest<'a>(certificates: &'a [Certificate], budget: &Budget) -> Option<
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn certificate(setting: &str, bits: f64, kl: f64, n_ctx: usize, n_scored: usize) -> Certificate {
+    pub(crate) fn certificate(
+        setting: &str,
+        bits: f64,
+        kl: f64,
+        n_ctx: usize,
+        n_scored: usize,
+    ) -> Certificate {
         let exact = |value| Estimate { value, se: 0.0 };
         Certificate {
             version: "1".to_string(),
@@ -242,29 +178,6 @@ mod tests {
             loss: Loss { kl: exact(kl), kl_p99: 4.0 * kl, same_top: exact(1.0 - kl), ppl_ratio: exact(1.0) },
             budget: Some("kl=0.02".parse().unwrap()),
         }
-    }
-
-    #[test]
-    fn what_is_kept_is_found_again() {
-        let folder = std::env::temp_dir().join(format!("lossy-certificates-{}", std::process::id()));
-        let kept = Certificates::new(folder.clone());
-        assert!(kept.find("0123456789abcdef0123", "1", "q8").is_empty());
-        let long = certificate("k2v2:sinks=4", 2.3, 0.03, 2048, 500);
-        for one in [
-            &certificate("k2v2:sinks=4", 2.3, 0.01, 1024, 900),
-            &long,
-            &certificate("q8", 8.5, 0.001, 1024, 900),
-        ] {
-            kept.keep(one).unwrap();
-        }
-        // Fewer predictions at the same length do not replace more.
-        kept.keep(&certificate("q8", 8.5, 0.5, 1024, 10)).unwrap();
-        let found = kept.find("0123456789abcdef0123", "1", "q8");
-        assert_eq!(found, [long, certificate("q8", 8.5, 0.001, 1024, 900)]);
-        assert!(kept.find("0123456789abcdef0123", "2", "q8").is_empty());
-        assert!(kept.find("0123456789abcdef0123", "1", "f32").is_empty());
-        assert!(kept.find("fedcba9876543210fedc", "1", "q8").is_empty());
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -1,16 +1,32 @@
 //! What can go wrong when a setting is measured.
 
-use lossy_engine::EngineError;
+use lossy_engine::{EngineError, RequestError, SettingError};
+
+use crate::setting::InvalidSetting;
 
 /// A measurement that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
     /// the engine's own
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
+    /// the observer ended the measurement before there was a result
+    #[error("the measurement was stopped")]
+    Stopped,
+    /// a setting that is not valid, or does not fit another one
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
+    /// a setting that could not be measured to its end
+    #[error("{setting}: {reason}")]
+    Failed {
+        /// the setting
+        setting: String,
+        /// why
+        reason: String,
+    },
     /// not enough text for one window
     #[error(
-        "the text `{name}` has {n_tokens} tokens, but a window has {n_ctx}: give more text or a smaller -c"
+        "the text `{name}` has {n_tokens} tokens, but a window has {n_ctx}: give more text or a shorter context"
     )]
     TextTooShort {
         /// the text
@@ -22,7 +38,7 @@ pub enum EvalError {
     },
     /// nothing of a window would count
     #[error(
-        "a window of {n_ctx} tokens of which {skip} are skipped predicts nothing: -c must be at least {skip} + 2"
+        "a window of {n_ctx} tokens of which {skip} are skipped predicts nothing: it must have at least {skip} + 2"
     )]
     NothingScored {
         /// tokens of a window
@@ -42,10 +58,10 @@ pub enum EvalError {
         n_tokens: usize,
     },
     /// a reference of another text
-    #[error("the reference has {n_kept} predictions, and the text more")]
-    TooFewKept {
-        /// what was kept
-        n_kept: usize,
+    #[error("the reference has {n_saved} predictions, and the text more")]
+    TooFewSaved {
+        /// what was saved
+        n_saved: usize,
     },
     /// logits that are infinite or not a number
     #[error("the logits after token {position} are not numbers")]
@@ -53,4 +69,21 @@ pub enum EvalError {
         /// position in the window
         position: usize,
     },
+}
+
+impl From<EngineError> for EvalError {
+    fn from(error: EngineError) -> EvalError {
+        let is_stopped = matches!(
+            error,
+            EngineError::Request(RequestError::Stopped { .. })
+                | EngineError::Setting(SettingError::Calibrating(RequestError::Stopped { .. }))
+        );
+        if is_stopped { EvalError::Stopped } else { EvalError::Engine(error) }
+    }
+}
+
+impl From<SettingError> for EvalError {
+    fn from(error: SettingError) -> EvalError {
+        EngineError::from(error).into()
+    }
 }

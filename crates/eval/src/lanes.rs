@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use lossy_engine::{BatchItem, Cache, Engine, EngineError, Logits, Sequence};
+use lossy_engine::{
+    ActivationKind, BatchItem, Cache, CacheOptions, Calibrated, Engine, EngineError, Logits, PositionScheme,
+    Sequence,
+};
 
-use crate::{Setting, SettingCost};
+use crate::{EvalError, Note, Observer, Setting, SettingCost, Stage};
 
 /// Several ways to compute the logits of the same text. Lane 0 is the reference.
 pub trait Lanes {
@@ -39,48 +42,83 @@ pub trait Lanes {
     ) -> Result<Vec<f32>, EngineError>;
 }
 
-/// One loaded model whose lanes differ in their setting.
+/// A model whose lanes can have any settings: what a [`Meter`](crate::Meter) measures.
+pub trait Measurable: Lanes {
+    /// Layers of the model.
+    fn n_layers(&self) -> usize;
+
+    /// Most tokens of a text.
+    fn n_ctx(&self) -> usize;
+
+    /// Threads.
+    fn n_threads(&self) -> usize;
+
+    /// Activations of the reference and the settings.
+    fn activations(&self) -> ActivationKind;
+
+    /// What tells the model from others, in hexadecimal digits.
+    fn model_hash(&self) -> String;
+
+    /// The reference: an exact cache, and the positions of every setting that names none.
+    fn reference(&self) -> SettingCost;
+
+    /// The positions of the reference.
+    fn positions(&self) -> PositionScheme;
+
+    /// Replaces all lanes but the reference. The model is calibrated if need be.
+    ///
+    /// # Errors
+    /// A setting does not fit the model; or the observer stops the calibration.
+    fn set(
+        &mut self,
+        settings: &[Setting],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<SettingCost>, EvalError>;
+}
+
+/// One loaded model; each lane is a cache.
 pub struct EngineLanes<'e> {
     engine: &'e mut Engine,
+    /// what the caches have in common
+    options: CacheOptions,
+    reference: SettingCost,
     /// of each lane
     caches: Vec<Arc<Cache>>,
 }
 
 impl<'e> EngineLanes<'e> {
-    /// Without lanes.
-    pub fn new(engine: &'e mut Engine) -> EngineLanes<'e> {
-        EngineLanes { engine, caches: Vec::new() }
+    /// With the reference alone. Caches are made with `options`, but for the scheme and the positions that a setting names.
+    ///
+    /// # Errors
+    /// The reference cannot be made.
+    pub fn new(engine: &'e mut Engine, options: CacheOptions) -> Result<EngineLanes<'e>, EvalError> {
+        let setting = Setting::exact(engine.activations());
+        let cache = engine.cache(&CacheOptions { kv: Some(setting.kv.clone()), ..options.clone() })?;
+        // What follows from the context is the same for all settings.
+        let options = CacheOptions { positions: cache.positions().scheme().clone(), ..options };
+        Ok(EngineLanes { engine, options, reference: cost(&setting, &cache), caches: vec![cache] })
     }
 
-    /// Adds a lane whose sequences live in `cache`, which was made for `setting` by this engine: the reference first.
-    pub fn add(&mut self, setting: &Setting, cache: Arc<Cache>) -> SettingCost {
-        let cost = SettingCost {
-            setting: setting.clone(),
-            bits_per_value: cache.bits_per_value(),
-            bytes_per_token: cache.bytes_per_token(),
-        };
-        self.caches.push(cache);
-        cost
+    fn cache(&mut self, setting: &Setting, observer: &mut dyn Observer) -> Result<Arc<Cache>, EvalError> {
+        let positions = setting.positions.as_ref().unwrap_or(&self.options.positions).clone();
+        let options = CacheOptions { kv: Some(setting.kv.clone()), positions, ..self.options.clone() };
+        let stage = Stage::Calibration(&setting.kv);
+        let cache = self.engine.cache_with(&options, &mut |progress| observer.progress(&stage, progress))?;
+        let is_wanted = options.calibration.directory.is_some();
+        if let Some(Calibrated { n_tokens: Some(_), file: None, .. }) = cache.calibrated()
+            && is_wanted
+        {
+            observer.note(&Note::CalibrationNotSaved);
+        }
+        Ok(cache)
     }
+}
 
-    /// Leaves the first `n_lanes`.
-    pub fn truncate(&mut self, n_lanes: usize) {
-        self.caches.truncate(n_lanes);
-    }
-
-    /// The longest text in tokens that all lanes can read.
-    pub fn n_ctx(&self) -> usize {
-        self.caches.iter().map(|cache| cache.n_ctx()).min().unwrap_or(0)
-    }
-
-    /// The model.
-    pub fn engine(&self) -> &Engine {
-        self.engine
-    }
-
-    /// The model, to make caches of.
-    pub fn engine_mut(&mut self) -> &mut Engine {
-        self.engine
+fn cost(setting: &Setting, cache: &Cache) -> SettingCost {
+    SettingCost {
+        setting: setting.clone(),
+        bits_per_value: cache.bits_per_value(),
+        bytes_per_token: cache.bytes_per_token(),
     }
 }
 
@@ -111,5 +149,50 @@ impl Lanes for EngineLanes<'_> {
         logits: Logits,
     ) -> Result<Vec<f32>, EngineError> {
         Ok(self.engine.forward(&mut [BatchItem { sequence, tokens, logits }])?.into_values())
+    }
+}
+
+impl Measurable for EngineLanes<'_> {
+    fn n_layers(&self) -> usize {
+        self.engine.info().n_layers
+    }
+
+    fn n_ctx(&self) -> usize {
+        self.caches.iter().map(|cache| cache.n_ctx()).min().unwrap_or(0)
+    }
+
+    fn n_threads(&self) -> usize {
+        self.engine.n_threads()
+    }
+
+    fn activations(&self) -> ActivationKind {
+        self.engine.activations()
+    }
+
+    fn model_hash(&self) -> String {
+        self.engine.source().fingerprint().to_string()
+    }
+
+    fn reference(&self) -> SettingCost {
+        self.reference.clone()
+    }
+
+    fn positions(&self) -> PositionScheme {
+        self.options.positions.clone()
+    }
+
+    fn set(
+        &mut self,
+        settings: &[Setting],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<SettingCost>, EvalError> {
+        self.caches.truncate(1);
+        let mut costs = Vec::with_capacity(settings.len());
+        for setting in settings {
+            let cache = self.cache(setting, observer)?;
+            costs.push(cost(setting, &cache));
+            self.caches.push(cache);
+        }
+        Ok(costs)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::divergence::{Divergence, N_SAMPLE, N_TOP, SettingRun, Summary, blocks, depth_table};
+use crate::divergence::{Divergence, SettingRun, Summary, blocks, depth_table};
 use crate::table::{Align, Table, percent, with_error};
 use crate::{Setting, SettingCost};
 
@@ -36,7 +36,7 @@ pub struct ReferenceFigures {
     pub setting: String,
     /// of the cache
     pub bytes_per_token: usize,
-    /// prompt tokens per second, logits of the predictions that count included; `None`: its predictions were kept
+    /// prompt tokens per second, logits of the predictions that count included; `None`: its predictions were saved before
     pub tokens_per_s: Option<f64>,
 }
 
@@ -116,9 +116,9 @@ fn per_second(n_tokens: usize, seconds: f64) -> f64 {
 impl Measurement {
     /// What was compared, in a line or two.
     pub fn heading(&self) -> String {
-        let kept = if self.reference.tokens_per_s.is_none() { ", as it was kept" } else { "" };
+        let saved = if self.reference.tokens_per_s.is_none() { ", as it was kept" } else { "" };
         let mut text = format!(
-            "{} window{} of {} tokens of {}, the last {} predictions of each; reference {} ({} bytes per token{kept})",
+            "{} window{} of {} tokens of {}, the last {} predictions of each; reference {} ({} bytes per token{saved})",
             self.n_windows,
             if self.n_windows == 1 { "" } else { "s" },
             self.n_ctx,
@@ -183,24 +183,23 @@ impl Measurement {
             let failure = setting.failure.as_ref()?;
             Some(format!("{} was given up: {failure}", setting.setting))
         });
-        let kept = self.settings.iter().filter(|setting| setting.summary.kl_kept_se > 0.0).map(|setting| {
+        let estimated = self.settings.iter().filter(|setting| setting.summary.kl_kept_se > 0.0);
+        let errors: Vec<String> = estimated
+            .map(|setting| format!("{} ± {:.5}", setting.setting, setting.summary.kl_kept_se))
+            .collect();
+        let estimate = (!errors.is_empty()).then(|| {
             format!(
-                "{}: of each prediction of the kept reference {N_TOP} tokens are known and {N_SAMPLE} of the others were \
-                 drawn, so its mean KL of {:.5} is an estimate: without bias, with a standard error of {:.5} for that \
-                 alone. Proven is only that it is not below {:.5}; no bound from above is.",
-                setting.setting,
-                setting.summary.kl.mean.value,
-                setting.summary.kl_kept_se,
-                setting.summary.kl_at_least
+                "KL is estimated from a saved reference, which adds to its error: {} (docs/loss.md, One run of the reference)",
+                errors.join(", ")
             )
         });
         let untouched = self.settings.iter().filter(|setting| setting.is_untouched()).map(|setting| {
             format!(
-                "{} lost nothing because nothing of its cache was coded yet at {} tokens: a longer context (-c) shows what it costs",
+                "{} lost nothing because nothing of its cache was coded yet at {} tokens: a longer context shows what it costs",
                 setting.setting, self.n_ctx
             )
         });
-        failed.chain(untouched).chain(kept).collect()
+        failed.chain(untouched).chain(estimate).collect()
     }
 
     /// Heading and tables; `with_blocks`: also the three blocks of each setting.

@@ -5,11 +5,12 @@
 //! add up nearly independently, so what a layer loses alone is what it contributes; the mixtures themselves are measured
 //! again, as a whole.
 
-use lossy_engine::{KvScheme, KvSchemeError, KvType};
+use lossy_engine::{KvScheme, KvType};
 use serde::{Deserialize, Serialize};
 
 use crate::Setting;
 use crate::divergence::Estimate;
+use crate::setting::InvalidSetting;
 
 /// What one layer loses alone.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ impl Sensitivity {
 ///
 /// # Errors
 /// The scheme has no exact layers beside it.
-pub fn alone(setting: &Setting, layer: usize, n_layers: usize) -> Result<Setting, KvSchemeError> {
+pub fn alone(setting: &Setting, layer: usize, n_layers: usize) -> Result<Setting, InvalidSetting> {
     let others: Vec<usize> = (0..n_layers).filter(|other| *other != layer).collect();
     if others.is_empty() {
         return Ok(setting.clone());
@@ -78,7 +79,7 @@ pub fn alone(setting: &Setting, layer: usize, n_layers: usize) -> Result<Setting
 ///
 /// # Errors
 /// The schemes cannot stand beside each other.
-pub fn mixture(setting: &Setting, better: &Setting, layers: &[usize]) -> Result<Setting, KvSchemeError> {
+pub fn mixture(setting: &Setting, better: &Setting, layers: &[usize]) -> Result<Setting, InvalidSetting> {
     Ok(Setting { kv: setting.kv.with_layers(layers, &better.kv)?, positions: setting.positions.clone() })
 }
 

@@ -9,9 +9,10 @@
 //! With `skip = n_ctx / 2` the predictions that count are llama-perplexity's.
 
 use lossy_engine::Hex;
+use lossy_tokenizer::{EncodeOptions, Tokenizer};
 use sha2::{Digest, Sha256};
 
-use crate::EvalError;
+use crate::{BUNDLED, EvalError};
 
 /// A text as tokens.
 #[derive(Clone, Debug)]
@@ -22,6 +23,35 @@ pub struct Text {
     pub tokens: Vec<u32>,
     /// what the model puts at the beginning of a text: it replaces the first token of each window
     pub bos: Option<u32>,
+}
+
+impl Text {
+    /// A text, tokenized.
+    ///
+    /// # Errors
+    /// It cannot be tokenized.
+    pub fn new(name: &str, text: &str, tokenizer: &Tokenizer) -> Result<Text, EvalError> {
+        let tokens = tokenizer.encode(text, EncodeOptions { add_special: false, parse_special: false })?;
+        let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+        Ok(Text { name: name.to_string(), tokens, bos })
+    }
+
+    /// The bundled prose, code and dialogue.
+    ///
+    /// # Errors
+    /// They cannot be tokenized.
+    pub fn bundled(tokenizer: &Tokenizer) -> Result<Vec<Text>, EvalError> {
+        BUNDLED
+            .iter()
+            .map(|part| Text::new(&format!("bundled {}", part.name), part.text, tokenizer))
+            .collect()
+    }
+}
+
+/// The texts that have a window of `n_ctx` tokens; if none has, the longest.
+pub fn long_enough(texts: &[Text], n_ctx: usize) -> Vec<Text> {
+    let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
+    texts.iter().filter(|text| text.tokens.len() >= n_ctx.min(longest)).cloned().collect()
 }
 
 /// How texts are cut.
@@ -65,23 +95,50 @@ impl Window {
     }
 }
 
-/// SHA-256 of windows, in hexadecimal digits: of their lengths, of which predictions count, and of their tokens.
-pub fn text_hash(windows: &[Window]) -> String {
-    let mut hash = Sha256::new();
-    for window in windows {
-        hash.update((window.tokens.len() as u64).to_le_bytes());
-        hash.update((window.first_scored as u64).to_le_bytes());
-        window.tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
-    }
-    Hex(&hash.finalize()).to_string()
+/// What is read: windows of one length, and the texts that they are of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// names of the texts, in the order of their first windows
+    pub texts: Vec<String>,
+    /// the windows
+    pub list: Vec<Window>,
 }
 
-/// Cuts texts into windows, one of each text in turn. Where `max_scored` wants fewer predictions than the windows have, each
-/// window gives its last ones, so that it is always deep contexts that count.
-///
-/// # Errors
-/// A text is shorter than a window, or `skip` leaves nothing to predict.
-pub fn windows(texts: &[Text], options: &WindowOptions) -> Result<Vec<Window>, EvalError> {
+impl Windows {
+    /// Cuts texts into windows, one of each text in turn. Where `max_scored` wants fewer predictions than the windows have,
+    /// each window gives its last ones, so that it is always deep contexts that count.
+    ///
+    /// # Errors
+    /// A text is shorter than a window, or `skip` leaves nothing to predict.
+    pub fn cut(texts: &[Text], options: &WindowOptions) -> Result<Windows, EvalError> {
+        let list = windows(texts, options)?;
+        let texts = texts.iter().take(list.len()).map(|text| text.name.clone()).collect();
+        Ok(Windows { texts, list })
+    }
+
+    /// Tokens of a window.
+    pub fn n_ctx(&self) -> usize {
+        self.list.first().map_or(0, |window| window.tokens.len())
+    }
+
+    /// Predictions that count, in all of them.
+    pub fn n_scored(&self) -> usize {
+        self.list.iter().map(Window::n_scored).sum()
+    }
+
+    /// SHA-256 of the windows, in hexadecimal digits: of their lengths, of which predictions count, and of their tokens.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for window in &self.list {
+            hash.update((window.tokens.len() as u64).to_le_bytes());
+            hash.update((window.first_scored as u64).to_le_bytes());
+            window.tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
+        }
+        Hex(&hash.finalize()).to_string()
+    }
+}
+
+fn windows(texts: &[Text], options: &WindowOptions) -> Result<Vec<Window>, EvalError> {
     let WindowOptions { n_ctx, skip, max_scored } = *options;
     if n_ctx < skip.saturating_add(2) {
         return Err(EvalError::NothingScored { n_ctx, skip });
@@ -147,6 +204,14 @@ mod tests {
     }
 
     #[test]
+    fn texts_without_a_whole_window_are_left_out_unless_all_are() {
+        let lengths = |n_ctx| {
+            long_enough(&[text(9), text(20)], n_ctx).iter().map(|t| t.tokens.len()).collect::<Vec<_>>()
+        };
+        assert_eq!((lengths(9), lengths(10), lengths(30)), (vec![9, 20], vec![20], vec![20]));
+    }
+
+    #[test]
     fn texts_take_turns() {
         let options = WindowOptions { n_ctx: 10, skip: 0, max_scored: None };
         let mut second = text(20);
@@ -166,11 +231,11 @@ mod tests {
     #[test]
     fn a_hash_tells_windows_apart() {
         let window = |first: u32, first_scored| Window { tokens: vec![first, 7, 8], first_scored };
-        let hash = |window: Window| text_hash(&[window]);
+        let hash = |window: Window| Windows { texts: Vec::new(), list: vec![window] }.hash();
         assert_eq!(hash(window(1, 0)), hash(window(1, 0)));
         assert_ne!(hash(window(1, 0)), hash(window(2, 0)));
         assert_ne!(hash(window(1, 0)), hash(window(1, 1)));
-        assert_eq!(text_hash(&[]).len(), 64);
+        assert_eq!(hash(window(1, 0)).len(), 64);
     }
 
     #[test]

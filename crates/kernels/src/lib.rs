@@ -33,3 +33,13 @@ pub enum ActivationKind {
     /// int8 in blocks of 32 with a float32 scale
     Q8,
 }
+
+impl ActivationKind {
+    /// `f32` or `q8`
+    pub fn name(self) -> &'static str {
+        match self {
+            ActivationKind::F32 => "f32",
+            ActivationKind::Q8 => "q8",
+        }
+    }
+}

@@ -158,16 +158,6 @@ pub enum Activations {
     Q8,
 }
 
-impl Activations {
-    /// Its name in flags and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Activations::F32 => "f32",
-            Activations::Q8 => "q8",
-        }
-    }
-}
-
 impl From<Activations> for ActivationKind {
     fn from(activations: Activations) -> ActivationKind {
         match activations {

@@ -1,6 +1,7 @@
 //! Options that several subcommands share, with the spellings of llama.cpp.
 
 mod engine;
+mod list;
 mod model;
 mod prompt;
 mod sampling;
@@ -8,6 +9,7 @@ mod spelling;
 mod value;
 
 pub use engine::{Activations, CacheArgs, CalibrationArgs, EngineArgs};
+pub use list::{Lengths, Listed};
 pub use model::ModelArgs;
 pub use prompt::PromptArgs;
 pub use sampling::SamplingArgs;

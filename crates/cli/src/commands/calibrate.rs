@@ -6,11 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use lossy_engine::{Engine, EngineOptions, RequestError, SettingError};
 
-use super::measure::progress::Bar;
 use crate::args::{CalibrationArgs, ModelArgs};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::{in_file, open};
+use crate::observer::Bar;
 use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
 use crate::units::grouped;
@@ -47,9 +47,8 @@ pub fn run(args: CalibrateArgs) -> Result<Outcome> {
     drop(spinner);
     interrupt::listen(interrupt::Second::Ends);
     let start = Instant::now();
-    let bar = Bar::with_hint(&format!("calibrating {model}"), "Ctrl-C ends");
-    let calibrated =
-        engine.calibration(&calibration, &mut |progress| bar.set(progress.n_done, progress.n_total));
+    let bar = Bar::start(&format!("calibrating {model}"), "Ctrl-C ends");
+    let calibrated = engine.calibration(&calibration, &mut |progress| bar.set(progress));
     drop(bar);
     let calibrated = match calibrated {
         Err(SettingError::Calibrating(RequestError::Stopped { .. })) => return Ok(Outcome::Interrupted),

@@ -6,7 +6,6 @@ use anyhow::{Result, bail};
 use clap::Args;
 use lossy_eval::Budget;
 
-use super::measure::probe::{Probe, When};
 use crate::answer::Notes;
 use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs};
 use crate::chat;
@@ -14,6 +13,7 @@ use crate::completion::{self, Completion, Form};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::Loaded;
+use crate::loss::{LossOf, When};
 use crate::outcome::Outcome;
 use crate::terminal::note;
 
@@ -108,11 +108,9 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     if !args.quiet {
         loaded.tell_positions();
     }
-    let hint = if args.max_loss.is_some() { "Ctrl-C ends" } else { "Ctrl-C skips it" };
-    let activations = args.engine.activations;
-    let mut probe = Probe { model: &mut loaded, path: &path, activations, hint, is_quiet: args.quiet };
+    let mut loss = LossOf { model: &mut loaded, path: &path, is_quiet: args.quiet };
     match &args.max_loss {
-        Some(budget) => match probe.within(budget) {
+        Some(budget) => match loss.keep_within(budget) {
             Err(error) if interrupt::is_asked() => {
                 note(&format!("{error:#}"));
                 return Ok(Outcome::Interrupted);
@@ -121,7 +119,7 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
         },
         // What is known, or would be kept, is of the bundled calibration.
         None if args.quiet || args.engine.calibration.calibrate.is_some() => {}
-        None => probe.warn(args.probe)?,
+        None => loss.warn(args.probe),
     }
     let options = args.sampling.options();
     loaded.check(&options.sampling)?;

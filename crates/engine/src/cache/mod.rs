@@ -22,8 +22,8 @@
 //!   [`append_layer`] and [`attend_layer`] for each layer, then [`advance`](KvSequence::advance). Until then the
 //!   sequence is as it was, so a pass that stops halfway needs no undoing.
 //! - Bytes stay inside: attention asks for scores and weighted sums, and nothing hands out a dequantized copy larger than
-//!   a page of one head. A new scheme is one file with a `Family`, a `KvStorage` and a [`PageCode`] (`family.rs` has the
-//!   ladder), one line in `scheme.rs`, and one call of the conformance suite.
+//!   a page of one head. A new scheme is one file with a `Family`, a `KvStorage` and a [`PageCode`] (`family.rs` says
+//!   what each does), one line in `scheme.rs`, and one call of the conformance suite.
 
 mod attend;
 mod budget;

@@ -6,14 +6,14 @@
 //! rows    each: top u32, nll f64, rest f64, n_head u16, n_sample u16, (token u32, ln p f32) × (n_head + n_sample)
 //! 32      SHA-256 of everything before
 //! ```
-//! Numbers are little-endian. A row takes some 2.3 kB, whatever the vocabulary; see [`KeptRow`] for what it holds.
+//! Numbers are little-endian. A row takes some 2.3 kB, whatever the vocabulary; see [`SavedPrediction`] for what it holds.
 
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{KeptRow, LogProb};
+use super::{LogProb, SavedPrediction};
 
 const MAGIC: &[u8; 8] = b"LOSSYREF";
 const DIGEST_BYTES: usize = 32;
@@ -55,11 +55,11 @@ pub struct OriginKey {
 
 /// The predictions of a reference.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeptReference {
+pub struct SavedReference {
     /// what they are of
     pub origin: Origin,
     /// one for each prediction that counts, in the order of the text
-    pub rows: Vec<KeptRow>,
+    pub predictions: Vec<SavedPrediction>,
 }
 
 /// A file that cannot be used.
@@ -109,12 +109,12 @@ impl OriginKey {
     }
 }
 
-impl KeptReference {
+impl SavedReference {
     /// Writes it.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn write(&self, mut out: impl Write) -> io::Result<()> {
+    pub fn save(&self, mut out: impl Write) -> io::Result<()> {
         let header = serde_json::to_vec(&self.origin)?;
         let mut hash = Sha256::new();
         let mut put = |bytes: &[u8]| {
@@ -124,15 +124,15 @@ impl KeptReference {
         put(MAGIC)?;
         put(&(header.len() as u32).to_le_bytes())?;
         put(&header)?;
-        for row in &self.rows {
+        for row in &self.predictions {
             put(&row.top.to_le_bytes())?;
             put(&row.nll.to_le_bytes())?;
             put(&row.rest.to_le_bytes())?;
             put(&(row.head.len() as u16).to_le_bytes())?;
             put(&(row.sample.len() as u16).to_le_bytes())?;
-            for kept in row.head.iter().chain(&row.sample) {
-                put(&kept.token.to_le_bytes())?;
-                put(&kept.log_prob.to_le_bytes())?;
+            for saved in row.head.iter().chain(&row.sample) {
+                put(&saved.token.to_le_bytes())?;
+                put(&saved.log_prob.to_le_bytes())?;
             }
         }
         let digest = hash.finalize();
@@ -143,7 +143,7 @@ impl KeptReference {
     ///
     /// # Errors
     /// The file is another one, damaged, or of another reference than `wanted`.
-    pub fn read(mut input: impl Read, wanted: &OriginKey) -> Result<KeptReference, ReferenceError> {
+    pub fn load(mut input: impl Read, wanted: &OriginKey) -> Result<SavedReference, ReferenceError> {
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes)?;
         let rest = bytes.strip_prefix(MAGIC).ok_or(ReferenceError::Foreign)?;
@@ -158,14 +158,14 @@ impl KeptReference {
         let origin: Origin = serde_json::from_slice(header)
             .map_err(|_| ReferenceError::Damaged("the header is not what this version writes"))?;
         origin.what.check(wanted)?;
-        let mut rows = Vec::new();
+        let mut predictions = Vec::new();
         while !cursor.0.is_empty() {
-            rows.push(cursor.row(wanted.n_vocab)?);
+            predictions.push(cursor.row(wanted.n_vocab)?);
         }
-        if rows.len() != wanted.n_scored {
+        if predictions.len() != wanted.n_scored {
             return Err(ReferenceError::Damaged("it has another number of predictions than it says"));
         }
-        Ok(KeptReference { origin, rows })
+        Ok(SavedReference { origin, predictions })
     }
 }
 
@@ -219,13 +219,13 @@ impl<'a> Cursor<'a> {
 
     fn log_probs(&mut self, n: usize, n_vocab: usize) -> Result<Vec<LogProb>, ReferenceError> {
         let one = |_| -> Result<LogProb, ReferenceError> {
-            let kept = LogProb { token: self.token(n_vocab)?, log_prob: f32::from_le_bytes(self.array()?) };
-            is_log_prob(kept.log_prob.into()).then_some(kept).ok_or(NOT_A_PROBABILITY)
+            let saved = LogProb { token: self.token(n_vocab)?, log_prob: f32::from_le_bytes(self.array()?) };
+            is_log_prob(saved.log_prob.into()).then_some(saved).ok_or(NOT_A_PROBABILITY)
         };
         (0..n).map(one).collect()
     }
 
-    fn row(&mut self, n_vocab: usize) -> Result<KeptRow, ReferenceError> {
+    fn row(&mut self, n_vocab: usize) -> Result<SavedPrediction, ReferenceError> {
         let (top, nll, rest) = (self.token(n_vocab)?, self.f64()?, self.f64()?);
         if !is_log_prob(-nll) || !(0.0..=1.0 + ROUNDING).contains(&rest) {
             return Err(NOT_A_PROBABILITY);
@@ -234,10 +234,10 @@ impl<'a> Cursor<'a> {
         let head = self.log_probs(n_head, n_vocab)?;
         let sample = self.log_probs(n_sample, n_vocab)?;
         // What is impossible is never drawn.
-        if sample.iter().any(|kept| kept.log_prob == f32::NEG_INFINITY) {
+        if sample.iter().any(|saved| saved.log_prob == f32::NEG_INFINITY) {
             return Err(NOT_A_PROBABILITY);
         }
-        Ok(KeptRow { top, nll, rest, head, sample })
+        Ok(SavedPrediction { top, nll, rest, head, sample })
     }
 }
 
@@ -245,16 +245,16 @@ impl<'a> Cursor<'a> {
 mod tests {
     use super::*;
 
-    fn reference() -> KeptReference {
-        let kept = |token| LogProb { token, log_prob: -1.5 };
-        let row = |top| KeptRow {
+    fn reference() -> SavedReference {
+        let saved = |token| LogProb { token, log_prob: -1.5 };
+        let row = |top| SavedPrediction {
             top,
             nll: 0.25,
             rest: 0.1,
-            head: vec![kept(top), kept(9)],
-            sample: vec![kept(4)],
+            head: vec![saved(top), saved(9)],
+            sample: vec![saved(4)],
         };
-        KeptReference {
+        SavedReference {
             origin: Origin {
                 what: OriginKey {
                     model_hash: "0123456789abcdef0123".to_string(),
@@ -270,13 +270,13 @@ mod tests {
                 date: "2026-01-01".to_string(),
                 model: "toy.gguf".to_string(),
             },
-            rows: vec![row(1), row(2)],
+            predictions: vec![row(1), row(2)],
         }
     }
 
     fn file() -> Vec<u8> {
         let mut file = Vec::new();
-        reference().write(&mut file).unwrap();
+        reference().save(&mut file).unwrap();
         file
     }
 
@@ -288,17 +288,17 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let wanted = reference();
-        assert_eq!(KeptReference::read(&file()[..], &wanted.origin.what).unwrap(), wanted);
+        assert_eq!(SavedReference::load(&file()[..], &wanted.origin.what).unwrap(), wanted);
     }
 
     #[test]
     fn a_file_that_is_cut_or_changed_anywhere_is_an_error() {
         let (file, what) = (file(), reference().origin.what);
         for end in 0..file.len() {
-            assert!(KeptReference::read(&file[..end], &what).is_err(), "{end}");
+            assert!(SavedReference::load(&file[..end], &what).is_err(), "{end}");
             let mut changed = file.clone();
             changed[end] ^= 1;
-            assert!(KeptReference::read(&changed[..], &what).is_err(), "{end}");
+            assert!(SavedReference::load(&changed[..], &what).is_err(), "{end}");
         }
     }
 
@@ -307,12 +307,12 @@ mod tests {
         let (file, what) = (file(), reference().origin.what);
         let body = &file[..file.len() - DIGEST_BYTES];
         for end in 0..body.len() {
-            assert!(KeptReference::read(&sealed(&body[..end])[..], &what).is_err(), "{end}");
+            assert!(SavedReference::load(&sealed(&body[..end])[..], &what).is_err(), "{end}");
         }
         let mut foreign = body.to_vec();
         let last_token = body.len() - 8;
         foreign[last_token] = 10;
-        let error = KeptReference::read(&sealed(&foreign)[..], &what).unwrap_err().to_string();
+        let error = SavedReference::load(&sealed(&foreign)[..], &what).unwrap_err().to_string();
         assert!(error.contains("not in the vocabulary"), "{error}");
     }
 
@@ -328,9 +328,9 @@ mod tests {
             for bits in [0x01, 0x02, 0x10, 0x40, 0x80, 0xff] {
                 let mut changed = body.to_vec();
                 changed[at] ^= bits;
-                let Ok(kept) = KeptReference::read(&sealed(&changed)[..], &what) else { continue };
+                let Ok(saved) = SavedReference::load(&sealed(&changed)[..], &what) else { continue };
                 n_read += 1;
-                for row in &kept.rows {
+                for row in &saved.predictions {
                     assert!(!row.kl_divergence(&found, &summary).value.is_nan(), "byte {at}");
                 }
             }
@@ -340,14 +340,14 @@ mod tests {
 
     #[test]
     fn numbers_that_are_no_probabilities_are_an_error() {
-        let with = |change: fn(&mut KeptRow)| {
+        let with = |change: fn(&mut SavedPrediction)| {
             let mut wrong = reference();
-            change(&mut wrong.rows[1]);
+            change(&mut wrong.predictions[1]);
             let mut file = Vec::new();
-            wrong.write(&mut file).unwrap();
-            KeptReference::read(&file[..], &wrong.origin.what).map_err(|error| error.to_string())
+            wrong.save(&mut file).unwrap();
+            SavedReference::load(&file[..], &wrong.origin.what).map_err(|error| error.to_string())
         };
-        let changes: [fn(&mut KeptRow); 7] = [
+        let changes: [fn(&mut SavedPrediction); 7] = [
             |row| row.nll = f64::NAN,
             |row| row.nll = -1.0,
             |row| row.rest = -0.1,
@@ -366,10 +366,10 @@ mod tests {
     fn another_reference_is_named() {
         let mut wanted = reference().origin.what;
         wanted.n_ctx = 128;
-        let error = KeptReference::read(&file()[..], &wanted).unwrap_err().to_string();
+        let error = SavedReference::load(&file()[..], &wanted).unwrap_err().to_string();
         assert_eq!(error, "it is of another reference: its context length is 64, but 128 is measured");
         let wanted = OriginKey { n_scored: 3, ..reference().origin.what };
-        let error = KeptReference::read(&file()[..], &wanted).unwrap_err().to_string();
+        let error = SavedReference::load(&file()[..], &wanted).unwrap_err().to_string();
         assert_eq!(error, "it is of another reference: its number of predictions is 2, but 3 is measured");
     }
 }

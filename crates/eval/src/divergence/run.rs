@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use lossy_engine::Logits;
+use lossy_engine::{Logits, Progress};
 
-use super::KeptRow;
+use super::SavedPrediction;
 use crate::{EvalError, Lanes, Random, RowSummary, Window, kl_divergence};
 
-/// Of the random numbers with which kept predictions are drawn.
+/// Of the random numbers with which saved predictions are drawn.
 const SEED: u64 = 1;
 
 /// How to run.
@@ -24,19 +24,10 @@ pub struct RunOptions {
 pub enum ReferenceRun<'a> {
     /// lane 0 is run
     Run,
-    /// lane 0 is run, and its predictions are kept here
-    Keep(&'a mut Vec<KeptRow>),
+    /// lane 0 is run, and its predictions are saved here
+    Save(&'a mut Vec<SavedPrediction>),
     /// lane 0 is not run: these are its predictions, one for each that counts
-    Kept(&'a [KeptRow]),
-}
-
-/// How far the run is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// tokens that went through a lane
-    pub n_done: usize,
-    /// tokens that are to go through all lanes
-    pub n_total: usize,
+    Saved(&'a [SavedPrediction]),
 }
 
 /// What one prediction lost.
@@ -50,9 +41,9 @@ pub struct TokenLoss {
     pub nll: f64,
     /// KL(reference ‖ setting), nats
     pub kl: f64,
-    /// what it cannot be below: itself, or the bound of a [`KeptRow`]
+    /// what it cannot be below: itself, or the bound of a [`SavedPrediction`]
     pub kl_at_least: f64,
-    /// variance of the estimate: 0, or that of a [`KeptRow`]
+    /// variance of the estimate: 0, or that of a [`SavedPrediction`]
     pub kl_variance: f64,
     /// whether the most likely token is the same
     pub is_same_top: bool,
@@ -91,11 +82,12 @@ pub struct Divergence {
     pub is_complete: bool,
 }
 
-/// Runs all lanes over all windows. `progress` is called before every forward pass; when it breaks, what was measured
+/// Runs all lanes over all windows. `progress` is called before every forward pass with the tokens that went, and will go,
+/// through all lanes; when it breaks, what was measured
 /// so far is the result. A setting that fails is given up, with the reason, and the others go on.
 ///
 /// # Errors
-/// The reference fails, or fewer of its predictions were kept than count.
+/// The reference fails, or fewer of its predictions were saved than count.
 pub fn run<L: Lanes>(
     lanes: &mut L,
     windows: &[Window],
@@ -104,7 +96,7 @@ pub fn run<L: Lanes>(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Divergence, EvalError> {
     let n_settings = lanes.n_lanes().saturating_sub(1);
-    let n_lanes = n_settings + usize::from(!matches!(reference, ReferenceRun::Kept(_)));
+    let n_lanes = n_settings + usize::from(!matches!(reference, ReferenceRun::Saved(_)));
     let n_total = n_lanes * windows.iter().map(|window| window.tokens.len()).sum::<usize>();
     let mut n_done = 0;
     let mut n_scored = 0;
@@ -133,11 +125,13 @@ pub fn run<L: Lanes>(
                 return Ok(divergence);
             }
             let rows = match &reference {
-                ReferenceRun::Kept(rows) => {
+                ReferenceRun::Saved(rows) => {
                     let end = n_scored + chunk.scored.len();
-                    Rows::Kept(rows.get(n_scored..end).ok_or(EvalError::TooFewKept { n_kept: rows.len() })?)
+                    Rows::Saved(
+                        rows.get(n_scored..end).ok_or(EvalError::TooFewSaved { n_saved: rows.len() })?,
+                    )
                 }
-                ReferenceRun::Run | ReferenceRun::Keep(_) => {
+                ReferenceRun::Run | ReferenceRun::Save(_) => {
                     let began = Instant::now();
                     let logits = lanes.forward(0, &mut reference_sequence, tokens, chunk.logits())?;
                     divergence.reference_time += began.elapsed();
@@ -180,8 +174,8 @@ pub fn run<L: Lanes>(
                     None => {}
                 }
             }
-            if let ReferenceRun::Keep(kept) = &mut reference {
-                kept.extend(comparison.keep(n_scored)?);
+            if let ReferenceRun::Save(saved) = &mut reference {
+                saved.extend(comparison.to_save(n_scored)?);
             }
             n_scored += comparison.chunk.scored.len();
             start += tokens.len();
@@ -227,7 +221,7 @@ enum Rows<'a> {
     /// all logits of the chunk, and what is known of the rows that count, in their order
     Whole(Vec<f32>, Vec<RowSummary>),
     /// those that count
-    Kept(&'a [KeptRow]),
+    Saved(&'a [SavedPrediction]),
 }
 
 impl Rows<'_> {
@@ -275,7 +269,7 @@ impl Comparison<'_> {
                     let kl = kl_divergence(reference, &summaries[index], found, &summary);
                     loss(summaries[index].nll(reference, next), summaries[index].top, kl, kl, 0.0)
                 }
-                Rows::Kept(rows) => {
+                Rows::Saved(rows) => {
                     let kl = rows[index].kl_divergence(found, &summary);
                     loss(rows[index].nll, rows[index].top, kl.value, kl.at_least, kl.variance)
                 }
@@ -284,7 +278,7 @@ impl Comparison<'_> {
     }
 
     /// What a later comparison needs; `n_before` predictions came before.
-    fn keep(&self, n_before: usize) -> Result<Vec<KeptRow>, EvalError> {
+    fn to_save(&self, n_before: usize) -> Result<Vec<SavedPrediction>, EvalError> {
         let Rows::Whole(logits, summaries) = &self.rows else { return Ok(Vec::new()) };
         let scored = self.chunk.scored.clone();
         in_parallel(scored.clone(), self.n_threads, |position| {
@@ -292,7 +286,7 @@ impl Comparison<'_> {
             let row = self.chunk.row(logits, self.n_vocab, position);
             let next = self.chunk.window.tokens[position + 1];
             let mut random = Random::new(SEED, (n_before + index) as u64);
-            Ok(KeptRow::of(row, &summaries[index], next, &mut random))
+            Ok(SavedPrediction::of(row, &summaries[index], next, &mut random))
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use lossy_engine::{EngineError, Logits};
+use lossy_engine::{EngineError, Logits, Progress};
 
 use super::*;
 use crate::{EvalError, Lanes, Window};
@@ -132,17 +132,17 @@ fn a_reference_that_fails_is_an_error() {
 }
 
 #[test]
-fn a_reference_that_was_kept_gives_the_figures_of_one_that_is_run() {
+fn a_reference_that_was_saved_gives_the_figures_of_one_that_is_run() {
     let options = RunOptions { chunk: 5, n_threads: 2 };
     let go_on = &mut |_| ControlFlow::Continue(());
     let mut rows = Vec::new();
-    let first = run(&mut toy(), &windows(), ReferenceRun::Keep(&mut rows), &options, go_on).unwrap();
+    let first = run(&mut toy(), &windows(), ReferenceRun::Save(&mut rows), &options, go_on).unwrap();
     assert_eq!(rows.len(), 12);
     // In other chunks, and with a reference that would fail.
     let mut broken = Toy { fails_in_lane_0: true, ..toy() };
     let options = RunOptions { chunk: 7, n_threads: 1 };
     let mut n_total = 0;
-    let second = run(&mut broken, &windows(), ReferenceRun::Kept(&rows), &options, &mut |progress| {
+    let second = run(&mut broken, &windows(), ReferenceRun::Saved(&rows), &options, &mut |progress| {
         n_total = progress.n_total;
         ControlFlow::Continue(())
     });
@@ -154,6 +154,6 @@ fn a_reference_that_was_kept_gives_the_figures_of_one_that_is_run() {
         (first.ppl_reference, first.ppl, first.same_top),
         (second.ppl_reference, second.ppl, second.same_top)
     );
-    let too_few = run(&mut toy(), &windows(), ReferenceRun::Kept(&rows[..11]), &options, go_on);
-    assert!(matches!(too_few, Err(EvalError::TooFewKept { n_kept: 11 })));
+    let too_few = run(&mut toy(), &windows(), ReferenceRun::Saved(&rows[..11]), &options, go_on);
+    assert!(matches!(too_few, Err(EvalError::TooFewSaved { n_saved: 11 })));
 }

@@ -1,18 +1,17 @@
 //! Gives cases to the reference and to the settings.
 //!
-//! Cases of one task begin alike: a lane keeps its cache at the place where the next case parts from this one, and goes on
+//! Cases of one task begin alike: a lane has a copy of its cache at the place where the next case parts from this one, and goes on
 //! from there. So a common beginning is read once, and 32 passkeys at depths from 0 to 1 cost about half of 32 prompts.
 
 use std::ops::ControlFlow;
 
-use lossy_engine::{EngineError, Logits};
+use lossy_engine::{EngineError, Logits, Progress};
 use lossy_tokenizer::Tokenizer;
 
 use super::{Case, Task};
-use crate::divergence::Progress;
 use crate::{EvalError, Lanes, RowSummary};
 
-/// A shorter common beginning is not worth keeping a cache for.
+/// A shorter common beginning is not worth a copy of the cache.
 const LEAST_SHARED: usize = 64;
 
 /// What a lane made of a case.
@@ -60,16 +59,18 @@ pub fn run<L: Lanes>(
     let n_lanes = lanes.n_lanes();
     let n_total = n_lanes * cases.iter().map(|case| case.prompt.len()).sum::<usize>();
     let mut done = TaskRun { cases: Vec::with_capacity(cases.len()), is_complete: false };
-    let mut kept: Vec<Kept<L::Sequence>> = (0..n_lanes).map(|_| Kept::default()).collect();
+    let mut prefixes: Vec<Prefixes<L::Sequence>> = (0..n_lanes).map(|_| Prefixes::default()).collect();
     let mut n_done = 0;
     for (index, case) in cases.iter().enumerate() {
         let next = cases.get(index + 1);
         let n_shared = next.map_or(0, |next| n_common(&case.prompt, &next.prompt));
         let mut answers = Vec::with_capacity(n_lanes);
-        for (lane, kept) in kept.iter_mut().enumerate() {
+        for (lane, prefixes) in prefixes.iter_mut().enumerate() {
             let mut reader =
                 Reader { lanes: &mut *lanes, lane, chunk, n_done, n_total, progress: &mut *progress };
-            let Some((mut sequence, logits)) = reader.read(case, n_shared, kept)? else { return Ok(done) };
+            let Some((mut sequence, logits)) = reader.read(case, n_shared, prefixes)? else {
+                return Ok(done);
+            };
             let log_prob_per_token = reader.log_prob_per_token(case, &sequence, &logits)?;
             let Some(text) = reader.answer(task, tokenizer, &mut sequence, logits)? else { return Ok(done) };
             answers.push(Answer { score: (task.score)(&case.sample, &text), log_prob_per_token, text });
@@ -87,14 +88,14 @@ fn n_common(a: &[u32], b: &[u32]) -> usize {
 }
 
 /// Caches at beginnings of the last case, shortest first.
-struct Kept<S> {
+struct Prefixes<S> {
     tokens: Vec<u32>,
     caches: Vec<(usize, S)>,
 }
 
-impl<S> Default for Kept<S> {
+impl<S> Default for Prefixes<S> {
     fn default() -> Self {
-        Kept { tokens: Vec::new(), caches: Vec::new() }
+        Prefixes { tokens: Vec::new(), caches: Vec::new() }
     }
 }
 
@@ -111,20 +112,20 @@ struct Reader<'a, L: Lanes> {
 type WithLogits<S> = (S, Vec<f32>);
 
 impl<L: Lanes> Reader<'_, L> {
-    /// Reads the prompt and keeps a cache of its first `n_shared` tokens; the logits after its last token. `None` if it
+    /// Reads the prompt and copies the cache of its first `n_shared` tokens; the logits after its last token. `None` if it
     /// was stopped.
     fn read(
         &mut self,
         case: &Case,
         n_shared: usize,
-        kept: &mut Kept<L::Sequence>,
+        prefixes: &mut Prefixes<L::Sequence>,
     ) -> Result<Option<WithLogits<L::Sequence>>, EngineError> {
         let prompt = &case.prompt;
         // The last token is always read anew: its logits are wanted.
-        let n_same = n_common(&kept.tokens, prompt).min(prompt.len().saturating_sub(1));
-        kept.caches.retain(|(len, _)| *len <= n_same);
-        kept.tokens.clone_from(prompt);
-        let (mut at, mut sequence) = match kept.caches.last() {
+        let n_same = n_common(&prefixes.tokens, prompt).min(prompt.len().saturating_sub(1));
+        prefixes.caches.retain(|(len, _)| *len <= n_same);
+        prefixes.tokens.clone_from(prompt);
+        let (mut at, mut sequence) = match prefixes.caches.last() {
             Some((len, cache)) => (*len, self.lanes.fork(cache)),
             None => (0, self.lanes.start(self.lane)?),
         };
@@ -142,7 +143,7 @@ impl<L: Lanes> Reader<'_, L> {
             let wanted = if end == prompt.len() { Logits::Last } else { Logits::None };
             logits = self.lanes.forward(self.lane, &mut sequence, &prompt[at..end], wanted)?;
             if end == n_shared && n_shared >= LEAST_SHARED {
-                kept.caches.push((end, self.lanes.fork(&sequence)));
+                prefixes.caches.push((end, self.lanes.fork(&sequence)));
             }
             at = end;
         }

@@ -17,8 +17,7 @@ use clap::Args;
 use lossy_engine::{Cache, CacheOptions, Engine, EngineOptions, KvScheme, ModelSource, PositionScheme};
 use lossy_kernels::Isa;
 
-use super::measure::list::Listed;
-use crate::args::{Activations, CacheArgs, CalibrationArgs, ModelArgs};
+use crate::args::{Activations, CacheArgs, CalibrationArgs, Listed, ModelArgs};
 use crate::loaded::{self, Loaded};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -265,7 +264,7 @@ fn setting(
         model_n_params: info.n_params,
         backends: "CPU",
         cpu_isa: Isa::detect()?.name(),
-        activations: args.activations.name().to_string(),
+        activations: engine.activations().name().to_string(),
         n_batch: engine.chunk(),
         n_threads: engine.n_threads(),
         load_ns: load_time.as_nanos() as u64,

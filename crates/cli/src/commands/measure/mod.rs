@@ -1,37 +1,29 @@
 //! `lossy measure`
 
-mod certificates;
 mod format;
-pub mod list;
-mod meter;
-mod mixtures;
-pub mod probe;
-pub mod progress;
 mod reference_file;
-mod settings;
-mod texts;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use lossy_engine::{CacheOptions, Engine, EngineOptions, PositionScheme};
-use lossy_eval::divergence::{KeptReference, KeptRow, ReferenceRun};
+use lossy_engine::{ActivationKind, CacheOptions, Engine, EngineOptions, PositionScheme};
+use lossy_eval::divergence::{ReferenceRun, SavedPrediction, SavedReference};
 use lossy_eval::tasks::{self, Task, TaskOptions};
 use lossy_eval::{
-    Budget, Choice, EvalError, Measurement, Report, Setting, Text, Window, WindowOptions, windows,
+    Budget, EngineLanes, EvalError, Measurement, Meter, MeterOptions, Observer, Report, Search, Setting,
+    Text, WindowOptions, Windows, long_enough,
 };
+use lossy_tokenizer::Tokenizer;
 
 use self::format::Format;
-use self::list::{Lengths, Listed};
-use self::meter::{Meter, Reading};
-use self::progress::Bar;
-use crate::args::{Activations, CalibrationArgs, ModelArgs};
-use crate::hub;
-use crate::interrupt;
+use crate::args::{Activations, CalibrationArgs, Lengths, Listed, ModelArgs};
 use crate::loaded::{in_file, open};
+use crate::loss::file_name;
+use crate::observer::Watcher;
 use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
+use crate::{directories, hub, interrupt, version};
 
 /// Tokens of a window or a task where nothing else is said.
 const N_CTX: usize = 2048;
@@ -158,11 +150,10 @@ fn task_list(text: &str) -> Result<Tasks, String> {
 
 /// Measures.
 pub fn run(args: MeasureArgs) -> Result<Outcome> {
-    let named = args.kv.iter().flat_map(|Listed(settings)| settings.clone()).collect();
     let positions: Vec<PositionScheme> =
         args.positions.iter().flat_map(|Listed(maps)| maps.clone()).collect();
     let own_positions = if positions.is_empty() { PositionScheme::auto() } else { PositionScheme::linear() };
-    let settings = settings::with_positions(named, &positions, args.activations);
+    let settings = args.settings(&positions);
     if matches!(args.output, Format::Svg(_)) && !args.tasks.is_empty() {
         let message = "a picture of bits and loss has no tasks: give -o another format, such as report.html";
         return Err(crate::usage_error(message).into());
@@ -175,18 +166,8 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     let path = hub::resolve(&model)?;
     let source = open(&path)?;
     let tokenizer = source.tokenizer().map_err(in_file(&path))?;
-    let texts = texts::read(&args.files, &tokenizer)?;
-    let lengths = match &args.ctx_size {
-        Some(Lengths(lengths)) => lengths.clone(),
-        None => vec![N_CTX.min(source.info().n_ctx_train)],
-    };
-    for (option, is_given) in [("reference", args.reference.is_some()), ("max-loss", args.max_loss.is_some())]
-    {
-        if is_given && lengths.len() > 1 {
-            let message = format!("--{option} is for one context length: give one number to -c");
-            return Err(crate::usage_error(message).into());
-        }
-    }
+    let texts = args.texts(&tokenizer)?;
+    let lengths = args.lengths(source.info().n_ctx_train)?;
     let options = EngineOptions {
         n_threads: args.threads.map(usize::from),
         activations: args.activations.into(),
@@ -205,135 +186,215 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     let spinner = Spinner::start("loading the model");
     let mut engine = Engine::load(&source, &options).map_err(in_file(&path))?;
     drop(spinner);
-    let mut meter = Meter::new(&mut engine, cache_options, &path, args.activations, args.batch_size as usize)
-        .map_err(in_file(&path))?;
-    if args.reference_positions.is_some() {
-        meter.name_reference_positions();
-    }
-    // A task without a setting is about the model alone.
-    let is_set = match settings.is_empty() && args.max_loss.is_some() {
-        true => meter.set_possible(&settings::candidates()),
-        false => meter.set(&settings),
+    let options = MeterOptions {
+        version: version::short().to_string(),
+        command: command_line(),
+        model: file_name(&path),
+        chunk: args.batch_size as usize,
+        cache: cache_options,
     };
-    match is_set {
-        Err(_) if interrupt::is_asked() => return Ok(Outcome::Interrupted),
-        is_set => is_set.map_err(in_file(&path))?,
+    let meter = Meter::new(&mut engine, options).map_err(in_file(&path))?;
+    let mut measuring = Measuring { args: &args, meter, watcher: Watcher::new("Ctrl-C: what there is") };
+    if args.reference_positions.is_some() {
+        measuring.meter.name_reference_positions();
     }
-    let mut report = meter.report();
+    let search = args.max_loss.clone().map(|budget| match settings.is_empty() {
+        true => Search::new(budget),
+        false => Search::among(budget, settings.clone()),
+    });
+    let set = match &search {
+        Some(search) => search.set(&mut measuring.meter, &mut measuring.watcher),
+        // A task without a setting is about the model alone.
+        None => measuring.meter.set(&settings, &mut measuring.watcher),
+    };
+    match set {
+        Err(EvalError::Stopped) => return Ok(Outcome::Interrupted),
+        set => set.map_err(in_file(&path))?,
+    }
+    let mut report = measuring.meter.report();
     for &n_ctx in &lengths {
         if interrupt::is_asked() {
             report.is_complete = false;
             break;
         }
         if args.tasks.is_empty() {
-            divergence(&args, &mut meter, &texts, n_ctx, &mut report)?;
+            measuring.divergence(&texts, n_ctx, search.as_ref(), &mut report)?;
         }
         for task in args.tasks.iter().flat_map(|Tasks(tasks)| tasks) {
-            let options = TaskOptions { n_tokens: n_ctx, n_samples: args.samples.into(), seed: args.seed };
-            match meter.task(task, &tokenizer, &options) {
-                Ok((scores, is_complete)) => {
-                    report.is_complete &= is_complete;
-                    report.tasks.extend(scores);
-                }
-                // What was measured of other tasks and lengths is worth more than an error.
-                Err(error) if is_too_long(&error) && args.has_several_tasks() => {
-                    report.is_complete = false;
-                    note(&format!("{error:#}: left out"));
-                }
-                Err(error) => return Err(error),
-            }
+            measuring.ask(task, &tokenizer, n_ctx, &mut report)?;
         }
     }
+    let Measuring { mut watcher, .. } = measuring;
     args.output.write(&report)?;
-    // Nobody else has this calibration, and a certificate is of texts that begin at 0 and of the map that `run` would choose.
-    let is_usual = args.start_position == 0 && args.reference_positions.is_none();
-    let is_kept = args.calibration.calibrate.is_none() && is_usual;
-    let kept = if is_kept { certificates::keep(&report) } else { Vec::new() };
-    let chosen = kept.iter().find(|(certificate, _)| certificate.budget.is_some());
-    if let Some((certificate, Some(file))) = chosen {
-        note(&format!("{}: the certificate of {}", file.display(), certificate.setting));
-    }
+    args.save_certificates(&report, &mut watcher);
     Ok(if interrupt::is_asked() { Outcome::Interrupted } else { Outcome::Done })
 }
 
-fn is_too_long(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(EvalError::TaskTooLong { .. }))
+/// What was typed, without the path of the program.
+fn command_line() -> String {
+    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    std::iter::once("lossy".to_string()).chain(args).collect::<Vec<_>>().join(" ")
 }
 
 impl MeasureArgs {
+    /// Each scheme with each position map.
+    fn settings(&self, positions: &[PositionScheme]) -> Vec<Setting> {
+        let mut named: Vec<Setting> = self.kv.iter().flat_map(|Listed(settings)| settings.clone()).collect();
+        if named.is_empty() && !positions.is_empty() {
+            named.push(Setting::exact(ActivationKind::from(self.activations)));
+        }
+        named.iter().flat_map(|setting| setting.with_each(positions)).collect()
+    }
+
+    /// The user's files, or what is bundled.
+    fn texts(&self, tokenizer: &Tokenizer) -> Result<Vec<Text>> {
+        if self.files.is_empty() {
+            return Ok(Text::bundled(tokenizer)?);
+        }
+        let read = |path: &PathBuf| -> Result<Text> {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).with_context(|| format!("reading {name}"))?;
+            Ok(Text::new(&name, &text, tokenizer)?)
+        };
+        self.files.iter().map(read).collect()
+    }
+
+    fn lengths(&self, n_ctx_train: usize) -> Result<Vec<usize>> {
+        let lengths = match &self.ctx_size {
+            Some(Lengths(lengths)) => lengths.clone(),
+            None => vec![N_CTX.min(n_ctx_train)],
+        };
+        for (option, is_given) in
+            [("reference", self.reference.is_some()), ("max-loss", self.max_loss.is_some())]
+        {
+            if is_given && lengths.len() > 1 {
+                let message = format!("--{option} is for one context length: give one number to -c");
+                return Err(crate::usage_error(message).into());
+            }
+        }
+        Ok(lengths)
+    }
+
     fn has_several_tasks(&self) -> bool {
         let n_lengths = self.ctx_size.as_ref().map_or(1, |Lengths(lengths)| lengths.len());
         n_lengths * self.tasks.iter().map(|Tasks(tasks)| tasks.len()).sum::<usize>() > 1
     }
-}
 
-/// Adds the figures at one context length to the report, and what the budget allows.
-fn divergence(
-    args: &MeasureArgs,
-    meter: &mut Meter<'_>,
-    texts: &[Text],
-    n_ctx: usize,
-    report: &mut Report,
-) -> Result<()> {
-    let window_options = WindowOptions {
-        max_scored: (args.tokens > 0).then_some(args.tokens),
-        skip: args.skip.unwrap_or(WindowOptions::new(n_ctx).skip),
-        n_ctx,
-    };
-    let texts = texts::long_enough(texts, n_ctx, !args.files.is_empty());
-    let windows = windows(&texts, &window_options)?;
-    let (mut measurement, rows) = against_reference(args, meter, &texts, &windows)?;
-    if let Some(budget) = &args.max_loss {
-        let kept = mixtures::Kept { windows: &windows, rows: &rows };
-        let is_wanted = args.kv.is_empty() && measurement.is_complete;
-        let sensitivity = match is_wanted {
-            true => mixtures::refine(meter, budget, &kept, &mut measurement.settings)?,
-            false => None,
-        };
-        report.choice = Some(Choice { sensitivity, ..budget.choose(&measurement.settings) });
-    }
-    report.is_complete &= measurement.is_complete && !interrupt::is_asked();
-    report.divergence.push(measurement);
-    Ok(())
-}
-
-/// The settings against the reference, which is run or was kept; and its predictions, if there is a use for them.
-fn against_reference(
-    args: &MeasureArgs,
-    meter: &mut Meter<'_>,
-    texts: &[Text],
-    windows: &[Window],
-) -> Result<(Measurement, Vec<KeptRow>)> {
-    let origin = meter.origin(windows);
-    let before = match &args.reference {
-        Some(path) => reference_file::open(path, &origin)?,
-        None => None,
-    };
-    let is_run = before.is_none();
-    let mut rows = before.map(|before| before.rows).unwrap_or_default();
-    let is_kept = args.reference.is_some() || (args.max_loss.is_some() && args.kv.is_empty());
-    let reference = match (is_run, is_kept) {
-        (false, _) => ReferenceRun::Kept(&rows),
-        (true, true) => ReferenceRun::Keep(&mut rows),
-        (true, false) => ReferenceRun::Run,
-    };
-    let bar = Bar::start(&format!("measuring at {} tokens", origin.what.n_ctx));
-    let reading = Reading { texts, windows, reference };
-    let measurement =
-        meter.divergence(reading, &mut |progress| bar.set(progress.n_done, progress.n_total))?;
-    drop(bar);
-    if let Some(path) = &args.reference
-        && is_run
-    {
-        let reference = KeptReference { origin, rows };
-        match measurement.is_complete {
-            true => {
-                reference_file::keep(&reference, path)?;
-                note(&format!("{}: the reference, {} predictions", path.display(), reference.rows.len()));
-            }
-            false => note(&format!("{}: not written, since it was stopped", path.display())),
+    /// Saves a certificate of each setting that `run` could use.
+    fn save_certificates(&self, report: &Report, observer: &mut dyn Observer) {
+        // Nobody else has this calibration, and a certificate is of texts that begin at 0 and of the map that `run` would
+        // choose.
+        let is_usual = self.start_position == 0 && self.reference_positions.is_none();
+        if self.calibration.calibrate.is_some() || !is_usual {
+            return;
         }
-        rows = reference.rows;
+        let saved = directories::certificates().save_all(report, observer);
+        let chosen = saved.iter().find(|saved| saved.certificate.budget.is_some());
+        if let Some((certificate, file)) =
+            chosen.and_then(|saved| Some((&saved.certificate, saved.file.as_ref()?)))
+        {
+            note(&format!("{}: the certificate of {}", file.display(), certificate.setting));
+        }
     }
-    Ok((measurement, rows))
+}
+
+/// A measurement under way.
+struct Measuring<'a> {
+    args: &'a MeasureArgs,
+    meter: Meter<EngineLanes<'a>>,
+    watcher: Watcher,
+}
+
+impl Measuring<'_> {
+    /// Adds the figures at one context length to the report, and what the budget allows.
+    fn divergence(
+        &mut self,
+        texts: &[Text],
+        n_ctx: usize,
+        search: Option<&Search>,
+        report: &mut Report,
+    ) -> Result<()> {
+        let args = self.args;
+        let options = WindowOptions {
+            max_scored: (args.tokens > 0).then_some(args.tokens),
+            skip: args.skip.unwrap_or(WindowOptions::new(n_ctx).skip),
+            n_ctx,
+        };
+        // A user's own text that is too short is an error.
+        let windows = if args.files.is_empty() {
+            Windows::cut(&long_enough(texts, n_ctx), &options)?
+        } else {
+            Windows::cut(texts, &options)?
+        };
+        let is_used_again = search.is_some_and(Search::tries_mixtures);
+        let (mut measurement, predictions) = self.against_reference(&windows, is_used_again)?;
+        if let Some(search) = search {
+            let found =
+                search.choose(&mut self.meter, &windows, &predictions, measurement, &mut self.watcher)?;
+            report.choice = Some(found.choice);
+            report.is_complete &= found.is_complete;
+            measurement = found.measurement;
+        }
+        report.is_complete &= measurement.is_complete;
+        report.divergence.push(measurement);
+        Ok(())
+    }
+
+    /// The settings against the reference, which is run or was saved; and its predictions, if there is a use for them.
+    fn against_reference(
+        &mut self,
+        windows: &Windows,
+        is_used_again: bool,
+    ) -> Result<(Measurement, Vec<SavedPrediction>)> {
+        let Some(path) = &self.args.reference else {
+            let mut predictions = Vec::new();
+            let reference =
+                if is_used_again { ReferenceRun::Save(&mut predictions) } else { ReferenceRun::Run };
+            return Ok((self.meter.measure(windows, reference, &mut self.watcher)?, predictions));
+        };
+        let origin = self.meter.origin(windows);
+        if let Some(saved) = reference_file::load(path, &origin)? {
+            let reference = ReferenceRun::Saved(&saved.predictions);
+            return Ok((self.meter.measure(windows, reference, &mut self.watcher)?, saved.predictions));
+        }
+        let mut predictions = Vec::new();
+        let reference = ReferenceRun::Save(&mut predictions);
+        let measurement = self.meter.measure(windows, reference, &mut self.watcher)?;
+        let reference = SavedReference { origin, predictions };
+        if measurement.is_complete {
+            reference_file::save(&reference, path)?;
+            let n_predictions = reference.predictions.len();
+            note(&format!("{}: the reference, {n_predictions} predictions", path.display()));
+        } else {
+            note(&format!("{}: not written, since it was stopped", path.display()));
+        }
+        Ok((measurement, reference.predictions))
+    }
+
+    /// Adds the scores of a task to the report.
+    fn ask(
+        &mut self,
+        task: &'static Task,
+        tokenizer: &Tokenizer,
+        n_tokens: usize,
+        report: &mut Report,
+    ) -> Result<()> {
+        let options = TaskOptions { n_tokens, n_samples: self.args.samples.into(), seed: self.args.seed };
+        match self.meter.ask(task, tokenizer, &options, &mut self.watcher) {
+            Ok(asked) => {
+                report.is_complete &= asked.is_complete;
+                report.tasks.extend(asked.scores);
+            }
+            // What was measured of other tasks and lengths is worth more than an error.
+            Err(error @ EvalError::TaskTooLong { .. }) if self.args.has_several_tasks() => {
+                report.is_complete = false;
+                note(&format!("{error}: left out"));
+            }
+            Err(error @ EvalError::TaskTooLong { .. }) => return Err(error.into()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("{} at {n_tokens} tokens", task.name));
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,6 +1,6 @@
-//! A prediction of the reference, kept in two kilobytes: so that the reference need not be run again for another setting.
+//! A prediction of the reference, saved in two kilobytes: so that the reference need not be run again for another setting.
 //!
-//! Of `p = softmax(reference)` the log-probabilities of a set `T` of the [`N_TOP`] most likely tokens are kept, the sum
+//! Of `p = softmax(reference)` the log-probabilities of a set `T` of the [`N_TOP`] most likely tokens are saved, the sum
 //! `ε` of all others, and [`N_SAMPLE`] of the others, drawn with the probabilities `p_i / ε`. The setting's `q` is known
 //! whole when it is compared. With `d_i = ln(p_i / q_i)` and `δ = 1 − Σ_T q_i`,
 //!
@@ -13,16 +13,16 @@
 //! **The estimate has no bias**: the expectation of `d` under `p_i / ε` is `Σ_rest p_i d_i / ε`. One token is drawn from
 //! each of [`N_SAMPLE`] parts of equal probability, so the variance of the estimate is at most that of independent draws,
 //! `ε² · variance(d) / N_SAMPLE`. With one draw from each part the sample variance is, on average, no smaller than the
-//! mean variance within the parts; so `ε² s² / N_SAMPLE`, which is what [`KeptKl::variance`] has, is not an
+//! mean variance within the parts; so `ε² s² / N_SAMPLE`, which is what [`KlEstimate::variance`] has, is not an
 //! underestimate. Over `n` predictions the errors are independent and the standard error falls with `√n`.
 //!
 //! **The KL divergence is never below `at least`**: by the log-sum inequality the rest loses at least what it loses as one
-//! token (data processing). No bound from above follows from a few tokens: a setting could forbid one that was not kept.
+//! token (data processing). No bound from above follows from a few tokens: a setting could forbid one that was not saved.
 
 use crate::row::exp_of_negative;
 use crate::{Random, RowSummary};
 
-/// Tokens whose probabilities are kept.
+/// Tokens whose probabilities are saved.
 pub const N_TOP: usize = 256;
 /// Of the other tokens so many are drawn.
 pub const N_SAMPLE: usize = 32;
@@ -38,9 +38,9 @@ pub struct LogProb {
     pub log_prob: f32,
 }
 
-/// What is kept of one row of logits.
+/// What is saved of one row of logits.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeptRow {
+pub struct SavedPrediction {
     /// the first token with the largest logit
     pub top: u32,
     /// −ln of the probability of the token that follows
@@ -53,9 +53,9 @@ pub struct KeptRow {
     pub sample: Vec<LogProb>,
 }
 
-/// The KL divergence of a setting from a kept prediction.
+/// The KL divergence of a setting from a saved prediction.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KeptKl {
+pub struct KlEstimate {
     /// the estimate, nats
     pub value: f64,
     /// of the estimate
@@ -64,12 +64,12 @@ pub struct KeptKl {
     pub at_least: f64,
 }
 
-impl KeptRow {
+impl SavedPrediction {
     /// Of `[n_vocab]` logits, followed by the token `next`.
     ///
     /// # Panics
     /// If `next` is not in the row.
-    pub fn of(logits: &[f32], summary: &RowSummary, next: u32, random: &mut Random) -> KeptRow {
+    pub fn of(logits: &[f32], summary: &RowSummary, next: u32, random: &mut Random) -> SavedPrediction {
         let log_prob = |token: usize| LogProb {
             token: token as u32,
             log_prob: (f64::from(logits[token]) - summary.log_sum_exp) as f32,
@@ -94,7 +94,7 @@ impl KeptRow {
                 }
             }
         }
-        KeptRow {
+        SavedPrediction {
             top: summary.top,
             nll: summary.nll(logits, next),
             head: (0..logits.len()).filter(|token| is_head[*token]).map(log_prob).collect(),
@@ -106,25 +106,25 @@ impl KeptRow {
     /// KL(this ‖ softmax(found)).
     ///
     /// # Panics
-    /// If a token that was kept is not in the row.
-    pub fn kl_divergence(&self, found: &[f32], found_summary: &RowSummary) -> KeptKl {
-        let log_prob = |kept: &LogProb| f64::from(found[kept.token as usize]) - found_summary.log_sum_exp;
+    /// If a token that was saved is not in the row.
+    pub fn kl_divergence(&self, found: &[f32], found_summary: &RowSummary) -> KlEstimate {
+        let log_prob = |saved: &LogProb| f64::from(found[saved.token as usize]) - found_summary.log_sum_exp;
         let (mut head, mut found_head) = (0.0, 0.0);
-        for kept in &self.head {
-            let (p, ln_q) = (f64::from(kept.log_prob).exp(), log_prob(kept));
+        for saved in &self.head {
+            let (p, ln_q) = (f64::from(saved.log_prob).exp(), log_prob(saved));
             // A token that the reference excludes counts nothing, whatever the other row says.
-            head += if p > 0.0 { p * (f64::from(kept.log_prob) - ln_q) } else { 0.0 };
+            head += if p > 0.0 { p * (f64::from(saved.log_prob) - ln_q) } else { 0.0 };
             found_head += ln_q.exp();
         }
         if self.sample.is_empty() {
-            return KeptKl { value: head, variance: 0.0, at_least: head };
+            return KlEstimate { value: head, variance: 0.0, at_least: head };
         }
         let n = self.sample.len() as f64;
-        let differences = || self.sample.iter().map(|kept| f64::from(kept.log_prob) - log_prob(kept));
+        let differences = || self.sample.iter().map(|saved| f64::from(saved.log_prob) - log_prob(saved));
         let mean = differences().sum::<f64>() / n;
         let square = differences().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
         let found_rest = (1.0 - found_head).max(0.0) + ROUNDING;
-        KeptKl {
+        KlEstimate {
             value: head + self.rest * mean,
             variance: self.rest.powi(2) * square / n,
             // No KL divergence is below 0.
@@ -167,8 +167,8 @@ mod tests {
         RowSummary::of(row).unwrap()
     }
 
-    fn kept(row: &[f32], seed: u64) -> KeptRow {
-        KeptRow::of(row, &summary(row), 3, &mut Random::new(seed, 1))
+    fn saved(row: &[f32], seed: u64) -> SavedPrediction {
+        SavedPrediction::of(row, &summary(row), 3, &mut Random::new(seed, 1))
     }
 
     #[test]
@@ -182,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn a_small_vocabulary_is_kept_whole_and_exact() {
+    fn a_small_vocabulary_is_saved_whole_and_exact() {
         let (reference, found) = rows(1, N_TOP, 0.5);
-        let row = kept(&reference, 1);
+        let row = saved(&reference, 1);
         assert_eq!((row.rest, row.sample.len()), (0.0, 0));
         let kl = row.kl_divergence(&found, &summary(&found));
         let wanted = lossy_testkit::kl_divergence(&reference, &found);
@@ -196,12 +196,12 @@ mod tests {
     #[test]
     fn probabilities_add_up() {
         let (reference, _) = rows(2, 5000, 0.0);
-        let row = kept(&reference, 2);
-        let head: f64 = row.head.iter().map(|kept| f64::from(kept.log_prob).exp()).sum();
+        let row = saved(&reference, 2);
+        let head: f64 = row.head.iter().map(|saved| f64::from(saved.log_prob).exp()).sum();
         assert_eq!((row.head.len(), row.sample.len()), (N_TOP, N_SAMPLE));
         assert!((head + row.rest - 1.0).abs() < 1e-6, "{head} + {}", row.rest);
         assert!(row.rest > 0.2);
-        assert!(row.sample.iter().all(|drawn| !row.head.iter().any(|kept| kept.token == drawn.token)));
+        assert!(row.sample.iter().all(|drawn| !row.head.iter().any(|saved| saved.token == drawn.token)));
         let top = row.head.iter().max_by(|a, b| a.log_prob.total_cmp(&b.log_prob)).unwrap();
         assert_eq!(row.top, top.token);
     }
@@ -215,7 +215,7 @@ mod tests {
         for seed in 0..n {
             let (reference, found) = rows(seed, 8000, 0.4);
             let wanted = lossy_testkit::kl_divergence(&reference, &found);
-            let kl = kept(&reference, seed).kl_divergence(&found, &summary(&found));
+            let kl = saved(&reference, seed).kl_divergence(&found, &summary(&found));
             assert!(kl.at_least <= wanted + 1e-6, "{} > {wanted}", kl.at_least);
             assert!((kl.value - wanted).abs() < 6.0 * kl.variance.sqrt(), "{} of {wanted}", kl.value);
             error += kl.value - wanted;
@@ -238,7 +238,7 @@ mod tests {
             for prediction in 0..N_PREDICTIONS {
                 let seed = 1000 + measurement * N_PREDICTIONS + prediction;
                 let (reference, found) = rows(seed, 2000, 0.4);
-                let kl = kept(&reference, seed).kl_divergence(&found, &summary(&found));
+                let kl = saved(&reference, seed).kl_divergence(&found, &summary(&found));
                 error += kl.value - lossy_testkit::kl_divergence(&reference, &found);
                 variance += kl.variance;
             }
@@ -251,13 +251,13 @@ mod tests {
         assert!((0.92..=1.0).contains(&share(within_two)), "{}", share(within_two));
     }
 
-    /// A setting may forbid one token that was not kept, and no estimate knows: so there is no bound from above.
+    /// A setting may forbid one token that was not saved, and no estimate knows: so there is no bound from above.
     #[test]
-    fn what_was_not_kept_can_lose_anything() {
+    fn what_was_not_saved_can_lose_anything() {
         let (reference, _) = rows(5, 5000, 0.0);
-        let row = kept(&reference, 5);
-        let is_kept = |token: u32| row.head.iter().chain(&row.sample).any(|kept| kept.token == token);
-        let forgotten = (0..5000).find(|token| !is_kept(*token)).unwrap() as usize;
+        let row = saved(&reference, 5);
+        let is_saved = |token: u32| row.head.iter().chain(&row.sample).any(|saved| saved.token == token);
+        let forgotten = (0..5000).find(|token| !is_saved(*token)).unwrap() as usize;
         let mut found = reference.clone();
         found[forgotten] = -1e6;
         let kl = row.kl_divergence(&found, &summary(&found));
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_row_is_at_no_distance_from_itself() {
         let (reference, _) = rows(3, 5000, 0.0);
-        let kl = kept(&reference, 3).kl_divergence(&reference, &summary(&reference));
+        let kl = saved(&reference, 3).kl_divergence(&reference, &summary(&reference));
         assert!(kl.value.abs() < 1e-6 && kl.at_least.abs() < 1e-5, "{kl:?}");
     }
 }
