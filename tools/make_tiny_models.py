@@ -21,10 +21,15 @@ def rope(kind, theta=10000.0, **parameters):
 
 LLAMA3 = dict(factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 YARN = dict(factor=4.0, original_max_position_embeddings=16)
+# transformers takes the short divisors up to the original context, which the reference's text fills.
+LONGROPE = dict(short_factor=[1.0, 1.25, 1.5, 4.0], long_factor=[1.0, 2.0, 4.0, 8.0], original_max_position_embeddings=N_TOKENS)
 MODELS = {
     "llama": (LlamaConfig, dict(tie_word_embeddings=True), rope("default"), torch.float32),
     "llama3": (LlamaConfig, dict(tie_word_embeddings=False), rope("llama3", 500.0, **LLAMA3), torch.float16),
     "llama-linear": (LlamaConfig, dict(tie_word_embeddings=False), rope("linear", factor=4.0), torch.bfloat16),
+    "llama-dynamic": (LlamaConfig, dict(tie_word_embeddings=False), rope("dynamic", factor=4.0), torch.float32),
+    "llama-longrope": (LlamaConfig, dict(tie_word_embeddings=False), rope("longrope", **LONGROPE), torch.float32),
+    "llama-biased": (LlamaConfig, dict(tie_word_embeddings=False, attention_bias=True, mlp_bias=True), rope("default"), torch.float32),
     "mistral": (MistralConfig, dict(tie_word_embeddings=False, sliding_window=None, head_dim=8), rope("default", 1e6), torch.bfloat16),
     "qwen2": (Qwen2Config, dict(tie_word_embeddings=True), rope("default", 1e6), torch.bfloat16),
     "qwen2-yarn": (Qwen2Config, dict(tie_word_embeddings=True), rope("yarn", 100.0, **YARN), torch.float16),
@@ -54,6 +59,10 @@ def llama3_factors(config, parameters):
     kept = np.clip((turns - low) / (high - low), 0, 1)
     return (1 / (kept + (1 - kept) / factor)).astype(np.float32)
 
+def longrope_attention(config, parameters):
+    factor = config.max_position_embeddings / parameters["original_max_position_embeddings"]
+    return math.sqrt(1 + math.log(factor) / math.log(parameters["original_max_position_embeddings"]))
+
 def write_gguf(path, config, parameters, weights, dtype):
     arch = {"mistral": "llama"}.get(config.model_type, config.model_type)
     w = gguf.GGUFWriter(path, arch)
@@ -71,6 +80,11 @@ def write_gguf(path, config, parameters, weights, dtype):
         w.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
     if kind == "llama3":
         w.add_tensor("rope_freqs.weight", llama3_factors(config, parameters))
+    if kind == "longrope":
+        w.add_rope_scaling_type(gguf.RopeScalingType(kind)); w.add_rope_scaling_attn_factors(longrope_attention(config, parameters))
+        w.add_rope_scaling_orig_ctx_len(parameters["original_max_position_embeddings"])
+        for length in ("short", "long"):
+            w.add_tensor(f"rope_factors_{length}.weight", np.array(parameters[f"{length}_factor"], np.float32))
     for name, tensor in weights.items():
         rows = tensor.float().numpy()
         if arch == "llama" and "q_proj" in name: rows = interleave(rows, config.num_attention_heads)

@@ -1,7 +1,7 @@
 //! What the user can type against an error of the library, which knows no options.
 
 use anyhow::Error;
-use lossy_engine::{RequestError, SavedError};
+use lossy_engine::{ActivationKind, EngineError, RequestError, SavedError};
 
 /// The error and its causes in one line, and what to do about it.
 pub fn with_hint(error: &Error) -> String {
@@ -12,8 +12,14 @@ pub fn with_hint(error: &Error) -> String {
 }
 
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if let Some(EngineError::Unread(_)) = cause.downcast_ref() {
+        return Some("--ignore-unread goes on without it");
+    }
     match (cause.downcast_ref(), cause.downcast_ref()) {
         (Some(RequestError::TooLong { .. }), _) => Some("raise --ctx-size or shorten the prompt"),
+        (Some(RequestError::NotFinite { activations: ActivationKind::Q8, .. }), _) => {
+            Some("try --activations f32")
+        }
         (_, Some(SavedError::TooLong { .. })) => Some("raise --ctx-size"),
         _ => None,
     }
@@ -24,6 +30,14 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+    use lossy_engine::UnreadParts;
+
+    #[test]
+    fn a_model_with_more_than_is_read_names_the_option() {
+        let parts = UnreadParts { keys: vec!["llama.unheard_of = 3".to_owned()], ..Default::default() };
+        let error = anyhow::Error::from(EngineError::Unread(parts)).context("model.gguf");
+        assert!(with_hint(&error).ends_with("; --ignore-unread goes on without it"), "{}", with_hint(&error));
+    }
 
     #[test]
     fn a_prompt_that_is_too_long_names_the_option_whatever_stands_around_the_error() {

@@ -62,7 +62,7 @@ impl Engine {
         }
         let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let cx = Compute::new(options.n_threads.unwrap_or(n_cores).max(1))?;
-        let model = Model::load(&cx, source)?;
+        let model = Model::load(&cx, source, &options.unread)?;
         Ok(Engine {
             id: EngineId::default(),
             forward: Forward::new(options.activations),

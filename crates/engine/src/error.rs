@@ -1,8 +1,14 @@
 //! Errors by task: loading a model, setting up a cache, running a request.
 
+use std::path::{Path, PathBuf};
+
+use lossy_kernels::ActivationKind;
+
 use crate::cache::{CacheError, KvSchemeError, SavedError};
+use crate::finite::{Place, WeightNotFinite};
 use crate::positions::PositionError;
 use crate::sampling::SampleError;
+use crate::unread::UnreadParts;
 
 /// Why a cache cannot be made as it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +71,23 @@ pub enum RequestError {
     /// no token can be chosen
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// an embedding that is no number
+    #[error(transparent)]
+    Weight(#[from] WeightNotFinite),
+    /// The weights are numbers, but what the model computes with them is not.
+    #[error(
+        "the model computes values that are no numbers (NaN or infinite): the first {place}{}",
+        match activations {
+            ActivationKind::Q8 => ", with int8 activations",
+            ActivationKind::F32 => ": its weights are damaged, or not those of its configuration",
+        }
+    )]
+    NotFinite {
+        /// after which step of which layer
+        place: Place,
+        /// how it was computed
+        activations: ActivationKind,
+    },
     /// a token id outside the vocabulary
     #[error("token {id} is not in the vocabulary of {n_vocab} tokens")]
     NoSuchToken {
@@ -139,6 +162,8 @@ impl RequestError {
             }
             RequestError::Stopped { .. } => RequestErrorKind::Stopped,
             RequestError::Cache(CacheError::Unstorable { .. })
+            | RequestError::Weight(_)
+            | RequestError::NotFinite { .. }
             | RequestError::Sample(SampleError::NotFinite { .. })
             | RequestError::OtherEngine { .. }
             | RequestError::NothingToCopy { .. } => RequestErrorKind::Internal,
@@ -167,6 +192,17 @@ pub enum EngineError {
     /// a Hugging Face directory that cannot be read
     #[error(transparent)]
     Hf(#[from] lossy_formats::hf::HfError),
+    /// a file of a Hugging Face directory in place of the directory
+    #[error(
+        "{} is one file of a Hugging Face directory: give the directory, {}, which needs config.json, tokenizer.json and \
+         model.safetensors or its shards",
+        path.display(),
+        directory_of(path).display()
+    )]
+    PartOfDirectory {
+        /// the file
+        path: PathBuf,
+    },
     /// a tokenizer or chat template that cannot be built
     #[error(transparent)]
     Tokenizer(#[from] lossy_tokenizer::TokenizerError),
@@ -185,8 +221,18 @@ pub enum EngineError {
     #[error("the model's configuration is not usable: {0}")]
     Config(String),
     /// a tensor that the architecture needs
-    #[error("the model has no tensor `{0}`")]
-    MissingTensor(String),
+    #[error("the model has no tensor `{name}`{}", alike.as_ref().map(|alike| format!(", but one called `{alike}`")).unwrap_or_default())]
+    MissingTensor {
+        /// its name
+        name: String,
+        /// a tensor of the file whose name ends alike
+        alike: Option<String>,
+    },
+    /// a model with more than is read
+    #[error(
+        "the model has the {0}, which this program does not read: without that it may compute something else than the model"
+    )]
+    Unread(UnreadParts),
     /// a tensor of another shape than the configuration says
     #[error("tensor `{name}` has shape {found:?}, but the model's configuration needs {wanted:?}")]
     TensorShape {
@@ -198,12 +244,12 @@ pub enum EngineError {
         wanted: Vec<usize>,
     },
     /// a weight matrix whose type cannot be computed
-    #[error("tensor `{name}`: {source}")]
+    #[error("tensor `{name}`: {problem}")]
     Pack {
         /// its name
         name: String,
         /// why
-        source: lossy_kernels::PackError,
+        problem: lossy_kernels::PackError,
     },
     /// a vector or embedding whose type cannot be computed
     #[error("tensor `{name}`: {message}")]
@@ -213,4 +259,15 @@ pub enum EngineError {
         /// why
         message: String,
     },
+    /// a weight that is no number
+    #[error(transparent)]
+    Weight(#[from] WeightNotFinite),
+}
+
+/// The directory that a file is in.
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
 }

@@ -7,24 +7,29 @@
 //! for each layer:
 //!   qkv  [n_tokens, (n_heads + 2 n_kv) · D]   = Wqkv · rmsnorm(x) + bias, q and k rotated
 //!   attn [n_tokens, n_heads · D]              = attention of q over the cache, which now has k and v
-//!   x   += Wo · attn
-//!   h    [n_tokens, n_ff]                     = silu(Wgate · rmsnorm(x)) · (Wup · rmsnorm(x))
-//!   x   += Wdown · h
+//!   x   += Wo · attn + bias
+//!   h    [n_tokens, n_ff]                     = f(Wgate · rmsnorm(x) + bias) · (Wup · rmsnorm(x) + bias)
+//!   x   += Wdown · h + bias
 //! logits [n_wanted, n_vocab]                  = Woutput · rmsnorm(wanted rows of x)
 //! ```
 //!
+//! Most models have no biases, and SiLU for `f`: then gate, up and `f` are one kernel.
+//!
 //! In the last layer only the wanted rows go on after attention. No step mixes rows but attention, which reads the
 //! row's own sequence only, so a token's logits do not depend on what else is in the batch.
+//!
+//! What a pass gives are numbers. If they are not, it is computed once more to find the step where that began.
 
 use std::ops::Range;
 
 use lossy_kernels::{
-    ActivationKind, Activations, Compute, HeadRows, add_bias, matmul, matmul_add, matmul_swiglu,
-    rms_norm_heads, rope,
+    ActivationKind, Activations, Compute, GateFunction, HeadRows, add_bias, gate, matmul, matmul_add,
+    matmul_swiglu, rms_norm_heads, rope,
 };
 
 use crate::RequestError;
-use crate::cache::{KvSequence, Rows, Span, append_layer, attend_layer};
+use crate::cache::{CacheError, KvSequence, Rows, Span, append_layer, attend_layer};
+use crate::finite::{Place, all_finite};
 use crate::model::{Layer, Model};
 
 /// Which logits of a batch's item are wanted.
@@ -65,6 +70,8 @@ pub(crate) struct Forward {
     x: Vec<f32>,
     qkv: Vec<f32>,
     attn: Vec<f32>,
+    /// `[n_tokens, 2 n_ff]`, where gate and up are not computed at once
+    gate_up: Vec<f32>,
     h: Vec<f32>,
     /// of each rotation of the queries, the first of which the keys share
     rotations: Vec<Rotation>,
@@ -88,6 +95,7 @@ impl Forward {
             x: Vec::new(),
             qkv: Vec::new(),
             attn: Vec::new(),
+            gate_up: Vec::new(),
             h: Vec::new(),
             rotations: Vec::new(),
             query_scales: Vec::new(),
@@ -101,36 +109,74 @@ impl Forward {
         cx: &Compute,
         model: &Model,
         items: &mut [ForwardItem<'_>],
-        mut observe: Option<&mut Observe<'_>>,
+        observe: Option<&mut Observe<'_>>,
     ) -> Result<Vec<f32>, RequestError> {
-        let tokens: Vec<u32> = items.iter().flat_map(|item| item.tokens).copied().collect();
-        let wanted = wanted_rows(items);
-        if tokens.is_empty() {
+        if items.iter().all(|item| item.tokens.is_empty()) {
             return Ok(Vec::new());
         }
         reserve(items)?;
+        let logits = match self.pass(cx, model, items, observe, Watch::AtTheEnd) {
+            // What is in the cache beyond its length is written again. A value that the cache refused came from somewhere.
+            Err(RequestError::NotFinite { .. } | RequestError::Cache(CacheError::Unstorable { .. })) => {
+                self.pass(cx, model, items, None, Watch::Everywhere)?
+            }
+            logits => logits?,
+        };
+        for item in items.iter_mut() {
+            item.cache.advance(item.tokens.len());
+        }
+        Ok(logits)
+    }
+
+    /// Computes the batch; the caches have the new keys and values then, but their old lengths.
+    fn pass(
+        &mut self,
+        cx: &Compute,
+        model: &Model,
+        items: &mut [ForwardItem<'_>],
+        mut observe: Option<&mut Observe<'_>>,
+        watch: Watch,
+    ) -> Result<Vec<f32>, RequestError> {
+        let tokens: Vec<u32> = items.iter().flat_map(|item| item.tokens).copied().collect();
+        let wanted = wanted_rows(items);
+        let everywhere = watch == Watch::Everywhere;
         self.start(model, &tokens, items)?;
+        self.see(everywhere, &self.x, Place::Embedding)?;
         let mut spans = spans(items);
         for (index, layer) in model.layers.iter().enumerate() {
             self.project_qkv(cx, model, layer);
+            self.see(everywhere, &self.qkv, Place::Projections { layer: index })?;
             if let Some(observe) = &mut observe {
                 let (queries, keys, values) = self.qkv_rows(model);
                 observe(index, [queries, keys, values]);
             }
             self.attend(cx, model, index, &mut spans)?;
+            self.see(everywhere, &self.attn, Place::Attention { layer: index })?;
             let is_last = index + 1 == model.layers.len();
             if is_last {
+                // All rows, since those that go no further are seen by the tokens to come.
+                self.see(true, &self.x, Place::Mlp { layer: index.saturating_sub(1) })?;
                 keep_rows(&mut self.x, model.info.n_embd, &wanted);
                 keep_rows(&mut self.attn, model.info.n_heads * model.info.head_dim, &wanted);
             }
             if !(is_last && wanted.is_empty()) {
-                self.finish_layer(cx, model, layer);
+                self.add_attention(cx, model, layer);
+                self.see(everywhere, &self.x, Place::AttentionOutput { layer: index })?;
+                self.add_mlp(cx, model, layer);
+                self.see(everywhere || is_last, &self.x, Place::Mlp { layer: index })?;
             }
         }
-        for item in items.iter_mut() {
-            item.cache.advance(item.tokens.len());
+        let logits = self.logits(cx, model, wanted.len());
+        self.see(true, &logits, Place::Logits)?;
+        Ok(logits)
+    }
+
+    /// Whether what was computed at `place` are numbers; looks only if it is `due`.
+    fn see(&self, due: bool, values: &[f32], place: Place) -> Result<(), RequestError> {
+        if !due || all_finite(values) {
+            return Ok(());
         }
-        Ok(self.logits(cx, model, wanted.len()))
+        Err(RequestError::NotFinite { place, activations: self.operand.kind() })
     }
 
     /// Embedding rows and rotation tables.
@@ -225,17 +271,40 @@ impl Forward {
         (rows(0), rows(n_q), rows(n_q + n_kv))
     }
 
-    /// From attention's output to the end of the layer.
-    fn finish_layer(&mut self, cx: &Compute, model: &Model, layer: &Layer) {
+    /// `x += Wo · attn + bias`
+    fn add_attention(&mut self, cx: &Compute, model: &Model, layer: &Layer) {
         let info = &model.info;
-        let n_tokens = self.x.len() / info.n_embd;
         self.operand.set(cx, &self.attn, info.n_heads * info.head_dim);
         matmul_add(cx, &layer.attn_output, &self.operand, &mut self.x);
+        if let Some(bias) = &layer.attn_output_bias {
+            add_bias(&mut self.x, bias);
+        }
+    }
+
+    /// `x += Wdown · h + bias`
+    fn add_mlp(&mut self, cx: &Compute, model: &Model, layer: &Layer) {
+        let info = &model.info;
+        let n_tokens = self.x.len() / info.n_embd;
         self.operand.set_rms_norm(cx, &self.x, &layer.ffn_norm, info.rms_eps);
         resize(&mut self.h, n_tokens * info.n_ff);
-        matmul_swiglu(cx, &layer.ffn_gate, &layer.ffn_up, &self.operand, &mut self.h);
+        match (&layer.ffn_bias, info.gate) {
+            (None, GateFunction::Silu) => {
+                matmul_swiglu(cx, &layer.ffn_gate, &layer.ffn_up, &self.operand, &mut self.h);
+            }
+            (bias, function) => {
+                resize(&mut self.gate_up, n_tokens * 2 * info.n_ff);
+                matmul(cx, &[&layer.ffn_gate, &layer.ffn_up], &self.operand, &mut self.gate_up);
+                if let Some(bias) = bias {
+                    add_bias(&mut self.gate_up, &bias.gate_up);
+                }
+                gate(cx, function, &self.gate_up, info.n_ff, &mut self.h);
+            }
+        }
         self.operand.set(cx, &self.h, info.n_ff);
         matmul_add(cx, &layer.ffn_down, &self.operand, &mut self.x);
+        if let Some(bias) = &layer.ffn_bias {
+            add_bias(&mut self.x, &bias.down);
+        }
     }
 
     fn logits(&mut self, cx: &Compute, model: &Model, n_wanted: usize) -> Vec<f32> {
@@ -246,6 +315,15 @@ impl Forward {
         }
         logits
     }
+}
+
+/// Where a pass looks whether it still computes numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// at what enters the last layer and what leaves it: next to nothing
+    AtTheEnd,
+    /// after every step, to find the first that gives none
+    Everywhere,
 }
 
 /// Multiplies the first `n` values of each row of `row_len` by the row's scale.

@@ -18,6 +18,8 @@ mod prefix;
 mod sampling;
 mod positions;
 mod cache;
+mod finite;
+mod unread;
 mod error;
 mod model;
 mod forward;
@@ -35,18 +37,21 @@ pub use calibrate::{CALIBRATION_TEXT, Calibrated};
 pub use engine::{Engine, OnProgress, Progress};
 pub use error::{EngineError, RequestError, RequestErrorKind, SettingError};
 pub use fingerprint::Fingerprint;
+pub use finite::{Place, WeightNotFinite};
 pub use generate::{Finish, Generation, GenerationOptions, Step};
 pub use hex::Hex;
-pub use lossy_kernels::{ActivationKind, KvType};
-pub use model::{BiasRule, Family, ModelInfo, ModelSource};
+pub use lossy_kernels::{ActivationKind, GateFunction, KvType};
+pub use model::{BiasRule, Family, HfClass, ModelInfo, ModelSource, SlidingWindow};
 pub use options::{CacheOptions, CalibrationOptions, EngineOptions};
 pub use parameters::ParameterError;
 pub use positions::{
-    PositionError, PositionMap, PositionScheme, Positions, Rope, RopeConfig, RopeScaling, Trained, Yarn,
+    LongRope, PositionError, PositionMap, PositionScheme, Positions, Rope, RopeConfig, RopeScaling, Trained,
+    Yarn,
 };
 pub use prefix::common as common_prefix;
 pub use sampling::{Mask, MaskError, SampleError, Sampled, Sampler, SamplingOptions, TokenLogprob};
 pub use sequence::{Cache, Sequence};
+pub use unread::{Unread, UnreadParts};
 
 /// What benchmarks and tests of this project take apart. It is no part of the library's interface and may change at any
 /// time.

@@ -7,6 +7,7 @@ use lossy_kernels::ActivationKind;
 
 use crate::cache::{Calibration, KvScheme};
 use crate::positions::PositionScheme;
+use crate::unread::Unread;
 
 /// How to load a model and compute with it: what all its caches share.
 #[derive(Clone, Debug)]
@@ -19,11 +20,19 @@ pub struct EngineOptions {
     pub kv_budget: Option<usize>,
     /// tokens that [`prefill`](crate::Engine::prefill) computes at once
     pub chunk: usize,
+    /// what becomes of a model with tensors or keys that are not read
+    pub unread: Unread,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { n_threads: None, activations: ActivationKind::Q8, kv_budget: None, chunk: 512 }
+        EngineOptions {
+            n_threads: None,
+            activations: ActivationKind::Q8,
+            kv_budget: None,
+            chunk: 512,
+            unread: Unread::Refuse,
+        }
     }
 }
 

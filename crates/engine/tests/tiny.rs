@@ -10,7 +10,18 @@ use lossy_engine::{
 };
 use lossy_testkit::testdata;
 
-const NAMES: [&str; 7] = ["llama", "llama3", "llama-linear", "mistral", "qwen2", "qwen2-yarn", "qwen3"];
+const NAMES: [&str; 10] = [
+    "llama",
+    "llama3",
+    "llama-linear",
+    "llama-dynamic",
+    "llama-longrope",
+    "llama-biased",
+    "mistral",
+    "qwen2",
+    "qwen2-yarn",
+    "qwen3",
+];
 
 #[derive(serde::Deserialize)]
 struct Reference {

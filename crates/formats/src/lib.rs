@@ -18,6 +18,7 @@
 
 // In the order of their dependencies: a module uses only those above it.
 mod atomic_file;
+mod instead;
 mod map;
 mod name;
 mod tensor;
@@ -25,4 +26,5 @@ pub mod gguf;
 pub mod hf;
 
 pub use atomic_file::{AtomicFile, WriteError};
+pub use instead::{Instead, without_bom};
 pub use tensor::TensorView;

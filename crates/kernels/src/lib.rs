@@ -18,7 +18,7 @@ mod threads;
 pub use activations::Activations;
 pub use attention::KvType;
 pub use compute::Compute;
-pub use elementwise::{HeadRows, add_bias, rms_norm, rms_norm_heads, rope};
+pub use elementwise::{GateFunction, HeadRows, add_bias, gate, rms_norm, rms_norm_heads, rope};
 #[cfg(target_arch = "x86_64")]
 pub use isa::Avx2;
 pub use isa::{Isa, IsaError};

@@ -11,6 +11,9 @@ pub trait Block: Pod {
     /// # Panics
     /// When `out` has another length.
     fn dequantize(&self, out: &mut [f32]);
+
+    /// Whether all values are numbers: not NaN, not infinite. Codes always are, so this looks at the scales.
+    fn is_finite(&self) -> bool;
 }
 
 /// The blocks in `bytes`, copied out one by one, so that the bytes need no alignment.

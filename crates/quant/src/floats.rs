@@ -32,6 +32,10 @@ impl Block for ValueF32 {
     fn dequantize(&self, out: &mut [f32]) {
         out.copy_from_slice(&[self.0]);
     }
+
+    fn is_finite(&self) -> bool {
+        self.0.is_finite()
+    }
 }
 
 impl Block for ValueF16 {
@@ -40,6 +44,10 @@ impl Block for ValueF16 {
     fn dequantize(&self, out: &mut [f32]) {
         out.copy_from_slice(&[self.0.to_f32()]);
     }
+
+    fn is_finite(&self) -> bool {
+        self.0.is_finite()
+    }
 }
 
 impl Block for ValueBF16 {
@@ -47,6 +55,10 @@ impl Block for ValueBF16 {
 
     fn dequantize(&self, out: &mut [f32]) {
         out.copy_from_slice(&[self.0.to_f32()]);
+    }
+
+    fn is_finite(&self) -> bool {
+        self.0.is_finite()
     }
 }
 

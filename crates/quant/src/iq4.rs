@@ -81,6 +81,10 @@ impl Block for BlockIQ4NL {
         let d = self.d.to_f32();
         out.copy_from_slice(&self.codes().map(|level| d * f32::from(level)));
     }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite()
+    }
 }
 
 impl Block for BlockIQ4XS {
@@ -92,6 +96,10 @@ impl Block for BlockIQ4XS {
             let scale = self.d.to_f32() * f32::from(scale);
             out.copy_from_slice(&levels.map(|level| scale * f32::from(level)));
         }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite()
     }
 }
 

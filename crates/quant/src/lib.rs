@@ -46,6 +46,6 @@ pub use q5::{BlockQ5_0, BlockQ5_1};
 pub use q5k::BlockQ5K;
 pub use q6k::BlockQ6K;
 pub use q8::BlockQ8_0;
-pub use registry::{can_quantize, dequantize, quantize};
+pub use registry::{can_quantize, dequantize, first_not_finite, quantize};
 
 const _: () = assert!(cfg!(target_endian = "little"), "block types are read as little-endian bytes");

@@ -77,6 +77,10 @@ impl Block for BlockQ3K {
             }
         }
     }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite()
+    }
 }
 
 /// What Q3_K and Q6_K store: 16 sub-blocks of 16 around zero.

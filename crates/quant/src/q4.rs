@@ -70,6 +70,10 @@ impl Block for BlockQ4_0 {
         let d = self.d.to_f32();
         out.copy_from_slice(&self.codes().map(|q| d * f32::from(q)));
     }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite()
+    }
 }
 
 impl Block for BlockQ4_1 {
@@ -78,6 +82,10 @@ impl Block for BlockQ4_1 {
     fn dequantize(&self, out: &mut [f32]) {
         let (d, m) = (self.d.to_f32(), self.m.to_f32());
         out.copy_from_slice(&self.codes().map(|q| d * f32::from(q) + m));
+    }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite() && self.m.is_finite()
     }
 }
 

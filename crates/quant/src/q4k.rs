@@ -74,6 +74,10 @@ impl Block for BlockQ4K {
         let (scales, mins) = self.scales_mins();
         dequantize_sub_blocks((self.d, &scales), (self.dmin, &mins), &self.codes(), out);
     }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite() && self.dmin.is_finite()
+    }
 }
 
 /// The formula that Q2_K, Q4_K and Q5_K share: `N` sub-blocks of equal length, the unit of their scales and of their

@@ -76,6 +76,10 @@ impl Block for BlockQ5_0 {
         let d = self.d.to_f32();
         out.copy_from_slice(&self.codes().map(|q| d * f32::from(q)));
     }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite()
+    }
 }
 
 impl Block for BlockQ5_1 {
@@ -84,6 +88,10 @@ impl Block for BlockQ5_1 {
     fn dequantize(&self, out: &mut [f32]) {
         let (d, m) = (self.d.to_f32(), self.m.to_f32());
         out.copy_from_slice(&self.codes().map(|q| d * f32::from(q) + m));
+    }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite() && self.m.is_finite()
     }
 }
 

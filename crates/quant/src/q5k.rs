@@ -58,6 +58,10 @@ impl Block for BlockQ5K {
         let (scales, mins) = self.scales_mins();
         dequantize_sub_blocks((self.d, &scales), (self.dmin, &mins), &self.codes(), out);
     }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite() && self.dmin.is_finite()
+    }
 }
 
 impl Encode for BlockQ5K {

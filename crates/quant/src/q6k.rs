@@ -59,6 +59,10 @@ impl Block for BlockQ6K {
             }
         }
     }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite()
+    }
 }
 
 impl Encode for BlockQ6K {

@@ -31,6 +31,10 @@ impl Block for BlockQ8_0 {
         let d = self.d.to_f32();
         out.copy_from_slice(&self.qs.map(|q| d * f32::from(q)));
     }
+
+    fn is_finite(&self) -> bool {
+        self.d.is_finite()
+    }
 }
 
 impl Encode for BlockQ8_0 {

@@ -13,17 +13,27 @@ pub(crate) trait Encode: Block {
 struct Codec {
     dequantize: Dequantize,
     quantize: Option<Quantize>,
+    first_not_finite: FirstNotFinite,
 }
 
 type Dequantize = fn(&[u8], &mut [f32]);
 type Quantize = fn(&[f32], &mut [u8]);
+type FirstNotFinite = fn(&[u8]) -> Option<usize>;
 
 const fn reader<B: Block>() -> Option<Codec> {
-    Some(Codec { dequantize: dequantize_blocks::<B>, quantize: None })
+    Some(Codec {
+        dequantize: dequantize_blocks::<B>,
+        quantize: None,
+        first_not_finite: first_block_not_finite::<B>,
+    })
 }
 
 const fn both<B: Encode>() -> Option<Codec> {
-    Some(Codec { dequantize: dequantize_blocks::<B>, quantize: Some(quantize_blocks::<B>) })
+    Some(Codec {
+        dequantize: dequantize_blocks::<B>,
+        quantize: Some(quantize_blocks::<B>),
+        first_not_finite: first_block_not_finite::<B>,
+    })
 }
 
 const fn codec(dtype: DType) -> Option<Codec> {
@@ -57,6 +67,16 @@ fn quantize_blocks<B: Encode>(values: &[f32], out: &mut [u8]) {
     for (values, out) in values.chunks_exact(B::DTYPE.block_len()).zip(out.chunks_exact_mut(size_of::<B>())) {
         out.copy_from_slice(bytemuck::bytes_of(&B::encode(values)));
     }
+}
+
+fn first_block_not_finite<B: Block>(bytes: &[u8]) -> Option<usize> {
+    // Whole runs without a branch, which vectorizes; what is found is looked for again.
+    const RUN: usize = 1024;
+    let all_finite = |run: &[u8]| read_blocks::<B>(run).fold(true, |all, block| all & block.is_finite());
+    let run = bytes.chunks(RUN * size_of::<B>()).position(|run| !all_finite(run))?;
+    let first = run * RUN;
+    let block = read_blocks::<B>(&bytes[first * size_of::<B>()..]).position(|block| !block.is_finite())?;
+    Some(first + block)
 }
 
 pub(crate) fn is_computable(dtype: DType) -> bool {
@@ -94,6 +114,15 @@ pub fn quantize(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), Quan
     Ok(())
 }
 
+/// The first block of `bytes` (whole blocks of `dtype`) that has a value which is no number: NaN, or infinite. `None` where
+/// there is none, and for formats without a conversion.
+///
+/// # Panics
+/// When `bytes` is not a whole number of blocks.
+pub fn first_not_finite(dtype: DType, bytes: &[u8]) -> Option<usize> {
+    (codec(dtype)?.first_not_finite)(bytes)
+}
+
 fn check_lengths(dtype: DType, n_values: usize, found: usize) -> Result<(), QuantError> {
     let block_len = dtype.block_len();
     let expected =
@@ -102,4 +131,35 @@ fn check_lengths(dtype: DType, n_values: usize, found: usize) -> Result<(), Quan
         return Err(QuantError::WrongBytes { dtype, n_values, expected, found });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every format that can be written has its half-precision scales found, wherever a block has them.
+    #[test]
+    fn a_block_is_finite_exactly_if_all_its_values_are() {
+        for &dtype in DType::ALL.iter().filter(|&&dtype| can_quantize(dtype)) {
+            let (len, bytes_of_one) = (dtype.block_len(), dtype.block_bytes());
+            let values: Vec<f32> = (0..len).map(|i| (i % 7) as f32 - 2.5).collect();
+            let mut block = vec![0; bytes_of_one];
+            quantize(dtype, &values, &mut block).unwrap();
+            let n_blocks = 2500;
+            for at in 0..bytes_of_one - 1 {
+                let mut changed = block.clone();
+                // 0x7fff is a NaN as a half; as the upper half of a single it is one too.
+                changed[at..at + 2].copy_from_slice(&[0xff, 0x7f]);
+                let mut out = vec![0.0; len];
+                dequantize(dtype, &changed, &mut out).unwrap();
+                let is_finite = out.iter().all(|x| x.is_finite());
+                let mut bytes = block.repeat(n_blocks);
+                bytes[2100 * bytes_of_one..][..bytes_of_one].copy_from_slice(&changed);
+                let wanted = if is_finite { None } else { Some(2100) };
+                assert_eq!(first_not_finite(dtype, &bytes), wanted, "{dtype}, byte {at}");
+            }
+        }
+        assert_eq!(first_not_finite(DType::I8, &[1, 2]), None);
+        assert_eq!(first_not_finite(DType::F32, &[]), None);
+    }
 }

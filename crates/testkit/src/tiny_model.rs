@@ -24,15 +24,23 @@ pub fn write(folder: &Path) -> PathBuf {
 /// # Panics
 /// If `folder` cannot be written to.
 pub fn write_with_template(folder: &Path, template: Option<&str>) -> PathBuf {
+    write_with(folder, |file| match template {
+        Some(template) => file.set("tokenizer.chat_template", template),
+        None => file,
+    })
+}
+
+/// Writes it into `folder`, with what `add` adds to the keys.
+///
+/// # Panics
+/// If `folder` cannot be written to.
+pub fn write_with(folder: &Path, add: impl FnOnce(GgufWriter) -> GgufWriter) -> PathBuf {
     let weights = Gguf::open(&testdata().join("tiny/llama/model.gguf")).expect("a tiny model");
     let mut writer = GgufWriter::new();
     for (key, value) in weights.metadata().iter() {
         writer = writer.set(key, value.clone());
     }
-    writer = with_tokenizer(writer);
-    if let Some(template) = template {
-        writer = writer.set("tokenizer.chat_template", template);
-    }
+    writer = add(with_tokenizer(writer));
     for tensor in weights.tensors() {
         writer = writer.tensor(tensor.name, tensor.dtype, tensor.shape, tensor.bytes);
     }

@@ -50,6 +50,16 @@ impl Tokenizer {
             ..SpecialIds::default()
         };
         let ends: Vec<u64> = configs.iter().flat_map(|config| ids(&config["eos_token_id"])).collect();
+        // Checked here, under the names that these files have for them.
+        let n_vocab = parsed.vocab.len();
+        let named =
+            [("bos_token_id", roles.bos), ("eos_token_id", roles.eos), ("unk_token_id", roles.unknown)];
+        let all = named.into_iter().chain(ends.iter().map(|&id| ("eos_token_id", Some(id))));
+        for (key, id) in all.filter_map(|(key, id)| Some((key, id?))) {
+            if id >= n_vocab as u64 && id != u64::from(u32::MAX) {
+                return Err(TokenizerError::IdOutOfRange { key: key.to_string(), id, n_vocab });
+            }
+        }
         let algorithm = Algorithm::Json(parsed.json);
         Tokenizer::assemble(parsed.vocab, &roles, &ends, |_, _| {
             Ok((algorithm, parsed.prefix.split_off(0), parsed.suffix.split_off(0), parsed.strips_space))

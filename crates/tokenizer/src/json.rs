@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use lossy_formats::{Instead, without_bom};
 use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::normalizer::Range as Slice;
@@ -44,7 +45,12 @@ impl JsonTokenizer {
     /// A file that is not a pipeline of the crate, or of a kind whose tokens spell bytes in a way that is not known here.
     pub(crate) fn open(path: &Path) -> Result<Parsed, TokenizerError> {
         let bad = |problem: String| TokenizerError::File { path: path.to_path_buf(), problem };
-        let mut pipeline = tokenizers::Tokenizer::from_file(path).map_err(|error| bad(error.to_string()))?;
+        let text = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+        if let Some(instead) = Instead::of(&text) {
+            return Err(bad(instead.to_string()));
+        }
+        let mut pipeline =
+            tokenizers::Tokenizer::from_bytes(without_bom(&text)).map_err(|error| bad(error.to_string()))?;
         // a file may say how to cut or fill batches; here a text is never cut
         pipeline.with_padding(None);
         pipeline.with_truncation(None).map_err(|error| bad(error.to_string()))?;

@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use lossy_engine::{
     ActivationKind, CacheOptions, CalibrationOptions, EngineOptions, KvScheme, KvSchemeError, KvType,
-    PositionError, PositionScheme,
+    PositionError, PositionScheme, Unread,
 };
 
 use crate::loaded::calibrations;
+use crate::terminal::note;
 use crate::units::parse_bytes;
 
 /// Context, threads, precision.
@@ -49,6 +50,30 @@ pub struct EngineArgs {
     /// Most memory that the KV cache may take, such as 512M or 2G [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub kv_budget: Option<usize>,
+
+    #[command(flatten)]
+    pub unread: UnreadArgs,
+}
+
+/// What becomes of a model with parts that are not known.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct UnreadArgs {
+    /// Goes on with a model that has tensors or configuration keys that are not read here, with a warning. It may compute
+    /// something else than the model
+    #[arg(long)]
+    pub ignore_unread: bool,
+}
+
+impl UnreadArgs {
+    /// As the engine wants it.
+    pub fn unread(self) -> Unread {
+        if !self.ignore_unread {
+            return Unread::Refuse;
+        }
+        Unread::Warn(Arc::new(|parts| {
+            note(&format!("warning: not read, so the results may be others than the model's: {parts}"));
+        }))
+    }
 }
 
 /// How keys and values are stored.
@@ -188,6 +213,7 @@ impl EngineArgs {
             activations: self.activations.into(),
             kv_budget: self.kv_budget,
             chunk: self.batch_size as usize,
+            unread: self.unread.unread(),
         }
     }
 

@@ -8,7 +8,7 @@ mod sampling;
 mod spelling;
 mod value;
 
-pub use engine::{Activations, CacheArgs, CalibrationArgs, EngineArgs};
+pub use engine::{Activations, CacheArgs, CalibrationArgs, EngineArgs, UnreadArgs};
 pub use list::{Lengths, Listed};
 pub use model::ModelArgs;
 pub use prompt::PromptArgs;

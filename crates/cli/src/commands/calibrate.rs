@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use lossy_engine::{Engine, EngineOptions, RequestError, SettingError};
 
-use crate::args::{CalibrationArgs, ModelArgs};
+use crate::args::{CalibrationArgs, ModelArgs, UnreadArgs};
 use crate::hub;
 use crate::interrupt;
 use crate::loaded::{in_file, open};
@@ -30,6 +30,9 @@ pub struct CalibrateArgs {
     #[command(flatten)]
     calibration: CalibrationArgs,
 
+    #[command(flatten)]
+    unread: UnreadArgs,
+
     /// Threads [default: the machine's cores]
     #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -40,7 +43,11 @@ pub fn run(args: CalibrateArgs) -> Result<Outcome> {
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
     let source = open(&path)?;
-    let options = EngineOptions { n_threads: args.threads.map(usize::from), ..EngineOptions::default() };
+    let options = EngineOptions {
+        n_threads: args.threads.map(usize::from),
+        unread: args.unread.unread(),
+        ..EngineOptions::default()
+    };
     let calibration = args.calibration.options()?;
     let spinner = Spinner::start("loading the model");
     let mut engine = Engine::load(&source, &options).map_err(in_file(&path))?;

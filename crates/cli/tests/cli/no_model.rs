@@ -4,7 +4,7 @@ use std::fs;
 
 use lossy_testkit::tiny_model;
 
-use crate::program::{Home, error_line};
+use crate::program::{Home, error_line, text};
 
 #[test]
 fn what_is_no_model_is_refused_in_a_line_that_names_it() {
@@ -29,5 +29,44 @@ fn what_is_no_model_is_refused_in_a_line_that_names_it() {
             let line = error_line(&mut home.lossy(&arguments));
             assert!(line.contains(name.trim_start_matches("./")) && line.contains(why), "{command}: {line}");
         }
+    }
+}
+
+#[test]
+fn what_lies_in_the_place_of_a_model_is_named() {
+    let home = Home::new();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4966157032\n";
+    fs::write(home.path().join("pointer.gguf"), pointer).unwrap();
+    fs::write(home.path().join("page.gguf"), "<!DOCTYPE html><html></html>").unwrap();
+    fs::create_dir(home.path().join("clone")).unwrap();
+    fs::write(home.path().join("clone/config.json"), "{}").unwrap();
+    fs::write(home.path().join("clone/model.safetensors"), pointer).unwrap();
+    for (name, why) in [
+        ("pointer.gguf", "Git LFS pointer to a file of 4966157032 bytes"),
+        ("page.gguf", "web page"),
+        ("./clone", "clone/model.safetensors: is a Git LFS pointer"),
+        ("clone/model.safetensors", "give the directory, clone"),
+        ("clone/config.json", "give the directory, clone"),
+    ] {
+        let line = error_line(&mut home.lossy(&["run", name, "-p", "x"]));
+        assert!(line.contains(why), "{name}: {line}");
+    }
+}
+
+#[test]
+fn a_model_with_more_than_is_read_is_refused_unless_asked_for() {
+    let home = Home::new();
+    let path = tiny_model::write_with(home.path(), |file| file.set("llama.unheard_of", 3u32));
+    let name = path.to_str().unwrap();
+    for command in
+        [&["run", name, "-p", "x", "-n", "1"][..], &["bench", name, "-p", "1", "-n", "1", "-r", "1"]]
+    {
+        let line = error_line(&mut home.lossy(command));
+        assert!(line.contains("llama.unheard_of = 3") && line.contains("--ignore-unread"), "{line}");
+        let output = home.lossy(&[command, &["--ignore-unread"]].concat()).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert_eq!(stderr.matches("warning: not read").count(), 1, "{stderr}");
+        assert!(stderr.contains("llama.unheard_of = 3"), "{stderr}");
     }
 }

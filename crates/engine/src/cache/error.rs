@@ -18,12 +18,12 @@ pub enum CacheError {
         budget: usize,
     },
     /// the system has no memory for a page
-    #[error("the system gives no {bytes} bytes for a KV cache page: {source}")]
+    #[error("the system gives no {bytes} bytes for a KV cache page: {error}")]
     Memory {
         /// bytes of a page
         bytes: usize,
         /// the system's reason
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// the model computed a key or value that cannot be stored: NaN, infinite, or too large
     #[error(

@@ -27,6 +27,7 @@ use crate::parameters::{ParameterError, Parameters, Spelling};
 pub(super) const FAMILY: Family = Family { names: "kivi2, kivi4", ladder: &[], parse };
 
 const GROUP_SIZE: usize = 32;
+const GROUP_SIZES: [usize; 3] = [32, 64, 128];
 const RESIDUAL_LENGTH: usize = 128;
 
 /// What stays exact.
@@ -46,7 +47,7 @@ fn parse(name: &str, parameters: &mut Parameters<'_>) -> Option<Parsed> {
     };
     let mut storage = || {
         let group_size = parameters.number("group_size")?.unwrap_or(GROUP_SIZE);
-        if ![32, 64, 128].contains(&group_size) {
+        if !GROUP_SIZES.contains(&group_size) {
             return Err(ParameterError::value("group_size", group_size, "32, 64 or 128"));
         }
         let residual = residual(parameters)?;
@@ -104,10 +105,12 @@ impl KvStorage for Kivi {
     fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
         let head_dim = context.geometry.head_dim;
         if !head_dim.is_multiple_of(self.group_size) {
+            let fits = GROUP_SIZES.into_iter().rev().find(|size| head_dim.is_multiple_of(*size));
+            let instead = fits.map_or("use f16".to_owned(), |size| format!("set group_size={size}"));
             return Err(KvSchemeError::Model {
                 name: self.name(),
                 reason: format!(
-                    "its heads have {head_dim} channels, which are no whole number of groups of {}; set a smaller group_size",
+                    "its heads have {head_dim} channels, which are no whole number of groups of {}; {instead}",
                     self.group_size
                 ),
             });

@@ -13,7 +13,7 @@ pub(super) struct PageMemory(AlignedBytes);
 
 impl PageMemory {
     pub(super) fn new(slabs: &Slabs, bytes: usize) -> Result<PageMemory, CacheError> {
-        slabs.zeroed(bytes).map(PageMemory).map_err(|source| CacheError::Memory { bytes, source })
+        slabs.zeroed(bytes).map(PageMemory).map_err(|error| CacheError::Memory { bytes, error })
     }
 }
 

@@ -138,7 +138,11 @@ fn a_scheme_that_does_not_fit_the_model_says_what_would() {
         scheme.layout(&context).expect_err("48 channels").to_string()
     };
     assert!(error("k2v2").contains("48 channels"));
-    assert!(error("kivi2").contains("smaller group_size") || error("kivi2").contains("48 channels"));
+    assert!(error("kivi2").contains("48 channels") && error("kivi2").contains("use f16"));
+    let geometry_of_96 = super::KvGeometry { head_dim: 96, ..GEOMETRY };
+    let context_of_96 = Context { geometry: &geometry_of_96, calibration: None };
+    let large: KvScheme = "kivi2:group_size=64".parse().unwrap_or_else(|error| panic!("{error}"));
+    assert!(large.layout(&context_of_96).expect_err("96 channels").to_string().contains("set group_size=32"));
     assert!(error("q8").contains("use f16"));
     let context = Context { geometry: &GEOMETRY, calibration: None };
     let scheme: KvScheme = "k2v2".parse().unwrap_or_else(|error| panic!("{error}"));

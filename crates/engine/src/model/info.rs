@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use lossy_formats::TensorView;
 use lossy_formats::gguf::Gguf;
 use lossy_formats::hf::HfDir;
+use lossy_kernels::GateFunction;
 
 use super::Family;
-use super::info_gguf::{GgufConfig, rope_factors};
+use super::info_gguf::{FactorTensors, GgufConfig};
 use super::info_hf::HfConfig;
 use crate::EngineError;
-use crate::positions::{Rope, RopeConfig, Trained};
+use crate::positions::{Rope, RopeConfig, RopeScaling, Trained};
 
 /// Shapes and constants of a model, as its file states them.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct ModelInfo {
     pub rms_eps: f32,
     /// the model's own positions
     pub rope: RopeConfig,
+    /// what the MLP does to its gate
+    pub gate: GateFunction,
     /// parameters in all tensors
     pub n_params: u64,
     /// bytes of all tensors in the file
@@ -62,13 +65,14 @@ impl ModelInfo {
         let statement = Statement {
             name: gguf.metadata().str("general.name").ok().map(str::to_string),
             rms_eps: config.rms_eps()?,
-            rope: config.rope(rope_factors(gguf, shapes.head_dim)?)?,
+            rope: config.rope(&FactorTensors::of(gguf, shapes.head_dim)?)?,
+            gate: GateFunction::Silu,
             architecture,
             family,
             shapes,
         };
-        let embedding = gguf.tensor("token_embd.weight");
-        statement.with_tensors(embedding, gguf.tensors())
+        let key = format!("key `{}.vocab_size`", statement.architecture);
+        statement.with_tensors("token_embd.weight", &key, gguf.tensors())
     }
 
     /// Reads `config.json` of a Hugging Face directory.
@@ -76,21 +80,21 @@ impl ModelInfo {
     /// # Errors
     /// As [`ModelInfo::from_gguf`].
     pub fn from_hf(dir: &HfDir) -> Result<ModelInfo, EngineError> {
-        let config = HfConfig::new(dir.config());
-        let (architecture, family) = config.family()?;
+        let config = HfConfig::new(dir.config())?;
+        let (architecture, family) = config.family();
         let shapes = config.shapes()?;
         shapes.check()?;
         let name = dir.config().get("_name_or_path").and_then(serde_json::Value::as_str);
         let statement = Statement {
             name: name.filter(|name| !name.is_empty()).map(str::to_string),
-            rms_eps: config.rms_eps(),
-            rope: config.rope()?,
+            rms_eps: config.rms_eps()?,
+            rope: config.rope(shapes.head_dim)?,
+            gate: config.gate()?,
             architecture,
             family,
             shapes,
         };
-        let embedding = dir.tensor("model.embed_tokens.weight");
-        statement.with_tensors(embedding, dir.tensors())
+        statement.with_tensors("model.embed_tokens.weight", "config.json: `vocab_size`", dir.tensors())
     }
 }
 
@@ -98,6 +102,39 @@ impl ModelInfo {
     /// What the model's positions depend on.
     pub fn trained(&self) -> Trained<'_> {
         Trained { rope: &self.rope, head_dim: self.head_dim, n_ctx: self.n_ctx_train }
+    }
+}
+
+/// A tensor that is not there, with one of the file's that may be meant: under another prefix, say.
+pub(super) fn missing<'a>(name: &str, found: impl Iterator<Item = &'a str>) -> EngineError {
+    // `embed_tokens.weight` of `model.embed_tokens.weight`: what a prefix leaves
+    let end: Vec<&str> = name.rsplitn(3, '.').collect();
+    let ends_alike = |other: &&str| other.rsplitn(3, '.').take(2).eq(end.iter().take(2).copied());
+    EngineError::MissingTensor {
+        name: name.to_string(),
+        alike: found.into_iter().find(ends_alike).map(str::to_owned),
+    }
+}
+
+/// The epsilon of the norms, which the file calls `key`.
+///
+/// # Errors
+/// It is not from 0 to 1.
+pub(super) fn checked_eps(key: &str, eps: f64) -> Result<f32, EngineError> {
+    match (0.0..1.0).contains(&eps) {
+        true => Ok(eps as f32),
+        false => Err(EngineError::Config(format!("{key} is {eps}, not a number between 0 and 1"))),
+    }
+}
+
+/// The base of the frequencies, which the file calls `key`.
+///
+/// # Errors
+/// It is not above 0.
+pub(super) fn checked_base(key: &str, base: f64) -> Result<f64, EngineError> {
+    match base.is_finite() && base > 0.0 {
+        true => Ok(base),
+        false => Err(EngineError::Config(format!("{key} is {base}, not a positive number"))),
     }
 }
 
@@ -109,24 +146,31 @@ struct Statement {
     shapes: Shapes,
     rms_eps: f32,
     rope: RopeConfig,
+    gate: GateFunction,
 }
 
 impl Statement {
-    /// Adds what only the tensors say: the vocabulary's size, the totals, the most common type.
+    /// Adds what only the tensors say: the vocabulary's size, the totals, the most common type. `embedding` is the file's
+    /// name of the embedding, `vocab_key` what it calls the size of the vocabulary.
     fn with_tensors<'a>(
         self,
-        embedding: Option<TensorView<'a>>,
+        embedding: &str,
+        vocab_key: &str,
         tensors: impl Iterator<Item = TensorView<'a>>,
     ) -> Result<ModelInfo, EngineError> {
-        if !(0.0..1.0).contains(&self.rms_eps) {
-            let message = format!("the norm's epsilon is {}, not between 0 and 1", self.rms_eps);
-            return Err(EngineError::Config(message));
-        }
         Rope::new(&self.rope, self.shapes.head_dim as usize)
             .check(&self.rope)
             .map_err(|error| EngineError::Config(error.to_string()))?;
-        let embedding =
-            embedding.ok_or_else(|| EngineError::MissingTensor("token_embd.weight".to_string()))?;
+        let tensors: Vec<TensorView<'a>> = tensors.collect();
+        let n_vocab = match tensors.iter().find(|tensor| tensor.name == embedding) {
+            Some(tensor) => tensor.shape.first().copied().unwrap_or(0),
+            None => return Err(missing(embedding, tensors.iter().map(|tensor| tensor.name))),
+        };
+        if let Some(stated) = self.shapes.n_vocab.filter(|stated| *stated != n_vocab as u64) {
+            return Err(EngineError::Config(format!(
+                "{vocab_key} is {stated}, but `{embedding}` has {n_vocab} rows"
+            )));
+        }
         let mut elements_by_type = BTreeMap::new();
         let (mut n_params, mut tensor_bytes) = (0u64, 0u64);
         for tensor in tensors {
@@ -149,10 +193,16 @@ impl Statement {
             head_dim: shapes.head_dim as usize,
             n_embd: shapes.n_embd as usize,
             n_ff: shapes.n_ff as usize,
-            n_vocab: embedding.shape.first().copied().unwrap_or(0),
-            n_ctx_train: shapes.n_ctx_train as usize,
+            n_vocab,
+            n_ctx_train: match &self.rope.scaling {
+                RopeScaling::LongRope(long) => {
+                    (shapes.n_ctx_train as usize).min(long.original_context as usize)
+                }
+                _ => shapes.n_ctx_train as usize,
+            },
             rms_eps: self.rms_eps,
             rope: self.rope,
+            gate: self.gate,
             n_params,
             tensor_bytes,
             weight_type: weight_type.map_or("none".to_string(), |(name, _)| name.to_string()),
@@ -170,6 +220,8 @@ pub(super) struct Shapes {
     pub(super) n_embd: u64,
     pub(super) n_ff: u64,
     pub(super) n_ctx_train: u64,
+    /// where the file says so
+    pub(super) n_vocab: Option<u64>,
 }
 
 /// The largest value that any shape may have: no product of two overflows, no list of it exhausts memory.
@@ -221,6 +273,7 @@ mod tests {
             n_embd: 576,
             n_ff: 1536,
             n_ctx_train: 8192,
+            n_vocab: None,
         }
     }
 

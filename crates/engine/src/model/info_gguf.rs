@@ -3,9 +3,9 @@
 use lossy_formats::gguf::{Gguf, IfPresent, Metadata, MetadataError};
 
 use super::Family;
-use super::info::Shapes;
+use super::info::{Shapes, checked_base, checked_eps};
 use crate::EngineError;
-use crate::positions::{RopeConfig, RopeScaling, Yarn};
+use crate::positions::{LongRope, RopeConfig, RopeScaling, Yarn};
 
 /// What the keys `{architecture}.*` say.
 pub(super) struct GgufConfig<'a> {
@@ -25,12 +25,6 @@ impl<'a> GgufConfig<'a> {
             found: found.clone(),
             known: Family::known_names(),
         })?;
-        let n_experts = self.optional_count("expert_count")?.unwrap_or(0);
-        if n_experts > 0 {
-            return Err(EngineError::Config(format!(
-                "mixtures of experts cannot be computed ({n_experts} experts)"
-            )));
-        }
         Ok((found, family))
     }
 
@@ -42,13 +36,15 @@ impl<'a> GgufConfig<'a> {
         let value_dim = self.optional_count("attention.value_length")?.unwrap_or(head_dim);
         if value_dim != head_dim {
             return Err(EngineError::Config(format!(
-                "keys of {head_dim} channels but values of {value_dim}"
+                "keys of {head_dim} channels but values of {value_dim} (key `{}`)",
+                self.key("attention.value_length")
             )));
         }
         let rotated = self.optional_count("rope.dimension_count")?.unwrap_or(head_dim);
         if rotated != head_dim {
             return Err(EngineError::Config(format!(
-                "rotation of {rotated} of {head_dim} channels per head cannot be computed: it must be all"
+                "key `{}` is {rotated}, but only a rotation of all {head_dim} channels of a head can be computed",
+                self.key("rope.dimension_count")
             )));
         }
         let n_ctx_train = self.count("context_length")?;
@@ -61,22 +57,27 @@ impl<'a> GgufConfig<'a> {
             n_embd,
             n_ff: self.count("feed_forward_length")?,
             n_ctx_train: window.map_or(n_ctx_train, |window| window.min(n_ctx_train)),
+            n_vocab: self.optional_count("vocab_size")?,
         })
     }
 
     pub(super) fn rms_eps(&self) -> Result<f32, EngineError> {
-        Ok(self.metadata.f32(&self.key("attention.layer_norm_rms_epsilon"))?)
+        let key = self.key("attention.layer_norm_rms_epsilon");
+        checked_eps(&format!("key `{key}`"), f64::from(self.metadata.f32(&key)?))
     }
 
-    /// `factors` is the tensor `rope_freqs.weight` `[head_dim / 2]`, if the file has it.
-    pub(super) fn rope(&self, factors: Option<Vec<f32>>) -> Result<RopeConfig, EngineError> {
+    /// The model's rotation. Within the original context, to which the trained one is cut, `longrope` is its short factors.
+    pub(super) fn rope(&self, tensors: &FactorTensors) -> Result<RopeConfig, EngineError> {
         let base = self.optional_f64("rope.freq_base")?.unwrap_or(10_000.0);
+        let base = checked_base(&format!("key `{}`", self.key("rope.freq_base")), base)?;
         let kind = self.metadata.str(&self.key("rope.scaling.type")).if_present()?;
-        let scaling = match (factors, kind) {
-            (Some(factors), None | Some("none")) => RopeScaling::Factors(factors),
+        let attention_factor = self.optional_f64("rope.scaling.attn_factor")?.filter(|factor| *factor != 1.0);
+        let scaling = match (&tensors.factors, kind) {
+            (Some(factors), None | Some("none")) => RopeScaling::Factors(factors.clone()),
             (Some(_), Some(kind)) => {
                 return Err(EngineError::Config(format!(
-                    "rope scaling of type `{kind}` together with `rope_freqs.weight` is not known"
+                    "rope scaling of type `{}` together with `{FACTORS}` is not known",
+                    kind.escape_debug()
                 )));
             }
             // llama.cpp takes a factor without a type as linear
@@ -90,13 +91,40 @@ impl<'a> GgufConfig<'a> {
             (None, Some("none")) => RopeScaling::None,
             (None, Some("linear")) => RopeScaling::Linear { factor: self.positive("rope.scaling.factor")? },
             (None, Some("yarn")) => RopeScaling::Yarn(self.yarn()?),
+            (None, Some("longrope")) => {
+                let Some(short_factors) = tensors.short_factors.clone() else {
+                    return Err(super::info::missing(SHORT_FACTORS, std::iter::empty()));
+                };
+                RopeScaling::LongRope(LongRope {
+                    short_factors,
+                    attention_factor: attention_factor.unwrap_or(1.0),
+                    original_context: self.positive("rope.scaling.original_context_length")?,
+                })
+            }
             (None, Some(kind)) => {
                 return Err(EngineError::Config(format!(
-                    "rope scaling of type `{kind}` cannot be computed (known: none, linear, yarn)"
+                    "rope scaling of type `{}` cannot be computed (known: none, linear, yarn, longrope)",
+                    kind.escape_debug()
                 )));
             }
         };
-        Ok(RopeConfig { base, scaling })
+        let is_scaled = matches!(scaling, RopeScaling::Yarn(_) | RopeScaling::LongRope(_));
+        let wrong_key = |key: &str, value: f64| {
+            let key = self.key(key);
+            EngineError::Config(format!(
+                "key `{key}` is {value}, but the rope scaling's type has no such factor"
+            ))
+        };
+        if let Some(factor) = attention_factor.filter(|_| !is_scaled) {
+            return Err(wrong_key("rope.scaling.attn_factor", factor));
+        }
+        // A negative one leaves it to the type.
+        let extrapolated = self.optional_f64("rope.scaling.yarn_ext_factor")?.filter(|factor| *factor >= 0.0);
+        let wanted = if matches!(scaling, RopeScaling::Yarn(_)) { 1.0 } else { 0.0 };
+        match extrapolated.filter(|factor| *factor != wanted) {
+            Some(factor) => Err(wrong_key("rope.scaling.yarn_ext_factor", factor)),
+            None => Ok(RopeConfig { base, scaling }),
+        }
     }
 
     fn yarn(&self) -> Result<Yarn, EngineError> {
@@ -114,6 +142,7 @@ impl<'a> GgufConfig<'a> {
                 .optional_f64("rope.scaling.yarn_attn_factor")?
                 .or(self.optional_f64("rope.scaling.attn_factor")?)
                 .map(|factor_of_default| factor_of_default * (0.1 * factor.ln() + 1.0)),
+            is_truncated: true,
         })
     }
 
@@ -163,9 +192,32 @@ impl<'a> GgufConfig<'a> {
     }
 }
 
-/// `rope_freqs.weight` as float32.
-pub(super) fn rope_factors(gguf: &Gguf, head_dim: u64) -> Result<Option<Vec<f32>>, EngineError> {
-    let name = "rope_freqs.weight";
+/// Divisors of the frequencies, Llama 3.1's.
+pub(super) const FACTORS: &str = "rope_freqs.weight";
+/// Divisors of the frequencies, LongRoPE's up to its original context.
+pub(super) const SHORT_FACTORS: &str = "rope_factors_short.weight";
+/// The same beyond, where they are not used.
+pub(super) const LONG_FACTORS: &str = "rope_factors_long.weight";
+
+/// The tensors that belong to the rotation, each `[head_dim / 2]`.
+pub(super) struct FactorTensors {
+    factors: Option<Vec<f32>>,
+    short_factors: Option<Vec<f32>>,
+}
+
+impl FactorTensors {
+    pub(super) fn of(gguf: &Gguf, head_dim: u64) -> Result<FactorTensors, EngineError> {
+        // Not used, but checked: a file that is wrong here is wrong.
+        rope_factors(gguf, LONG_FACTORS, head_dim)?;
+        Ok(FactorTensors {
+            factors: rope_factors(gguf, FACTORS, head_dim)?,
+            short_factors: rope_factors(gguf, SHORT_FACTORS, head_dim)?,
+        })
+    }
+}
+
+/// A tensor of divisors as float32.
+fn rope_factors(gguf: &Gguf, name: &str, head_dim: u64) -> Result<Option<Vec<f32>>, EngineError> {
     let Some(tensor) = gguf.tensor(name) else { return Ok(None) };
     let wanted = [head_dim as usize / 2];
     if tensor.shape != wanted {

@@ -9,7 +9,12 @@ use lossy_formats::hf::HfDir;
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
 
 use super::ModelInfo;
-use super::names::hf_name;
+use super::info::missing;
+use super::info_gguf::{FACTORS, LONG_FACTORS, SHORT_FACTORS};
+use super::info_hf::HfConfig;
+use super::tensors::{self, BiasGroup, hf_name};
+use super::{BiasRule, keys};
+use crate::positions::RopeScaling;
 use crate::{EngineError, Fingerprint};
 
 /// A GGUF file or a Hugging Face directory. Clones share the mapping.
@@ -33,10 +38,13 @@ impl ModelSource {
     /// The file cannot be read, is malformed, or is a model of an architecture that cannot be computed.
     pub fn open(path: &Path) -> Result<ModelSource, EngineError> {
         if path.is_dir() {
-            ModelSource::from_hf(HfDir::open(path)?)
-        } else {
-            ModelSource::from_gguf(Gguf::open(path)?)
+            return ModelSource::from_hf(HfDir::open(path)?);
         }
+        let is_of_directory = path.extension().is_some_and(|end| end == "safetensors" || end == "json");
+        if is_of_directory && path.is_file() {
+            return Err(EngineError::PartOfDirectory { path: path.to_owned() });
+        }
+        ModelSource::from_gguf(Gguf::open(path)?)
     }
 
     /// From a GGUF that is already open.
@@ -111,16 +119,34 @@ impl ModelSource {
         }
     }
 
+    /// All tensors, in the order of the file.
+    pub(crate) fn tensors(&self) -> Box<dyn Iterator<Item = TensorView<'_>> + '_> {
+        match &self.files {
+            Files::Gguf(gguf) => Box::new(gguf.tensors()),
+            Files::Hf(dir) => Box::new(dir.tensors()),
+        }
+    }
+
+    /// What the file calls the tensor that GGUF calls `name`.
+    pub(crate) fn own_name(&self, name: &str) -> String {
+        match &self.files {
+            Files::Gguf(_) => name.to_string(),
+            Files::Hf(_) => hf_name(name).unwrap_or_else(|| name.to_string()),
+        }
+    }
+
     /// A tensor by its GGUF name, which must have this shape (rows, columns).
     pub(crate) fn tensor_of_shape(
         &self,
         name: &str,
         wanted: &[usize],
     ) -> Result<TensorView<'_>, EngineError> {
-        let tensor = self.tensor(name).ok_or_else(|| EngineError::MissingTensor(name.to_string()))?;
+        let tensor = self
+            .tensor(name)
+            .ok_or_else(|| missing(&self.own_name(name), self.tensors().map(|tensor| tensor.name)))?;
         if tensor.shape != wanted {
             return Err(EngineError::TensorShape {
-                name: name.to_string(),
+                name: tensor.name.to_string(),
                 found: tensor.shape.to_vec(),
                 wanted: wanted.to_vec(),
             });
@@ -128,7 +154,57 @@ impl ModelSource {
         Ok(tensor)
     }
 
-    /// What tells this model from others: a hash of its files. They are read whole the first time.
+    /// Whether the model has the biases of a group; `found` is the GGUF name of one that is there.
+    pub(super) fn has_biases(&self, group: BiasGroup, found: Option<&str>) -> Result<bool, EngineError> {
+        if group == BiasGroup::Qkv && self.info.family.qkv_bias == BiasRule::Required {
+            return Ok(true);
+        }
+        match &self.files {
+            Files::Gguf(_) => Ok(found.is_some()),
+            Files::Hf(dir) => {
+                let found = found.map(|name| self.own_name(name));
+                HfConfig::new(dir.config())?.has_biases(group, found.as_deref())
+            }
+        }
+    }
+
+    /// Whether the output matrix is a tensor of its own, and not the embedding.
+    pub(super) fn has_own_output(&self) -> Result<bool, EngineError> {
+        let output = self.tensor(tensors::OUTPUT);
+        let Files::Hf(dir) = &self.files else { return Ok(output.is_some()) };
+        let is_tied = HfConfig::new(dir.config())?.is_tied()?;
+        match (is_tied, output) {
+            (false, Some(_)) => Ok(true),
+            (true, None) => Ok(false),
+            (false, None) => Err(EngineError::Config(
+                "config.json: `tie_word_embeddings` is false, or absent, which means the same, but the model has no \
+                 `lm_head.weight`"
+                    .to_owned(),
+            )),
+            (true, Some(output)) => match self.tensor(tensors::EMBEDDING) {
+                Some(embedding) if embedding.dtype == output.dtype && embedding.bytes == output.bytes => Ok(false),
+                _ => Err(EngineError::Config(
+                    "config.json: `tie_word_embeddings` is true, but the model has a `lm_head.weight` that differs from \
+                     `model.embed_tokens.weight`"
+                        .to_owned(),
+                )),
+            },
+        }
+    }
+
+    /// Whether the rotation was made of this tensor, by the file's name.
+    pub(super) fn is_of_rotation(&self, name: &str) -> bool {
+        match &self.info.rope.scaling {
+            RopeScaling::Factors(_) => self.gguf().is_some() && name == FACTORS,
+            RopeScaling::LongRope(_) => {
+                self.gguf().is_some() && [SHORT_FACTORS, LONG_FACTORS].contains(&name)
+            }
+            _ => false,
+        }
+    }
+
+    /// What tells this model from others: a hash of its files. They are read whole the first time. Of `config.json` those
+    /// keys count that the result may depend on.
     pub fn fingerprint(&self) -> Fingerprint {
         *self.fingerprint.get_or_init(|| {
             let release = || self.release_pages();
@@ -136,7 +212,7 @@ impl ModelSource {
                 Files::Gguf(gguf) => Fingerprint::of(gguf.files(), &release),
                 Files::Hf(dir) => {
                     // What a tokenizer makes of a text is no part of what the model makes of tokens.
-                    let config = dir.config().to_string();
+                    let config = keys::hf::of_result(dir.config());
                     Fingerprint::of(std::iter::once(config.as_bytes()).chain(dir.files()), &release)
                 }
             }

@@ -1,12 +1,16 @@
 //! Weights in the layouts that the kernels want.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use lossy_formats::TensorView;
 use lossy_kernels::{Compute, Matrix};
 
-use super::names::in_layer;
-use super::{BiasRule, ModelInfo, ModelSource};
+use super::account::Account;
+use super::tensors::{BiasGroup, EMBEDDING, OUTPUT, OUTPUT_NORM, in_layer};
+use super::{ModelInfo, ModelSource};
+use crate::finite::WeightNotFinite;
 use crate::positions::Rope;
-use crate::{EngineError, RequestError};
+use crate::{EngineError, RequestError, Unread};
 
 /// The weights of a model and what they are computed with.
 pub(crate) struct Model {
@@ -32,6 +36,8 @@ pub(crate) struct Layer {
     /// `[n_embd, n_heads · head_dim]`
     pub(crate) attn_output: Matrix,
     /// `[n_embd]`
+    pub(crate) attn_output_bias: Option<Vec<f32>>,
+    /// `[n_embd]`
     pub(crate) ffn_norm: Vec<f32>,
     /// `[n_ff, n_embd]`
     pub(crate) ffn_gate: Matrix,
@@ -39,6 +45,15 @@ pub(crate) struct Layer {
     pub(crate) ffn_up: Matrix,
     /// `[n_embd, n_ff]`
     pub(crate) ffn_down: Matrix,
+    pub(crate) ffn_bias: Option<FfnBias>,
+}
+
+/// Biases of the MLP.
+pub(crate) struct FfnBias {
+    /// `[n_ff]` of the gate, `[n_ff]` of up
+    pub(crate) gate_up: Vec<f32>,
+    /// `[n_embd]`
+    pub(crate) down: Vec<f32>,
 }
 
 /// Norms of queries and keys per head, each `[head_dim]`.
@@ -48,13 +63,15 @@ pub(crate) struct QkNorm {
 }
 
 impl Model {
-    /// Reads and repacks every weight.
-    pub(crate) fn load(cx: &Compute, source: &ModelSource) -> Result<Model, EngineError> {
+    /// Reads and repacks every weight. Before that all of the file is accounted for.
+    pub(crate) fn load(cx: &Compute, source: &ModelSource, unread: &Unread) -> Result<Model, EngineError> {
         let info = source.info().clone();
-        let loader = Loader { cx, source, info: &info };
+        let account = Account::of(source)?;
+        account.tell(unread)?;
+        let loader = Loader { cx, source, info: &info, account: &account };
         // The largest matrix first, and pages that were read given back after each step: at no time are a whole file and
         // its packed weights both in memory.
-        let output_name = if source.tensor("output.weight").is_some() { "output.weight" } else { EMBEDDING };
+        let output_name = if account.has_own_output { OUTPUT } else { EMBEDDING };
         let output = loader.matrix(output_name, info.n_vocab, info.n_embd)?;
         source.release_pages();
         let mut layers = Vec::new();
@@ -66,7 +83,7 @@ impl Model {
             rope: Rope::new(&info.rope, info.head_dim),
             embedding: Embedding::new(source, &info)?,
             layers,
-            output_norm: loader.vector("output_norm.weight", info.n_embd)?,
+            output_norm: loader.vector(OUTPUT_NORM, info.n_embd)?,
             output,
             info: info.clone(),
         })
@@ -82,12 +99,11 @@ impl Model {
     }
 }
 
-const EMBEDDING: &str = "token_embd.weight";
-
 struct Loader<'a> {
     cx: &'a Compute,
     source: &'a ModelSource,
     info: &'a ModelInfo,
+    account: &'a Account,
 }
 
 impl Loader<'_> {
@@ -102,32 +118,40 @@ impl Loader<'_> {
                 self.rotated(&name("attn_k.weight"), info.n_kv_heads)?,
                 self.matrix(&name("attn_v.weight"), n_kv, info.n_embd)?,
             ],
-            qkv_bias: self.qkv_bias(layer)?,
+            qkv_bias: self.has(BiasGroup::Qkv, || self.qkv_bias(layer))?,
             qk_norm: self.qk_norm(layer)?,
             attn_output: self.matrix(&name("attn_output.weight"), info.n_embd, n_q)?,
+            attn_output_bias: self
+                .has(BiasGroup::Output, || self.vector(&name("attn_output.bias"), info.n_embd))?,
             ffn_norm: self.vector(&name("ffn_norm.weight"), info.n_embd)?,
             ffn_gate: self.matrix(&name("ffn_gate.weight"), info.n_ff, info.n_embd)?,
             ffn_up: self.matrix(&name("ffn_up.weight"), info.n_ff, info.n_embd)?,
             ffn_down: self.matrix(&name("ffn_down.weight"), info.n_embd, info.n_ff)?,
+            ffn_bias: self.has(BiasGroup::Mlp, || {
+                let of = |part: &str| self.vector(&name(part), info.n_ff);
+                let down = self.vector(&name("ffn_down.bias"), info.n_embd)?;
+                Ok(FfnBias { gate_up: [of("ffn_gate.bias")?, of("ffn_up.bias")?].concat(), down })
+            })?,
         })
     }
 
-    fn qkv_bias(&self, layer: usize) -> Result<Option<Vec<f32>>, EngineError> {
-        let parts = [("attn_q.bias", self.info.n_heads), ("attn_k.bias", self.info.n_kv_heads)];
-        let value_name = in_layer(layer, "attn_v.bias");
-        let required = self.info.family.qkv_bias == BiasRule::Required;
-        let any = self.source.tensor(&value_name).is_some()
-            || parts.iter().any(|(part, _)| self.source.tensor(&in_layer(layer, part)).is_some());
-        if !any && !required {
-            return Ok(None);
-        }
+    /// The biases of a group, if the model has it.
+    fn has<T>(
+        &self,
+        group: BiasGroup,
+        read: impl FnOnce() -> Result<T, EngineError>,
+    ) -> Result<Option<T>, EngineError> {
+        self.account.biases.contains(&group).then(read).transpose()
+    }
+
+    fn qkv_bias(&self, layer: usize) -> Result<Vec<f32>, EngineError> {
         let mut bias = Vec::new();
-        for (part, n_heads) in parts {
+        for (part, n_heads) in [("attn_q.bias", self.info.n_heads), ("attn_k.bias", self.info.n_kv_heads)] {
             let rows = self.vector(&in_layer(layer, part), n_heads * self.info.head_dim)?;
             bias.extend(RowOrder::of(self.source, self.info).rows(n_heads).map(|row| rows[row]));
         }
-        bias.extend(self.vector(&value_name, self.info.n_kv_heads * self.info.head_dim)?);
-        Ok(Some(bias))
+        bias.extend(self.vector(&in_layer(layer, "attn_v.bias"), self.info.n_kv_heads * self.info.head_dim)?);
+        Ok(bias)
     }
 
     fn qk_norm(&self, layer: usize) -> Result<Option<QkNorm>, EngineError> {
@@ -140,6 +164,7 @@ impl Loader<'_> {
 
     fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, EngineError> {
         let tensor = self.source.tensor_of_shape(name, &[len])?;
+        check_finite(self.cx, &tensor)?;
         dequantized(&tensor)
     }
 
@@ -165,8 +190,9 @@ impl Loader<'_> {
     }
 
     fn pack(&self, tensor: &TensorView<'_>, bytes: &[u8]) -> Result<Matrix, EngineError> {
+        check_finite(self.cx, tensor)?;
         Matrix::pack(self.cx, tensor.dtype, tensor.shape[0], tensor.shape[1], bytes)
-            .map_err(|source| EngineError::Pack { name: tensor.name.to_string(), source })
+            .map_err(|problem| EngineError::Pack { name: tensor.name.to_string(), problem })
     }
 }
 
@@ -206,7 +232,7 @@ impl Embedding {
         let tensor = source.tensor_of_shape(EMBEDDING, &[info.n_vocab, info.n_embd])?;
         if !tensor.dtype.is_computable() {
             return Err(EngineError::Dequantize {
-                name: EMBEDDING.to_string(),
+                name: tensor.name.to_string(),
                 message: format!("type {} cannot be computed", tensor.dtype.name()),
             });
         }
@@ -224,10 +250,46 @@ impl Embedding {
                 .bytes
                 .get(start..start + row_bytes)
                 .ok_or(RequestError::NoSuchToken { id, n_vocab: self.n_vocab })?;
+            if let Some(block) = lossy_quant::first_not_finite(tensor.dtype, bytes) {
+                let first = id as usize * (row_bytes / tensor.dtype.block_bytes());
+                return Err(not_finite(&tensor, first + block).into());
+            }
             lossy_quant::dequantize(tensor.dtype, bytes, row).expect("rows of a type that was checked");
         }
         Ok(())
     }
+}
+
+/// Looks for weights that are no numbers, on all threads. Kernels do not all pass them on: a maximum may lose NaN, and then
+/// what comes out are numbers, but not the model's.
+fn check_finite(cx: &Compute, tensor: &TensorView<'_>) -> Result<(), WeightNotFinite> {
+    const BLOCKS_OF_TASK: usize = 1 << 16;
+    let pieces: Vec<&[u8]> = tensor.bytes.chunks(BLOCKS_OF_TASK * tensor.dtype.block_bytes()).collect();
+    let first = AtomicUsize::new(usize::MAX);
+    cx.pool.run(pieces.len(), |task| {
+        if let Some(block) = lossy_quant::first_not_finite(tensor.dtype, pieces[task]) {
+            first.fetch_min(task * BLOCKS_OF_TASK + block, Ordering::Relaxed);
+        }
+    });
+    match first.into_inner() {
+        usize::MAX => Ok(()),
+        block => Err(not_finite(tensor, block)),
+    }
+}
+
+/// The error for a block with a value that is no number.
+fn not_finite(tensor: &TensorView<'_>, block: usize) -> WeightNotFinite {
+    let (block_len, block_bytes) = (tensor.dtype.block_len(), tensor.dtype.block_bytes());
+    let mut values = vec![0.0; block_len];
+    let bytes = &tensor.bytes[block * block_bytes..][..block_bytes];
+    lossy_quant::dequantize(tensor.dtype, bytes, &mut values).expect("a block of a type that was looked at");
+    let in_block = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    let at = block * block_len + in_block;
+    let place = match tensor.shape {
+        [_, n_cols] => format!("row {}, column {}", at / n_cols, at % n_cols),
+        _ => format!("index {at}"),
+    };
+    WeightNotFinite { name: tensor.name.to_string(), value: values[in_block], place }
 }
 
 fn dequantized(tensor: &TensorView<'_>) -> Result<Vec<f32>, EngineError> {

@@ -25,7 +25,7 @@ pub(crate) mod tests;
 
 pub use error::PositionError;
 pub use map::PositionMap;
-pub use rope::{Rope, RopeConfig, RopeScaling, Trained, Yarn};
+pub use rope::{LongRope, Rope, RopeConfig, RopeScaling, Trained, Yarn};
 pub use scheme::PositionScheme;
 pub(crate) use table::Moved;
 pub use table::Positions;

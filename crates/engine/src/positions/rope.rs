@@ -20,6 +20,8 @@ pub enum RopeScaling {
     },
     /// interpolation of the slow channels only (arXiv 2309.00071)
     Yarn(Yarn),
+    /// a divisor for every channel pair, one list of them up to a length and one beyond (arXiv 2402.13753)
+    LongRope(LongRope),
     /// a divisor for every channel pair, given by the file (Llama 3.1 in GGUF)
     Factors(Vec<f32>),
     /// Llama 3.1 as Hugging Face configures it
@@ -46,8 +48,21 @@ pub struct Yarn {
     pub beta_fast: f64,
     /// channels that turn less often than this are interpolated
     pub beta_slow: f64,
-    /// factor on the length of rotated vectors; `None`: 0.1·ln(factor) + 1
+    /// factor on the length of rotated vectors; `None`: 0.1·ln(factor) + 1, and 1 up to a factor of 1
     pub attention_factor: Option<f64>,
+    /// the pairs between which channels are interpolated in part are whole numbers
+    pub is_truncated: bool,
+}
+
+/// LongRoPE as far as its short divisors go. Its long ones would turn all keys of a text anew when it outgrows them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LongRope {
+    /// divisors of the frequencies, `[head_dim / 2]`
+    pub short_factors: Vec<f32>,
+    /// factor on the length of rotated vectors
+    pub attention_factor: f64,
+    /// the context up to which they hold, tokens
+    pub original_context: f64,
 }
 
 /// A model's own rotation.
@@ -102,8 +117,12 @@ impl Rope {
                     plain(pair) * (kept + (1.0 - kept) / factor)
                 })
                 .collect(),
+            RopeScaling::LongRope(long) => {
+                magnitude = long.attention_factor;
+                (0..n_pairs).map(|pair| plain(pair) / f64::from(long.short_factors[pair])).collect()
+            }
             RopeScaling::Yarn(yarn) => {
-                magnitude = yarn.attention_factor.unwrap_or(0.1 * yarn.factor.ln() + 1.0);
+                magnitude = yarn.attention_factor.unwrap_or(0.1 * yarn.factor.max(1.0).ln() + 1.0);
                 let ramp = YarnRamp::new(yarn, config.base, head_dim);
                 (0..n_pairs)
                     .map(|pair| {
@@ -177,9 +196,10 @@ impl YarnRamp {
         let pair_with_turns = |turns: f64| {
             head_dim as f64 * (yarn.original_context / (turns * 2.0 * PI)).ln() / (2.0 * base.ln())
         };
-        let low = pair_with_turns(yarn.beta_fast).floor().max(0.0);
-        let high = pair_with_turns(yarn.beta_slow).ceil().min(head_dim as f64 - 1.0);
-        YarnRamp { low, high: if high > low { high } else { low + 0.001 } }
+        let (low, high) = (pair_with_turns(yarn.beta_fast), pair_with_turns(yarn.beta_slow));
+        let (low, high) = if yarn.is_truncated { (low.floor(), high.ceil()) } else { (low, high) };
+        let (low, high) = (low.max(0.0), high.min(head_dim as f64 - 1.0));
+        YarnRamp { low, high: if high == low { low + 0.001 } else { high } }
     }
 
     fn at(&self, pair: usize) -> f64 {
@@ -237,6 +257,7 @@ mod tests {
             beta_fast: 32.0,
             beta_slow: 1.0,
             attention_factor: None,
+            is_truncated: true,
         };
         let config = RopeConfig { base: 1e6, scaling: RopeScaling::Yarn(yarn) };
         let rope = Rope::new(&config, 128);

@@ -21,6 +21,7 @@ const SCALING: Scaling = Scaling {
             beta_fast: 32.0,
             beta_slow: 1.0,
             attention_factor: None,
+            is_truncated: true,
         }),
     },
 };

@@ -1,5 +1,6 @@
 use super::metadata::MetadataError;
 use super::value::ValueType;
+use crate::Instead;
 use crate::name::NameFault;
 use lossy_quant::DType;
 use std::path::PathBuf;
@@ -19,6 +20,9 @@ pub enum GgufError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
 
+    /// The file is one that often lies in the place of a model.
+    #[error("{0}")]
+    Instead(Instead),
     /// The file starts with the four bytes `GGUF`.
     #[error("not a GGUF file: it starts with `{}`, not with `GGUF`", found.escape_ascii())]
     NotGguf {

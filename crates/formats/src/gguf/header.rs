@@ -19,7 +19,7 @@ use super::cursor::Cursor;
 use super::error::GgufError;
 use super::metadata::{IfPresent, Metadata};
 use super::value::{Array, StringArray, Value, ValueType};
-use crate::name;
+use crate::{Instead, name};
 use lossy_quant::DType;
 use std::ops::Range;
 
@@ -52,6 +52,9 @@ pub(crate) struct TensorInfo {
 impl Header {
     /// Reads and checks the header of a file.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Header, GgufError> {
+        if let Some(instead) = Instead::of(bytes) {
+            return Err(GgufError::Instead(instead));
+        }
         let mut cursor = Cursor::new(bytes);
         let version = preamble(&mut cursor)?;
         let n_tensors = cursor.u64("the number of tensors")?;

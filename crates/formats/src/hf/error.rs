@@ -1,4 +1,5 @@
 use super::safetensors::SafetensorsError;
+use crate::Instead;
 use std::path::PathBuf;
 
 /// Why a model directory could not be read.
@@ -11,6 +12,14 @@ pub enum HfError {
         path: PathBuf,
         /// What the system says.
         error: std::io::Error,
+    },
+    /// A file is one that often lies in the place of the right one.
+    #[error("{}: {instead}", path.display())]
+    Instead {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        instead: Instead,
     },
     /// A JSON file is too long to be meant.
     #[error("{}: has {bytes} bytes, but {limit} is the most for such a file", path.display())]

@@ -8,7 +8,7 @@
 //! itself may be a link, as it is in the hub's cache.
 
 use super::error::HfError;
-use crate::name;
+use crate::{name, without_bom};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::BTreeMap;
@@ -52,8 +52,8 @@ impl<'de> Deserialize<'de> for WeightMap {
 
 /// Reads the text of the index file at `path`.
 pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Shards, HfError> {
-    let Index { weight_map: WeightMap(mut pairs) } =
-        serde_json::from_slice(text).map_err(|error| HfError::Json { path: path.to_owned(), error })?;
+    let Index { weight_map: WeightMap(mut pairs) } = serde_json::from_slice(without_bom(text))
+        .map_err(|error| HfError::Json { path: path.to_owned(), error })?;
     if let Some((tensor, shard)) = pairs.iter().find(|(_, shard)| !is_plain(shard)) {
         let (tensor, shard) = (tensor.escape_debug().to_string(), shard.clone());
         return Err(HfError::ShardName { index: path.to_owned(), tensor, shard });

@@ -22,8 +22,8 @@ pub use self::error::HfError;
 pub use self::safetensors::SafetensorsError;
 
 use self::safetensors::TensorInfo;
-use crate::TensorView;
 use crate::map::Source;
+use crate::{Instead, TensorView, without_bom};
 use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
@@ -179,6 +179,9 @@ fn open_weights(directory: &Path) -> Result<Vec<(Shard, Vec<TensorInfo>)>, HfErr
 
 fn open_shard(path: PathBuf) -> Result<(Shard, Vec<TensorInfo>), HfError> {
     let source = Source::open(&path).map_err(|error| HfError::Io { path: path.clone(), error })?;
+    if let Some(instead) = Instead::of(&source) {
+        return Err(HfError::Instead { path, instead });
+    }
     match safetensors::parse(&source) {
         Ok(infos) => Ok((Shard { path, source }, infos)),
         Err(error) => Err(HfError::Safetensors { path, error }),
@@ -210,7 +213,8 @@ fn if_present<T>(path: &Path, read: impl Fn(&Path) -> Result<T, HfError>) -> Res
 }
 
 fn read_json(path: &Path) -> Result<Value, HfError> {
-    serde_json::from_slice(&read(path)?).map_err(|error| HfError::Json { path: path.to_owned(), error })
+    serde_json::from_slice(without_bom(&read(path)?))
+        .map_err(|error| HfError::Json { path: path.to_owned(), error })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, HfError> {
@@ -222,6 +226,9 @@ fn read(path: &Path) -> Result<Vec<u8>, HfError> {
     file.take(MAX_JSON_BYTES + 1).read_to_end(&mut text).map_err(io)?;
     if text.len() as u64 > MAX_JSON_BYTES {
         return Err(HfError::TooLong { path: path.to_owned(), bytes, limit: MAX_JSON_BYTES });
+    }
+    if let Some(instead) = Instead::of(&text) {
+        return Err(HfError::Instead { path: path.to_owned(), instead });
     }
     Ok(text)
 }

@@ -1,10 +1,13 @@
-//! Operations on rows of activations: norms, biases, rotary positions, SwiGLU's gate.
+//! Operations on rows of activations: norms, biases, rotary positions, the gate of an MLP.
 //!
 //! Each computes a row by itself, so results do not depend on what else is in the batch.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod gate;
 mod scalar;
+
+pub use gate::{GateFunction, gate};
 
 use crate::{Compute, Isa};
 

@@ -17,7 +17,7 @@ use clap::Args;
 use lossy_engine::{Cache, CacheOptions, Engine, EngineOptions, KvScheme, ModelSource, PositionScheme};
 use lossy_kernels::Isa;
 
-use crate::args::{Activations, CacheArgs, CalibrationArgs, Listed, ModelArgs};
+use crate::args::{Activations, CacheArgs, CalibrationArgs, Listed, ModelArgs, UnreadArgs};
 use crate::loaded::{self, Loaded};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -107,6 +107,9 @@ pub struct BenchArgs {
     #[command(flatten)]
     calibration: CalibrationArgs,
 
+    #[command(flatten)]
+    unread: UnreadArgs,
+
     /// Measures the first run too
     #[arg(long)]
     no_warmup: bool,
@@ -149,6 +152,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
                 n_threads,
                 activations: args.activations.into(),
                 chunk,
+                unread: args.unread.unread(),
                 ..EngineOptions::default()
             };
             let cache_options = CacheOptions {

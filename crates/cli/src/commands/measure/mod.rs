@@ -17,7 +17,7 @@ use lossy_eval::{
 use lossy_tokenizer::Tokenizer;
 
 use self::format::Format;
-use crate::args::{Activations, CalibrationArgs, Lengths, Listed, ModelArgs};
+use crate::args::{Activations, CalibrationArgs, Lengths, Listed, ModelArgs, UnreadArgs};
 use crate::loaded::{in_file, open};
 use crate::loss::file_name;
 use crate::observer::Watcher;
@@ -107,6 +107,9 @@ pub struct MeasureArgs {
     #[command(flatten)]
     calibration: CalibrationArgs,
 
+    #[command(flatten)]
+    unread: UnreadArgs,
+
     /// Activations of reference and settings; with f32 the reference's cache is f32 too
     #[arg(long, value_enum, default_value_t = Activations::Q8)]
     activations: Activations,
@@ -159,9 +162,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         return Err(crate::usage_error(message).into());
     }
     args.output.check()?;
-    if let Some(path) = &args.reference {
-        reference_file::check(path)?;
-    }
+    args.reference.as_deref().map_or(Ok(()), reference_file::check)?;
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
     let source = open(&path)?;
@@ -172,6 +173,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         n_threads: args.threads.map(usize::from),
         activations: args.activations.into(),
         chunk: args.batch_size as usize,
+        unread: args.unread.unread(),
         ..EngineOptions::default()
     };
     let cache_options = CacheOptions {
@@ -391,9 +393,7 @@ impl Measuring<'_> {
                 note(&format!("{error}: left out"));
             }
             Err(error @ EvalError::TaskTooLong { .. }) => return Err(error.into()),
-            Err(error) => {
-                return Err(error).with_context(|| format!("{} at {n_tokens} tokens", task.name));
-            }
+            Err(error) => return Err(error).with_context(|| format!("{} at {n_tokens} tokens", task.name)),
         }
         Ok(())
     }
