@@ -39,3 +39,19 @@ accuracy MODEL="smollm2" *ARGS:
 # Licences, advisories and sources of all dependencies (needs cargo-deny).
 deny:
     cargo deny check
+
+# Kernel tests on a CPU with AVX2 and on one without, both of QEMU (needs qemu-user).
+emulate:
+    LOSSY_REQUIRE_ISA=avx2 CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu max" cargo test --release --locked -p lossy-kernels --lib
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu Nehalem" cargo test --release --locked -p lossy-kernels --lib
+
+# Every interleaving of the thread pool's steps, by loom.
+loom:
+    RUSTFLAGS="--cfg loom" cargo test --release --locked -p lossy-kernels --lib --target-dir target/loom threads
+
+# Undefined behaviour in number formats, parsers, threads and scalar kernels, by Miri (needs nightly Rust with miri).
+miri $MIRIFLAGS="-Zmiri-disable-isolation":
+    cargo +nightly miri test --locked -p lossy-quant --lib
+    cargo +nightly miri test --locked -p lossy-formats --lib -- gguf:: hf::
+    cargo +nightly miri test --locked -p lossy-kernels --lib -- threads:: memory:: matmul::tests::several matmul::tests::rows \
+        attention::tests::a_prompt attention::tests::what kv::tests::queries elementwise::tests::rope

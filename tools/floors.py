@@ -15,7 +15,7 @@ import tomllib
 from rust_modules import Module, Reference, read_crate, resolve
 
 # Crates whose root lists its modules in the order of their dependencies.
-ORDERED = ("crates/formats", "crates/engine")
+ORDERED = ("crates/formats", "crates/kernels", "crates/engine")
 # Crates whose folders form a circle as yet.
 IN_CIRCLES = ("crates/kernels",)
 # A crate that tests of any crate may use.

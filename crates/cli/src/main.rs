@@ -10,6 +10,7 @@ mod completion;
 mod directories;
 mod hub;
 mod hint;
+mod instructions;
 mod interrupt;
 mod loaded;
 mod loss;

@@ -3,7 +3,7 @@
 use std::env::consts::{ARCH, OS};
 use std::sync::LazyLock;
 
-use lossy_kernels::Isa;
+use crate::instructions;
 
 /// `0.1.0`
 pub fn short() -> &'static str {
@@ -15,9 +15,9 @@ pub fn long() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         // A wrong LOSSY_ISA is an error where kernels run, not here.
-        let isa = match Isa::detect() {
+        let isa = match instructions::isa() {
             Ok(isa) => isa.name().to_string(),
-            Err(error) => error.to_string(),
+            Err(error) => format!("{error:#}"),
         };
         format!("{} ({ARCH}-{OS}, {profile}, instructions: {isa})", short())
     });

@@ -35,7 +35,10 @@ fn main() {
         words.into_iter().partition(|word| ["decode", "prefill"].contains(word));
     let has = |part: &str| parts.is_empty() || parts.contains(&part);
     let schemes = if named.is_empty() { &SCHEMES[..] } else { &named[..] };
-    let isa = Isa::detect().expect("an instruction set of this machine");
+    let isa = std::env::var("LOSSY_ISA").map_or_else(
+        |_| Isa::best(),
+        |name| Isa::by_name(&name).expect("LOSSY_ISA names what this machine has"),
+    );
     let only_threads: Option<usize> =
         std::env::var("LOSSY_BENCH_THREADS").ok().and_then(|text| text.parse().ok());
     let smollm2 = KvGeometry { n_layers: 30, n_kv_heads: 3, heads_per_kv: 3, head_dim: 64 };

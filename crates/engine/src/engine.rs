@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
-use lossy_kernels::attention::HeadShape;
-use lossy_kernels::{ActivationKind, Compute, KvType};
+use lossy_kernels::page::HeadShape;
+use lossy_kernels::{ActivationKind, Compute, Isa, KvType};
 use lossy_tokenizer::EncodeOptions;
 
 use crate::cache::{Budget, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, Rows};
@@ -61,7 +61,7 @@ impl Engine {
             )));
         }
         let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let cx = Compute::new(options.n_threads.unwrap_or(n_cores).max(1))?;
+        let cx = Compute::with_isa(options.n_threads.unwrap_or(n_cores).max(1), options.isa);
         let model = Model::load(&cx, source, &options.unread)?;
         Ok(Engine {
             id: EngineId::default(),
@@ -229,6 +229,11 @@ impl Engine {
     /// Threads in use.
     pub fn n_threads(&self) -> usize {
         self.cx.pool.n_threads()
+    }
+
+    /// Instructions that kernels use.
+    pub fn isa(&self) -> Isa {
+        self.cx.isa
     }
 
     /// int8 or float32 activations.

@@ -206,9 +206,6 @@ pub enum EngineError {
     /// a tokenizer or chat template that cannot be built
     #[error(transparent)]
     Tokenizer(#[from] lossy_tokenizer::TokenizerError),
-    /// `LOSSY_ISA` names an instruction set that is not there
-    #[error(transparent)]
-    Isa(#[from] lossy_kernels::IsaError),
     /// a model of another kind
     #[error("models of architecture `{found}` cannot be computed (known: {known})")]
     Architecture {

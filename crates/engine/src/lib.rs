@@ -40,7 +40,7 @@ pub use fingerprint::Fingerprint;
 pub use finite::{Place, WeightNotFinite};
 pub use generate::{Finish, Generation, GenerationOptions, Step};
 pub use hex::Hex;
-pub use lossy_kernels::{ActivationKind, GateFunction, KvType};
+pub use lossy_kernels::{ActivationKind, GateFunction, Isa, IsaError, KvType};
 pub use model::{BiasRule, Family, HfClass, ModelInfo, ModelSource, SlidingWindow};
 pub use options::{CacheOptions, CalibrationOptions, EngineOptions};
 pub use parameters::ParameterError;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lossy_kernels::ActivationKind;
+use lossy_kernels::{ActivationKind, Isa};
 
 use crate::cache::{Calibration, KvScheme};
 use crate::positions::PositionScheme;
@@ -14,6 +14,8 @@ use crate::unread::Unread;
 pub struct EngineOptions {
     /// threads; `None`: the machine's cores
     pub n_threads: Option<usize>,
+    /// instructions that kernels use
+    pub isa: Isa,
     /// int8 or float32 activations
     pub activations: ActivationKind,
     /// most bytes that all caches together may use; `None`: no limit
@@ -28,6 +30,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         EngineOptions {
             n_threads: None,
+            isa: Isa::best(),
             activations: ActivationKind::Q8,
             kv_budget: None,
             chunk: 512,

@@ -7,7 +7,7 @@ use lossy_engine::internals::{
     Context, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,
 };
 use lossy_engine::{Budget, KvScheme, Positions, Rope, RopeConfig, RopeScaling};
-use lossy_kernels::Compute;
+use lossy_kernels::{Compute, Isa};
 
 /// SmolLM2-135M's.
 const GEOMETRY: KvGeometry = KvGeometry { n_layers: 30, n_kv_heads: 3, heads_per_kv: 3, head_dim: 64 };
@@ -45,7 +45,7 @@ fn append_page(cx: &Compute, cache: &mut KvSequence, rows: &[f32]) -> bool {
 
 #[test]
 fn caches_that_fill_the_budget_one_after_another_never_exceed_it() {
-    let cx = Compute::new(2).expect("threads");
+    let cx = Compute::with_isa(2, Isa::best());
     let rows: Vec<f32> = (0..PAGE_TOKENS * 192).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
     // Buffers that are made once are not the caches'.
     let warm = Budget::new(None);

@@ -7,7 +7,7 @@ use lossy_engine::internals::{
     Context, HeadStatistics, KvGeometry, KvPool, KvSequence, PAGE_TOKENS, Rows, Span, append_layer,
 };
 use lossy_engine::{Budget, Calibration, KvScheme, Positions, Rope, RopeConfig, RopeScaling};
-use lossy_kernels::Compute;
+use lossy_kernels::{Compute, Isa};
 
 /// SmolLM2-135M's.
 const GEOMETRY: KvGeometry = KvGeometry { n_layers: 30, n_kv_heads: 3, heads_per_kv: 3, head_dim: 64 };
@@ -58,7 +58,7 @@ fn filled(cx: &Compute, pool: &Arc<KvPool>, rows: &[f32]) -> KvSequence {
 
 #[test]
 fn resident_memory_is_what_the_scheme_says() {
-    let cx = Compute::new(2).expect("threads");
+    let cx = Compute::with_isa(2, Isa::best());
     let rows: Vec<f32> = (0..PAGE_TOKENS * 192).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
     // Buffers that are made once are not the cache's.
     drop(filled(&cx, &pool("k2v2"), &rows[..192 * 64]));

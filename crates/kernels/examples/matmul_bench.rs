@@ -6,7 +6,7 @@
 //! share of what [`lossy_kernels::peak`] measures on this machine. Matrices are read from memory, not from cache: several copies
 //! take turns.
 
-use lossy_kernels::{ActivationKind, Activations, Compute, Matrix, matmul, peak};
+use lossy_kernels::{ActivationKind, Activations, Compute, Isa, Matrix, matmul, peak};
 use lossy_quant::DType;
 use std::time::Instant;
 
@@ -38,7 +38,11 @@ fn main() {
         None => vec![1, 4, 16, 512],
     };
     for n_threads in [1, 2].into_iter().filter(|n| only(1).is_none_or(|arg| *arg == n.to_string())) {
-        let cx = Compute::new(n_threads).expect("LOSSY_ISA names what this machine has");
+        let isa = std::env::var("LOSSY_ISA").map_or_else(
+            |_| Isa::best(),
+            |name| Isa::by_name(&name).expect("LOSSY_ISA names what this machine has"),
+        );
+        let cx = Compute::with_isa(n_threads, isa);
         let peak = peak::measure(&cx);
         println!(
             "{} with {n_threads} threads: read {:.1} GB/s, f32 {:.0} GFLOP/s, int8 {:.0} GOP/s",

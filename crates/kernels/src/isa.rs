@@ -87,7 +87,7 @@ pub enum Isa {
     Avx2(Avx2),
 }
 
-/// `LOSSY_ISA` names an instruction set that cannot be used.
+/// An instruction set that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
     /// no instruction set has this name
@@ -115,24 +115,18 @@ impl Isa {
         all
     }
 
+    /// What parity tests run, see [`lossy_testkit::instruction_sets`].
+    #[cfg(test)]
+    pub(crate) fn tested() -> Vec<Isa> {
+        lossy_testkit::instruction_sets(Isa::available(), Isa::name)
+    }
+
     /// The best instruction set of this CPU.
     pub fn best() -> Isa {
         Isa::available().pop().unwrap_or(Isa::Scalar)
     }
 
-    /// The best instruction set, or the one named by the environment variable `LOSSY_ISA` (`scalar`, `avx2`, `avx2-vnni`,
-    /// `avx512`).
-    ///
-    /// # Errors
-    /// `LOSSY_ISA` is set to an unknown name, or to one that the CPU does not have.
-    pub fn detect() -> Result<Isa, IsaError> {
-        match std::env::var("LOSSY_ISA") {
-            Ok(name) if !name.is_empty() => Isa::by_name(&name),
-            _ => Ok(Isa::best()),
-        }
-    }
-
-    /// The instruction set called `name`.
+    /// The instruction set called `name`: `scalar`, `avx2`, `avx2-vnni` or `avx512`.
     ///
     /// # Errors
     /// The name is unknown, or the CPU does not have it.
@@ -148,7 +142,7 @@ impl Isa {
         }
     }
 
-    /// Its name as `LOSSY_ISA` spells it.
+    /// Its name, as [`by_name`](Isa::by_name) takes it.
     pub fn name(&self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
@@ -170,7 +164,19 @@ impl fmt::Display for Isa {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+
+    #[test]
+    fn it_is_always_said_which_instruction_sets_the_parity_tests_run() {
+        let tested: Vec<&str> = Isa::tested().iter().map(Isa::name).collect();
+        let absent: Vec<&str> = Isa::NAMES.into_iter().filter(|name| !tested.contains(name)).collect();
+        let absent = if absent.is_empty() { "none".to_owned() } else { absent.join(", ") };
+        let tested = tested.join(", ");
+        // Not `eprintln!`, which is shown only if the test fails.
+        writeln!(std::io::stderr(), "parity tests run {tested}; this CPU lacks: {absent}").unwrap();
+    }
 
     #[test]
     fn every_available_isa_is_found_by_its_name() {

@@ -5,7 +5,7 @@
 //! huge page, so that they share *slabs*.
 
 use memmap2::MmapMut;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 use memmap2::UncheckedAdvice;
 use std::io;
 use std::ptr::NonNull;
@@ -16,7 +16,7 @@ const ALIGN: usize = 64;
 /// What x86-64 and most kernels for 64-bit ARM call a huge page.
 const HUGE_PAGE: usize = 2 << 20;
 /// What memory is given back by: a multiple of the system's own pages.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 const SMALL_PAGE: usize = 64 << 10;
 
 /// Hands out memory from slabs. A part that is dropped goes back to the system (on Linux, elsewhere with its whole slab); its
@@ -42,7 +42,10 @@ pub struct AlignedBytes {
     start: NonNull<u8>,
     len: usize,
     /// what `start` points into, unless there are no bytes
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "it is held, so that its memory stays"))]
+    #[cfg_attr(
+        any(not(target_os = "linux"), miri),
+        expect(dead_code, reason = "it is held, so that its memory stays")
+    )]
     slab: Option<Arc<MmapMut>>,
 }
 
@@ -92,7 +95,7 @@ impl OpenSlab {
         // The system aligns to small pages only.
         let slab = MmapMut::map_anon(room.checked_add(HUGE_PAGE).ok_or(io::ErrorKind::OutOfMemory)?)?;
         // Where there are no huge pages, small ones do.
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         let _ = slab.advise(memmap2::Advice::HugePage);
         let first = slab.as_ptr().align_offset(HUGE_PAGE);
         let slab = Arc::new(slab);
@@ -100,7 +103,8 @@ impl OpenSlab {
     }
 }
 
-#[cfg(target_os = "linux")]
+// Miri knows memory, but no advice about it.
+#[cfg(all(target_os = "linux", not(miri)))]
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
         // The last part takes the slab with it.
@@ -136,11 +140,12 @@ impl std::ops::DerefMut for AlignedBytes {
 mod tests {
     use super::*;
 
-    const SLAB_BYTES: usize = 4 << 20;
+    const SLAB_BYTES: usize = if cfg!(miri) { 4 << 10 } else { 4 << 20 };
 
     #[test]
     fn parts_are_aligned_zeros_that_do_not_overlap_and_outlive_each_other() {
-        let sizes = [1, 64, 65, 0, 300_000, SLAB_BYTES + 1, 7, 3 * SLAB_BYTES / 4, 3 * SLAB_BYTES / 4];
+        let sizes =
+            [1, 64, 65, 0, SLAB_BYTES / 14, SLAB_BYTES + 1, 7, 3 * SLAB_BYTES / 4, 3 * SLAB_BYTES / 4];
         let slabs = Slabs::new(SLAB_BYTES);
         let mut parts = Vec::new();
         for (index, len) in sizes.into_iter().enumerate() {
@@ -158,7 +163,7 @@ mod tests {
         }
     }
 
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    #[cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
     #[test]
     fn a_part_gives_its_memory_back_though_its_slab_lives() {
         use std::fs::File;

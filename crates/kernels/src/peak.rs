@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn every_isa_has_a_peak_above_zero() {
-        for isa in Isa::available() {
+        for isa in Isa::tested() {
             let peak = measure(&Compute::with_isa(1, isa));
             assert!(peak.read_gb_per_s > 0.01 && peak.f32_gflop_per_s > 0.01 && peak.int8_gop_per_s > 0.01);
         }

@@ -12,7 +12,7 @@
 //! 4. Parking is a Dekker handshake: a worker announces itself in `n_parked`, then looks at `unclaimed` once more; the
 //!    caller sets `unclaimed`, then looks at `n_parked`. With a full fence between, one of them sees the other.
 //!
-//! loom checks the protocol: `RUSTFLAGS="--cfg loom" cargo test -p lossy-kernels --release --lib loom_tests`.
+//! loom checks the protocol: `just loom`.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -377,13 +377,14 @@ mod tests {
     fn what_tasks_wrote_is_seen_after_the_join() {
         let pool = ThreadPool::new(4);
         let mut items = vec![0u64; 64];
-        for round in 1..20_000u64 {
+        let (n_rounds, n_between) = if cfg!(miri) { (20, 10) } else { (20_000, 1000) };
+        for round in 1..n_rounds {
             pool.run_mut(&mut items, |i, item| *item += round * i as u64);
-            if round % 1000 == 0 {
+            if round % n_between == 0 {
                 std::thread::sleep(SPIN * 3); // so that workers park in between
             }
         }
-        let total: u64 = (1..20_000).sum();
+        let total: u64 = (1..n_rounds).sum();
         assert!(items.iter().enumerate().all(|(i, item)| *item == total * i as u64));
     }
 
@@ -424,10 +425,11 @@ mod tests {
     fn two_threads_that_share_a_pool_take_turns() {
         let pool = ThreadPool::new(2);
         let n_run = AtomicUsize::new(0);
+        let n_turns = if cfg!(miri) { 10 } else { 1000 };
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    for _ in 0..1000 {
+                    for _ in 0..n_turns {
                         pool.run(5, |_| {
                             n_run.fetch_add(1, Relaxed);
                         });
@@ -435,7 +437,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(n_run.load(Relaxed), 15_000);
+        assert_eq!(n_run.load(Relaxed), 3 * n_turns * 5);
     }
 
     #[test]

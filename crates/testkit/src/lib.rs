@@ -1,11 +1,14 @@
-//! Real models and the golden files that belong to them; for tests only.
+//! Real models, the golden files that belong to them, and what else several crates' tests share; for tests only.
 //!
 //! The golden files lie in `testdata/golden/` and were made by `testdata/golden/make_golden.py`: transformers in float32
 //! on the dequantized weights of the same files. The models are too large for the repository: a test that needs one fails
 //! with the command that fetches it.
 #![forbid(unsafe_code)]
 
+mod instruction_sets;
 pub mod tiny_model;
+
+pub use instruction_sets::instruction_sets;
 
 use std::path::{Path, PathBuf};
 

@@ -10,6 +10,7 @@ use lossy_engine::{
     PositionError, PositionScheme, Unread,
 };
 
+use crate::instructions;
 use crate::loaded::calibrations;
 use crate::terminal::note;
 use crate::units::parse_bytes;
@@ -207,14 +208,18 @@ impl CacheArgs {
 
 impl EngineArgs {
     /// How the model is loaded.
-    pub fn engine_options(&self) -> EngineOptions {
-        EngineOptions {
+    ///
+    /// # Errors
+    /// `LOSSY_ISA` names what this CPU does not have.
+    pub fn engine_options(&self) -> Result<EngineOptions> {
+        Ok(EngineOptions {
             n_threads: self.threads.map(usize::from),
+            isa: instructions::isa()?,
             activations: self.activations.into(),
             kv_budget: self.kv_budget,
             chunk: self.batch_size as usize,
             unread: self.unread.unread(),
-        }
+        })
     }
 
     /// How its cache is made.

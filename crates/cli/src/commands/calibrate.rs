@@ -8,6 +8,7 @@ use lossy_engine::{Engine, EngineOptions, RequestError, SettingError};
 
 use crate::args::{CalibrationArgs, ModelArgs, UnreadArgs};
 use crate::hub;
+use crate::instructions;
 use crate::interrupt;
 use crate::loaded::{in_file, open};
 use crate::observer::Bar;
@@ -46,6 +47,7 @@ pub fn run(args: CalibrateArgs) -> Result<Outcome> {
     let options = EngineOptions {
         n_threads: args.threads.map(usize::from),
         unread: args.unread.unread(),
+        isa: instructions::isa()?,
         ..EngineOptions::default()
     };
     let calibration = args.calibration.options()?;

@@ -58,7 +58,7 @@ pub struct LogitsArgs {
 
 /// Writes them.
 pub fn run(args: LogitsArgs) -> Result<Outcome> {
-    let (options, cache_options) = (args.engine.engine_options(), args.engine.cache_options()?);
+    let (options, cache_options) = (args.engine.engine_options()?, args.engine.cache_options()?);
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let text = match args.ids {
         Some(_) => String::new(),

@@ -104,7 +104,7 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
         return Err(crate::usage_error("--no-chat-template needs a prompt: -p, -f or standard input").into());
     }
     let path = hub::resolve(&model)?;
-    let mut loaded = Loaded::open(&path, &args.engine.engine_options(), cache_options)?;
+    let mut loaded = Loaded::open(&path, &args.engine.engine_options()?, cache_options)?;
     if !args.quiet {
         loaded.tell_positions();
     }

@@ -4,11 +4,9 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use lossy_kernels::attention::{
-    self, AppendError, Asked, ExactHead, ExactHeadMut, Meeting, Partial, RangePart, RangeSource, RangeTurns,
-    Request, Rows, Tile, TokenQueries,
-};
-use lossy_kernels::kv::{RangeF32, Sinks, hadamard_rows};
+use lossy_kernels::attention::{self, Asked, Meeting, PagePart, PageSource, Request};
+use lossy_kernels::kv::{AppendError, ExactHead, ExactHeadMut, HeadF32, Sinks, Stored, hadamard_rows};
+use lossy_kernels::page::{PageTurns, Partial, Rows, Tile, TokenQueries};
 use lossy_kernels::{Compute, Isa};
 
 use crate::positions::Positions;
@@ -22,7 +20,7 @@ use super::{CacheError, KvGeometry, KvPool, KvSequence, PAGE_TOKENS};
 const PARALLEL_TOKENS: usize = 16;
 
 thread_local! {
-    static UNPACKED: RefCell<RangeF32> = RefCell::default();
+    static UNPACKED: RefCell<HeadF32> = RefCell::default();
 }
 
 /// One sequence's rows in a batch.
@@ -230,7 +228,7 @@ impl KvPool {
     }
 
     /// What a packed head stands for, sinks as they are.
-    fn unpack(&self, isa: Isa, layer: usize, place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, isa: Isa, layer: usize, place: Place<'_>, packed: &[u8], out: &mut HeadF32) {
         let Some(layers) = self.packed() else { return };
         let (codes, sinks) = self.parts(layer, place.page, packed);
         layers.codes[layer].unpack(isa, place, codes, out);
@@ -249,7 +247,7 @@ impl KvPool {
     }
 }
 
-/// One layer of a sequence, as attention asks for it: a range is a page.
+/// One layer of a sequence, as attention asks for it.
 struct LayerOfSequence<'a> {
     sequence: &'a KvSequence,
     layer: usize,
@@ -262,29 +260,29 @@ impl LayerOfSequence<'_> {
 
     fn seen(&self, asked: &Asked) -> Seen<'_> {
         self.sequence
-            .seen(asked.range, asked.asking_range, asked.part)
+            .seen(asked.page, asked.asking_page, asked.part)
             .expect("attention asks for tokens of the sequence")
     }
 
     /// Where the page that is asked for is seen.
     fn place(&self, asked: &Asked) -> Place<'_> {
-        self.sequence.place(asked.kv_head, asked.range, asked.asking_range)
+        self.sequence.place(asked.kv_head, asked.page, asked.asking_page)
     }
 
     /// By how much its tokens are turned one by one.
-    fn turns(&self, asked: &Asked) -> Option<RangeTurns<'_>> {
+    fn turns(&self, asked: &Asked) -> Option<PageTurns<'_>> {
         let positions = self.sequence.positions();
         let is_turned = asked.rotation > 0 && positions.map().token_position(0).is_some();
-        is_turned.then(|| positions.turns().range(asked.range))
+        is_turned.then(|| positions.turns().page(asked.page))
     }
 
     /// The page as float32, seen where it is.
-    fn load(&self, isa: Isa, asked: &Asked, out: &mut RangeF32) {
+    fn load(&self, isa: Isa, asked: &Asked, out: &mut HeadF32) {
         let (pool, seen) = (self.pool(), self.seen(asked));
         match seen {
             Seen::Exact(page) => out.load(pool.exact_head(page.head(self.layer, asked.kv_head))),
             Seen::Packed(page) | Seen::ExactValues { packed: page, .. } => {
-                let place = Place::itself(self.sequence.positions(), asked.kv_head, asked.range);
+                let place = Place::itself(self.sequence.positions(), asked.kv_head, asked.page);
                 pool.unpack(isa, self.layer, place, page.head(self.layer, asked.kv_head), out);
             }
         }
@@ -295,7 +293,7 @@ impl LayerOfSequence<'_> {
 
     /// The bytes that will be read next, if they are of the same kind.
     fn next(&self, asked: &Asked, is_packed: bool) -> Option<&[u8]> {
-        match self.sequence.seen(asked.range + 1, asked.asking_range, RangePart::Seen)? {
+        match self.sequence.seen(asked.page + 1, asked.asking_page, PagePart::Seen)? {
             Seen::Exact(page) => (!is_packed).then(|| page.head(self.layer, asked.kv_head)),
             Seen::Packed(page) | Seen::ExactValues { packed: page, .. } => {
                 is_packed.then(|| self.codes(page, asked.kv_head))
@@ -308,9 +306,9 @@ impl LayerOfSequence<'_> {
     }
 }
 
-impl RangeSource for LayerOfSequence<'_> {
-    fn meeting(&self, range: usize, asking_range: usize) -> Meeting {
-        self.sequence.meeting(range, asking_range)
+impl PageSource for LayerOfSequence<'_> {
+    fn meeting(&self, page: usize, asking_page: usize) -> Meeting {
+        self.sequence.meeting(page, asking_page)
     }
 
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
@@ -373,13 +371,10 @@ impl LayerOfSequence<'_> {
             Seen::Packed(_) if asked.tokens != (0..PAGE_TOKENS) => false,
             Seen::Packed(page) => {
                 let Some(layers) = pool.packed() else { return false };
-                let (codes, sinks) =
-                    pool.parts(self.layer, asked.range, page.head(self.layer, asked.kv_head));
-                let next = self.next(asked, true);
-                layers.codes[self.layer].attend_token(isa, place, codes, sinks, next, token, partial)
+                let (codes, sinks) = pool.parts(self.layer, asked.page, page.head(self.layer, asked.kv_head));
+                let stored = Stored { bytes: codes, sinks, next: self.next(asked, true) };
+                layers.codes[self.layer].attend_token(isa, place, stored, token, partial)
             }
         }
     }
 }
-
-const _: () = assert!(PAGE_TOKENS == attention::RANGE_TOKENS);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use lossy_kernels::Isa;
-use lossy_kernels::attention::{ExactHead, Partial, TokenQueries};
-use lossy_kernels::kv::{HeadCode, KeyCode, KeyStatistics, PackedHead, RangeF32, Sinks, ValueCode};
+use lossy_kernels::kv::{ExactHead, HeadCode, HeadF32, KeyCode, KeyStatistics, Stored, ValueCode};
+use lossy_kernels::page::{Partial, TokenQueries};
 
 use super::HeadStatistics;
 use super::code::{PageCode, Place};
@@ -123,13 +123,6 @@ struct CalibratedPage {
     bytes: usize,
 }
 
-impl CalibratedPage {
-    fn head<'a>(&'a self, kv_head: usize, packed: &'a [u8]) -> PackedHead<'a> {
-        let code = &self.heads[kv_head];
-        PackedHead::new(code, &packed[..code.bytes()])
-    }
-}
-
 impl PageCode for CalibratedPage {
     fn bytes_per_head(&self) -> usize {
         self.bytes
@@ -137,29 +130,30 @@ impl PageCode for CalibratedPage {
 
     fn pack(&self, isa: Isa, place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
         let code = &self.heads[place.kv_head];
-        let mut range = RangeF32::default();
-        range.load(exact);
-        code.pack(isa, place.frames, &range, &mut packed[..code.bytes()]);
+        let mut head = HeadF32::default();
+        head.load(exact);
+        code.pack(isa, place.frames, &head, &mut packed[..code.bytes()]);
     }
 
-    fn unpack(&self, isa: Isa, place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
-        self.head(place.kv_head, packed).unpack(isa, place.frames, out);
+    fn unpack(&self, isa: Isa, place: Place<'_>, packed: &[u8], out: &mut HeadF32) {
+        let code = &self.heads[place.kv_head];
+        code.unpack(isa, place.frames, &packed[..code.bytes()], out);
     }
 
     fn attend_token(
         &self,
         isa: Isa,
         place: Place<'_>,
-        packed: &[u8],
-        sinks: Option<Sinks<'_>>,
-        next: Option<&[u8]>,
+        stored: Stored<'_>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) -> bool {
-        if sinks.is_some() {
+        if stored.sinks.is_some() {
             token.set_moved(isa, place.moved);
         }
-        self.head(place.kv_head, packed).attend_token(isa, place.frames, sinks, token, next, partial);
+        let code = &self.heads[place.kv_head];
+        let stored = Stored { bytes: &stored.bytes[..code.bytes()], ..stored };
+        code.attend_token(isa, place.frames, stored, token, partial);
         true
     }
 }

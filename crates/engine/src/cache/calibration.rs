@@ -12,8 +12,9 @@
 //! A key that is attended to strongly weighs more: its error costs more.
 
 use lossy_kernels::Compute;
-use lossy_kernels::attention::Rows;
-use lossy_kernels::kv::{FRAME_TOKENS, hadamard};
+use lossy_kernels::kv::hadamard;
+use lossy_kernels::page::FRAME_TOKENS;
+use lossy_kernels::page::Rows;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 

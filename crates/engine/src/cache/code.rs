@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use lossy_kernels::Isa;
-use lossy_kernels::attention::{ExactHead, Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
-use lossy_kernels::kv::{RangeCode, RangeF32, Sinks};
+use lossy_kernels::kv::{ExactHead, HeadF32, RotatedCode, Stored};
+use lossy_kernels::page::{PAGE_TOKENS, PageFrames, Partial, TokenQueries};
 
 use crate::positions::Positions;
 
@@ -16,15 +16,15 @@ pub struct Place<'a> {
     /// page of the sequence
     pub page: usize,
     /// rotations of the first positions of the page's frames, as they are seen
-    pub frames: RangeFrames<'a>,
+    pub frames: PageFrames<'a>,
     /// from where the frames are to where they are seen; `None`: they are seen where they are
-    pub moved: Option<RangeFrames<'a>>,
+    pub moved: Option<PageFrames<'a>>,
 }
 
 impl<'a> Place<'a> {
     /// A page whose frames are seen where they are.
     pub(super) fn itself(positions: &'a Positions, kv_head: usize, page: usize) -> Place<'a> {
-        Place { kv_head, page, frames: positions.own().range(page), moved: None }
+        Place { kv_head, page, frames: positions.own().page(page), moved: None }
     }
 }
 
@@ -40,28 +40,24 @@ pub trait PageCode: Debug + Send + Sync {
 
     /// Bits of one key or value on average, scales and padding included.
     fn bits_per_value(&self, head_dim: usize) -> f64 {
-        8.0 * self.bytes_per_head() as f64 / (2 * RANGE_TOKENS * head_dim) as f64
+        8.0 * self.bytes_per_head() as f64 / (2 * PAGE_TOKENS * head_dim) as f64
     }
 
     /// Packs a full page's head, whose frames are seen where they are.
     fn pack(&self, isa: Isa, place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]);
 
     /// What the codes stand for, its frames seen where they are.
-    fn unpack(&self, isa: Isa, place: Place<'_>, packed: &[u8], out: &mut RangeF32);
+    fn unpack(&self, isa: Isa, place: Place<'_>, packed: &[u8], out: &mut HeadF32);
 
-    /// The partial softmax of one token's query heads over the whole page, from the codes, but for sinks. `next` is the
-    /// packed head that will be asked next, if any. Where frames are seen follows from `place`: `place.frames` for codes
+    /// The partial softmax of one token's query heads over the whole page, from the codes, but for sinks. Where frames are seen follows from `place`: `place.frames` for codes
     /// that are relative to them, [`TokenQueries::set_moved`] for keys as they are.
     ///
     /// Returns `false`, having done nothing, if this code has no such kernel; the page is unpacked then.
-    #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
     fn attend_token(
         &self,
         _isa: Isa,
         _place: Place<'_>,
-        _packed: &[u8],
-        _sinks: Option<Sinks<'_>>,
-        _next: Option<&[u8]>,
+        _stored: Stored<'_>,
         _token: &mut TokenQueries,
         _partial: &mut Partial<'_>,
     ) -> bool {
@@ -73,18 +69,18 @@ pub trait PageCode: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct RotatedPage<C>(pub C);
 
-impl<C: RangeCode> PageCode for RotatedPage<C> {
+impl<C: RotatedCode> PageCode for RotatedPage<C> {
     fn bytes_per_head(&self) -> usize {
         self.0.bytes()
     }
 
     fn pack(&self, _isa: Isa, _place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
-        let mut range = RangeF32::default();
-        range.load(exact);
-        self.0.pack(&range, packed);
+        let mut head = HeadF32::default();
+        head.load(exact);
+        self.0.pack(&head, packed);
     }
 
-    fn unpack(&self, isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut HeadF32) {
         self.0.unpack(isa, packed, out);
     }
 
@@ -92,9 +88,7 @@ impl<C: RangeCode> PageCode for RotatedPage<C> {
         &self,
         isa: Isa,
         place: Place<'_>,
-        packed: &[u8],
-        sinks: Option<Sinks<'_>>,
-        next: Option<&[u8]>,
+        stored: Stored<'_>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) -> bool {
@@ -102,7 +96,7 @@ impl<C: RangeCode> PageCode for RotatedPage<C> {
             // The kernel meets all tokens with one query.
             return false;
         }
-        self.0.attend_token(isa, packed, sinks, next, token, partial);
+        self.0.attend_token(isa, stored, token, partial);
         true
     }
 }

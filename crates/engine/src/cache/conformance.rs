@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lossy_kernels::attention::Part;
+use lossy_kernels::kv::Part;
 use lossy_kernels::{Compute, Isa};
 
 use crate::positions::{Positions, Rope, RopeConfig, RopeScaling};
@@ -46,7 +46,7 @@ pub(super) fn check_layers(scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: [L
         one: Compute::with_isa(1, isa),
         three: Compute::with_isa(3, isa),
     };
-    for isa in Isa::available() {
+    for isa in lossy_testkit::instruction_sets(Isa::available(), Isa::name) {
         let suite = suite(isa);
         suite.attention_is_that_of_the_stored_values();
         suite.any_split_has_the_same_bits();

@@ -1,6 +1,6 @@
 //! What a cache can refuse.
 
-use lossy_kernels::attention::Part;
+use lossy_kernels::kv::Part;
 
 /// Why tokens cannot be cached.
 #[derive(Debug, thiserror::Error)]

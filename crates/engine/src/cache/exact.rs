@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use lossy_kernels::attention::{ExactHead, KvType, Partial, RANGE_TOKENS, TokenQueries};
-use lossy_kernels::kv::{RangeF32, Sinks};
-use lossy_kernels::{Isa, attention};
+use lossy_kernels::Isa;
+use lossy_kernels::kv::{ExactHead, ExactHeadMut, HeadF32, KvType, Stored};
+use lossy_kernels::page::{PAGE_TOKENS, Partial, TokenQueries};
 
 use super::code::{PageCode, Place};
 use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Rung};
@@ -65,14 +65,14 @@ impl ExactPage {
 
 impl PageCode for ExactPage {
     fn bytes_per_head(&self) -> usize {
-        self.kv_type.bytes_per_range(self.head_dim)
+        self.kv_type.bytes_per_head(self.head_dim)
     }
 
     fn pack(&self, _isa: Isa, _place: Place<'_>, exact: ExactHead<'_>, packed: &mut [u8]) {
-        attention::ExactHeadMut::new(self.kv_type, self.head_dim, packed).copy_from(exact, RANGE_TOKENS);
+        ExactHeadMut::new(self.kv_type, self.head_dim, packed).copy_from(exact, PAGE_TOKENS);
     }
 
-    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, _isa: Isa, _place: Place<'_>, packed: &[u8], out: &mut HeadF32) {
         out.load(self.head(packed));
     }
 
@@ -80,15 +80,13 @@ impl PageCode for ExactPage {
         &self,
         isa: Isa,
         place: Place<'_>,
-        packed: &[u8],
-        _sinks: Option<Sinks<'_>>,
-        next: Option<&[u8]>,
+        stored: Stored<'_>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) -> bool {
-        let next = next.map(|bytes| self.head(bytes));
+        let next = stored.next.map(|bytes| self.head(bytes));
         token.set_moved(isa, place.moved);
-        self.head(packed).attend_token(isa, 0..RANGE_TOKENS, token, next, partial);
+        self.head(stored.bytes).attend_token(isa, 0..PAGE_TOKENS, token, next, partial);
         true
     }
 }

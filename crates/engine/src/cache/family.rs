@@ -1,6 +1,6 @@
 //! What the name of a KV scheme means. A name takes four steps: a [`Family`] reads it, with its parameters,
 //! into a [`KvStorage`]; that makes, for the layers of one model, a [`PageCode`] each, which knows pages, heads and
-//! positions; and under it a [`RangeCode`](lossy_kernels::kv::RangeCode) of the kernels has the arithmetic, where a head of
+//! positions; and under it a [`RotatedCode`](lossy_kernels::kv::RotatedCode) of the kernels has the arithmetic, where a head of
 //! a page needs no more than its bytes.
 //!
 //! What all schemes share, `sinks`, `residual`, `layers`, `first` and `last`, is read above, in

@@ -58,13 +58,8 @@ pub use code::{PageCode, Place};
 pub use error::CacheError;
 pub use family::{Context, KvSchemeError};
 pub use layout::{CacheLayout, PackedLayers, Window};
-pub use lossy_kernels::attention::Rows;
+pub use lossy_kernels::page::{PAGE_TOKENS, Rows};
 pub use pool::{KvGeometry, KvPool};
 pub use saved::SavedError;
 pub use scheme::KvScheme;
 pub use sequence::KvSequence;
-
-use lossy_kernels::attention::RANGE_TOKENS;
-
-/// Tokens of a page.
-pub const PAGE_TOKENS: usize = RANGE_TOKENS;

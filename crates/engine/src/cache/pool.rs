@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lossy_kernels::KvType;
-use lossy_kernels::attention::HeadShape;
 use lossy_kernels::memory::Slabs;
+use lossy_kernels::page::HeadShape;
 
 use crate::positions::Positions;
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use lossy_kernels::attention::{Meeting, RangePart};
+use lossy_kernels::attention::{Meeting, PagePart};
 
 use crate::positions::{Moved, Positions};
 
@@ -107,7 +107,7 @@ impl KvSequence {
         &self.positions
     }
 
-    /// Rotations that queries of the next `n_new` tokens need: those of the map, or one if they see every range with that.
+    /// Rotations that queries of the next `n_new` tokens need: those of the map, or one if they see every page with that.
     pub(crate) fn n_rotations(&self, n_new: usize) -> usize {
         let map = self.positions.map();
         let last = (self.len + n_new).saturating_sub(1) / PAGE_TOKENS;
@@ -246,12 +246,12 @@ impl KvSequence {
     /// Where the tokens of page `asking`, which are reserved, see page `index`.
     pub(super) fn place(&self, kv_head: usize, index: usize, asking: usize) -> Place<'_> {
         let moved = self.moved.iter().find(|(page, _)| *page == asking).and_then(|(_, moved)| moved.as_ref());
-        match moved.filter(|moved| index < moved.n_ranges) {
+        match moved.filter(|moved| index < moved.n_pages) {
             Some(moved) => Place {
                 kv_head,
                 page: index,
-                frames: moved.starts.range(index),
-                moved: Some(moved.shifts.range(index)),
+                frames: moved.starts.page(index),
+                moved: Some(moved.shifts.page(index)),
             },
             None => Place::itself(&self.positions, kv_head, index),
         }
@@ -318,11 +318,11 @@ impl KvSequence {
     }
 
     /// What the tokens of page `asking` see of a part of page `index`.
-    pub(super) fn seen(&self, index: usize, asking: usize, part: RangePart) -> Option<Seen<'_>> {
+    pub(super) fn seen(&self, index: usize, asking: usize, part: PagePart) -> Option<Seen<'_>> {
         let slot = self.slots.get(index)?;
         let (has_keys, has_values) = match self.pool.packed() {
             Some(PackedLayers { window, .. }) if !self.keeps_exact => {
-                let is_near = !window.ends_in(index, asking) || part == RangePart::Near;
+                let is_near = !window.ends_in(index, asking) || part == PagePart::Near;
                 (window.has_keys(index, asking), index + window.recent_pages() >= asking && is_near)
             }
             _ => (true, true),

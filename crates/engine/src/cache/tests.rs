@@ -23,7 +23,7 @@ fn rungs_of_the_ladder_take_more_bits_than_those_below_and_the_last_is_exact() {
     assert_eq!(names, ["k2v2", "k3v2", "k3v3", "k4v3", "k4v4", "q8", "f16"]);
     let bytes = |name: &String| {
         let layout = layout(name);
-        let exact = layout.exact.bytes_per_range(GEOMETRY.head_dim);
+        let exact = layout.exact.bytes_per_head(GEOMETRY.head_dim);
         layout.packed.map_or(exact, |packed| packed.codes[0].bytes_per_head())
     };
     assert!(names.iter().map(bytes).is_sorted_by(|a, b| a < b), "{names:?}");

@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use lossy_kernels::attention::{FRAME_TOKENS, RANGE_TOKENS};
+use lossy_kernels::page::{FRAME_TOKENS, PAGE_TOKENS};
 
 use super::error::PositionError;
 use super::family::{Choice, Family, OTHER_MAP, Resolved, check_trained, check_whole, of_choice, refused};
@@ -68,7 +68,7 @@ impl Adaptive {
 
     /// The longest context: there frames of 64 tokens begin at neighbouring positions.
     fn longest(&self) -> usize {
-        let with = |reach: usize| (reach - RANGE_TOKENS - self.window) * MAX_STRETCH + self.window;
+        let with = |reach: usize| (reach - PAGE_TOKENS - self.window) * MAX_STRETCH + self.window;
         // What the reach is there, it is beyond too.
         with(self.reach(with(self.reach)))
     }
@@ -77,11 +77,11 @@ impl Adaptive {
 impl PositionMap for Adaptive {
     fn distance(&self, m: usize, n: usize) -> usize {
         let (page, frame, window) = (page_start(m), frame_start(n), self.window);
-        if page <= frame + window || page + RANGE_TOKENS <= self.exact {
+        if page <= frame + window || page + PAGE_TOKENS <= self.exact {
             return m - n;
         }
         let far = (page - frame - window) as f64;
-        let shrunk = far * (self.reach(page) - RANGE_TOKENS - window) as f64 / (page - window) as f64;
+        let shrunk = far * (self.reach(page) - PAGE_TOKENS - window) as f64 / (page - window) as f64;
         window + shrunk.round() as usize + (m - page) - (n - frame)
     }
 
@@ -89,17 +89,17 @@ impl PositionMap for Adaptive {
         vec![self.window]
     }
 
-    fn n_moved_ranges(&self, asking: usize) -> usize {
-        if (asking + 1) * RANGE_TOKENS > self.exact {
-            asking.saturating_sub(self.window / RANGE_TOKENS)
+    fn n_moved_pages(&self, asking: usize) -> usize {
+        if (asking + 1) * PAGE_TOKENS > self.exact {
+            asking.saturating_sub(self.window / PAGE_TOKENS)
         } else {
             0
         }
     }
 
     fn frame_start(&self, frame: usize, asking: usize) -> usize {
-        let (first, start) = (frame * FRAME_TOKENS, asking * RANGE_TOKENS);
-        let known = (self.reach(start) - RANGE_TOKENS - self.window) as u64;
+        let (first, start) = (frame * FRAME_TOKENS, asking * PAGE_TOKENS);
+        let known = (self.reach(start) - PAGE_TOKENS - self.window) as u64;
         let (far, farthest) = ((start - first - self.window) as u64, (start - self.window) as u64);
         start - self.window - ((2 * far * known + farthest) / (2 * farthest)) as usize
     }
@@ -140,12 +140,12 @@ impl Choice for AdaptiveChoice {
         let growth = self.growth.unwrap_or(if self.reach.is_some() { 0 } else { n_trained / 16 });
         let reach = self.reach.unwrap_or_else(|| default_reach(n_trained));
         let window = self.window.unwrap_or_else(|| default_window(reach));
-        let least = window.saturating_add(2 * RANGE_TOKENS);
+        let least = window.saturating_add(2 * PAGE_TOKENS);
         check_trained(self, trained, least)?;
         if !(least..=n_trained).contains(&reach) {
             let expected = format!(
                 "at least the window and {} more, {least}, and at most the trained context, {n_trained}",
-                2 * RANGE_TOKENS
+                2 * PAGE_TOKENS
             );
             return Err(refused(self, "reach", reach, &expected));
         }
@@ -180,12 +180,12 @@ impl Choice for AdaptiveChoice {
 /// Nine sixteenths of the trained context, which grow by a sixteenth with every doubling: models find things there that they
 /// do not find at the far end of what they were trained for (docs/self-extend.md has the figures).
 fn default_reach(n_trained: usize) -> usize {
-    (n_trained / 16 * 9).max(3 * RANGE_TOKENS).min(n_trained)
+    (n_trained / 16 * 9).max(3 * PAGE_TOKENS).min(n_trained)
 }
 
 /// Two ninths of the reach: an eighth of the trained context.
 fn default_window(reach: usize) -> usize {
-    (reach * 2 / 9 / RANGE_TOKENS).max(1) * RANGE_TOKENS
+    (reach * 2 / 9 / PAGE_TOKENS).max(1) * PAGE_TOKENS
 }
 
 #[cfg(test)]
@@ -198,8 +198,8 @@ mod tests {
     fn within_the_trained_context_adaptive_is_linear() {
         for reach in [L, L / 2] {
             let map = Adaptive { window: 128, reach, growth: 0, exact: L, logn: true };
-            assert!((0..L / RANGE_TOKENS).all(|asking| map.n_moved_ranges(asking) == 0));
-            assert!(map.n_moved_ranges(L / RANGE_TOKENS) > 0);
+            assert!((0..L / PAGE_TOKENS).all(|asking| map.n_moved_pages(asking) == 0));
+            assert!(map.n_moved_pages(L / PAGE_TOKENS) > 0);
             assert!((0..=L).all(|n| map.distance(L, n) < reach));
             assert!((0..L).all(|m| map.query_scale(m) == 1.0));
             assert!(map.query_scale(L) > 1.0);

@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 
-use lossy_kernels::attention::{FRAME_TOKENS, Meeting, RANGE_TOKENS};
+use lossy_kernels::attention::Meeting;
+use lossy_kernels::page::{FRAME_TOKENS, PAGE_TOKENS};
 
 use super::error::PositionError;
 use super::family::{Choice, Family, OTHER_MAP, Resolved, check_trained, check_whole, of_choice};
@@ -61,13 +62,13 @@ impl PositionMap for DualChunk {
         }
     }
 
-    fn meeting(&self, range: usize, asking: usize) -> Meeting {
-        let chunk_of = |range: usize| range * RANGE_TOKENS / self.chunk;
-        Meeting::Whole((chunk_of(asking) - chunk_of(range)).min(2))
+    fn meeting(&self, page: usize, asking: usize) -> Meeting {
+        let chunk_of = |page: usize| page * PAGE_TOKENS / self.chunk;
+        Meeting::Whole((chunk_of(asking) - chunk_of(page)).min(2))
     }
 
-    fn n_moved_ranges(&self, asking: usize) -> usize {
-        asking * RANGE_TOKENS / self.chunk * self.chunk / RANGE_TOKENS
+    fn n_moved_pages(&self, asking: usize) -> usize {
+        asking * PAGE_TOKENS / self.chunk * self.chunk / PAGE_TOKENS
     }
 
     fn frame_start(&self, frame: usize, _asking: usize) -> usize {
@@ -87,9 +88,9 @@ impl Choice for DualChunkChoice {
     }
 
     fn resolve(&self, trained: Trained<'_>, _n_ctx: usize) -> Result<Resolved, PositionError> {
-        let default = (trained.n_ctx * 3 / 4 / RANGE_TOKENS * RANGE_TOKENS).max(RANGE_TOKENS);
+        let default = (trained.n_ctx * 3 / 4 / PAGE_TOKENS * PAGE_TOKENS).max(PAGE_TOKENS);
         let chunk = self.chunk.unwrap_or(default);
-        check_trained(self, trained, chunk.saturating_add(RANGE_TOKENS))?;
+        check_trained(self, trained, chunk.saturating_add(PAGE_TOKENS))?;
         let choice = DualChunkChoice { chunk: Some(chunk) };
         check_whole("chunk", choice.chunk, 1).map_err(of_choice(&choice))?;
         Ok(Resolved {

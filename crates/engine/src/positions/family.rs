@@ -7,7 +7,7 @@
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
 
-use lossy_kernels::attention::RANGE_TOKENS;
+use lossy_kernels::page::PAGE_TOKENS;
 
 use super::error::PositionError;
 use super::map::PositionMap;
@@ -79,7 +79,7 @@ pub(super) fn check_whole(
     position_group: usize,
 ) -> Result<(), ParameterError> {
     let Some(tokens) = tokens else { return Ok(()) };
-    let step = least_common_multiple(RANGE_TOKENS, position_group);
+    let step = least_common_multiple(PAGE_TOKENS, position_group);
     if tokens > 0 && tokens.is_multiple_of(step) {
         return Ok(());
     }
@@ -88,7 +88,7 @@ pub(super) fn check_whole(
         1 => String::new(),
         group => format!(" and of the group {group}"),
     };
-    let expected = format!("a multiple of {RANGE_TOKENS}{of_group}, such as {nearest}");
+    let expected = format!("a multiple of {PAGE_TOKENS}{of_group}, such as {nearest}");
     Err(ParameterError::value(key, tokens, expected))
 }
 

@@ -4,14 +4,15 @@
 //! this one, with its formula, its words and its checks. In formulae `m` is the position of the query, `n ≤ m` that of the
 //! key, `T = 128·⌊m/128⌋` the first position of the query's page, `F = 64·⌊n/64⌋` that of the key's frame.
 //!
-//! Attention uses a map without touching a stored key. It asks which *rotation* of the queries meets a range of keys
-//! ([`PositionMap::meeting`], [`PositionMap::query_position`]), where the *frames* of a range begin
+//! Attention uses a map without touching a stored key. It asks which *rotation* of the queries meets a page of keys
+//! ([`PositionMap::meeting`], [`PositionMap::query_position`]), where the *frames* of a page begin
 //! ([`PositionMap::frame_start`]), and where a *token* stands ([`PositionMap::token_position`]). The defaults here are those
-//! of the model's own positions. All are asked once for a range of 128 keys and a KV head, or more seldom.
+//! of the model's own positions. All are asked once for a page of 128 keys and a KV head, or more seldom.
 
 use std::fmt::Debug;
 
-use lossy_kernels::attention::{FRAME_TOKENS, Meeting, RANGE_TOKENS};
+use lossy_kernels::attention::Meeting;
+use lossy_kernels::page::{FRAME_TOKENS, PAGE_TOKENS};
 
 /// Most tokens that share the space of one: then frames begin at neighbouring positions.
 pub(super) const MAX_STRETCH: usize = FRAME_TOKENS;
@@ -22,7 +23,7 @@ pub trait PositionMap: Debug + Send + Sync {
     /// for tests and reports. Attention does not use it.
     fn distance(&self, query: usize, key: usize) -> usize;
 
-    /// Numbers of tokens that must be multiples of [`RANGE_TOKENS`]: ranges of keys meet a query in one way.
+    /// Numbers of tokens that must be multiples of [`PAGE_TOKENS`]: pages of keys meet a query in one way.
     fn windows(&self) -> Vec<usize> {
         Vec::new()
     }
@@ -37,18 +38,18 @@ pub trait PositionMap: Debug + Send + Sync {
         position
     }
 
-    /// The rotations of the queries of range `asking` that meet the keys of range `range`.
-    fn meeting(&self, _range: usize, _asking: usize) -> Meeting {
+    /// The rotations of the queries of page `asking` that meet the keys of page `page`.
+    fn meeting(&self, _page: usize, _asking: usize) -> Meeting {
         Meeting::Whole(0)
     }
 
-    /// Ranges from the first on whose frames the queries of range `asking` see elsewhere than they are.
-    fn n_moved_ranges(&self, _asking: usize) -> usize {
+    /// Pages from the first on whose frames the queries of page `asking` see elsewhere than they are.
+    fn n_moved_pages(&self, _asking: usize) -> usize {
         0
     }
 
-    /// Where queries of range `asking` see the first token of frame `frame`, if its range is one of those that
-    /// [move](PositionMap::n_moved_ranges).
+    /// Where queries of page `asking` see the first token of frame `frame`, if its page is one of those that
+    /// [move](PositionMap::n_moved_pages).
     fn frame_start(&self, frame: usize, _asking: usize) -> usize {
         frame * FRAME_TOKENS
     }
@@ -66,7 +67,7 @@ pub trait PositionMap: Debug + Send + Sync {
 
 /// The first position of the page of `position`.
 pub(super) fn page_start(position: usize) -> usize {
-    position / RANGE_TOKENS * RANGE_TOKENS
+    position / PAGE_TOKENS * PAGE_TOKENS
 }
 
 /// The first position of the frame of `position`.

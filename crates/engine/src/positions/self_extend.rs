@@ -11,7 +11,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use lossy_kernels::attention::{Meeting, RANGE_TOKENS};
+use lossy_kernels::attention::Meeting;
+use lossy_kernels::page::PAGE_TOKENS;
 
 use super::error::PositionError;
 use super::family::{
@@ -72,8 +73,8 @@ impl PositionMap for SelfExtend {
         }
     }
 
-    fn meeting(&self, range: usize, asking: usize) -> Meeting {
-        match (range + self.window / RANGE_TOKENS).cmp(&asking) {
+    fn meeting(&self, page: usize, asking: usize) -> Meeting {
+        match (page + self.window / PAGE_TOKENS).cmp(&asking) {
             Ordering::Less => Meeting::Whole(1),
             Ordering::Equal => Meeting::Split { far: 1, near: 0 },
             Ordering::Greater => Meeting::Whole(0),
@@ -109,7 +110,7 @@ impl Choice for SelfExtendChoice {
 
     fn resolve(&self, trained: Trained<'_>, n_ctx: usize) -> Result<Resolved, PositionError> {
         let (position_group, window) = group_and_window(self.group, self.window, trained.n_ctx, n_ctx);
-        check_trained(self, trained, window.saturating_add(RANGE_TOKENS))?;
+        check_trained(self, trained, window.saturating_add(PAGE_TOKENS))?;
         let choice = SelfExtendChoice { group: Some(position_group), window: Some(window) };
         choice.check().map_err(of_choice(&choice))?;
         let map = SelfExtend { position_group, window };
@@ -135,7 +136,7 @@ fn group_and_window(
         |group: usize, window: usize| window < n_trained && (n_trained - window) * group + window >= n_ctx;
     let groups = group.map_or(2..=MAX_STRETCH, |group| group..=group);
     for group in groups {
-        let step = least_common_multiple(RANGE_TOKENS, group);
+        let step = least_common_multiple(PAGE_TOKENS, group);
         let windows: Vec<usize> = match window {
             Some(window) if window.is_multiple_of(step) => vec![window],
             Some(_) => Vec::new(),
@@ -147,7 +148,7 @@ fn group_and_window(
         }
     }
     let group = group.unwrap_or(MAX_STRETCH);
-    let step = least_common_multiple(RANGE_TOKENS, group);
+    let step = least_common_multiple(PAGE_TOKENS, group);
     (group, window.unwrap_or((n_trained / 8).div_ceil(step).max(1) * step))
 }
 

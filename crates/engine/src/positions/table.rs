@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use lossy_kernels::attention::{FRAME_TOKENS, FRAMES, FrameTable, RANGE_TOKENS, TokenTable};
+use lossy_kernels::page::{FRAME_TOKENS, FRAMES, FrameTable, PAGE_TOKENS, TokenTable};
 
 use super::error::PositionError;
 use super::linear::Linear;
@@ -24,11 +24,11 @@ pub struct Positions {
     turns: OnceLock<TokenTable>,
 }
 
-/// Where the tokens of one range see the frames of ranges that move.
+/// Where the tokens of one page see the frames of pages that move.
 #[derive(Clone, Debug)]
 pub(crate) struct Moved {
-    /// ranges that move, from the first one on
-    pub n_ranges: usize,
+    /// pages that move, from the first one on
+    pub n_pages: usize,
     /// rotation of each frame's first position, where it is seen
     pub starts: FrameTable,
     /// from where each frame is to where it is seen
@@ -64,9 +64,9 @@ impl Positions {
     /// # Panics
     /// A window or chunk of `map` is no multiple of 128; see [`PositionMap::windows`].
     fn new(map: Arc<dyn PositionMap>, rope: Rope, n_ctx: usize) -> Positions {
-        let is_whole = |tokens: &usize| *tokens > 0 && tokens.is_multiple_of(RANGE_TOKENS);
+        let is_whole = |tokens: &usize| *tokens > 0 && tokens.is_multiple_of(PAGE_TOKENS);
         assert!(map.windows().iter().all(is_whole), "{map:?}");
-        let own = table(&rope, n_ctx.div_ceil(RANGE_TOKENS), |frame| (frame * FRAME_TOKENS) as f64);
+        let own = table(&rope, n_ctx.div_ceil(PAGE_TOKENS), |frame| (frame * FRAME_TOKENS) as f64);
         let scheme = PositionScheme::linear();
         Positions { scheme, map, rope, n_ctx, longest: n_ctx, own, turns: OnceLock::new() }
     }
@@ -104,30 +104,30 @@ impl Positions {
     pub(crate) fn turns(&self) -> &TokenTable {
         self.turns.get_or_init(|| {
             let n_pairs = self.rope.n_pairs();
-            TokenTable::new(n_pairs, self.n_ctx.div_ceil(RANGE_TOKENS), |token, pair| {
+            TokenTable::new(n_pairs, self.n_ctx.div_ceil(PAGE_TOKENS), |token, pair| {
                 let position = self.map.token_position(token).unwrap_or(token);
                 self.rope.rotation(pair, position as f64 - token as f64)
             })
         })
     }
 
-    /// The frames that the tokens of range `asking` see at shifted positions.
+    /// The frames that the tokens of page `asking` see at shifted positions.
     pub(crate) fn moved(&self, asking: usize) -> Option<Moved> {
-        let n_ranges = self.map.n_moved_ranges(asking);
+        let n_pages = self.map.n_moved_pages(asking);
         let start = |frame: usize| self.map.frame_start(frame, asking) as f64;
-        (n_ranges > 0).then(|| Moved {
-            n_ranges,
-            starts: table(&self.rope, n_ranges, start),
-            shifts: table(&self.rope, n_ranges, |frame| start(frame) - (frame * FRAME_TOKENS) as f64),
+        (n_pages > 0).then(|| Moved {
+            n_pages,
+            starts: table(&self.rope, n_pages, start),
+            shifts: table(&self.rope, n_pages, |frame| start(frame) - (frame * FRAME_TOKENS) as f64),
         })
     }
 }
 
-/// The rotations of `n_ranges` ranges of frames, by the positions that `of_frame` gives.
-fn table(rope: &Rope, n_ranges: usize, of_frame: impl Fn(usize) -> f64) -> FrameTable {
-    let n_values = n_ranges * FRAMES * rope.n_pairs();
+/// The rotations of `n_pages` pages of frames, by the positions that `of_frame` gives.
+fn table(rope: &Rope, n_pages: usize, of_frame: impl Fn(usize) -> f64) -> FrameTable {
+    let n_values = n_pages * FRAMES * rope.n_pairs();
     let (mut cos, mut sin) = (Vec::with_capacity(n_values), Vec::with_capacity(n_values));
-    for frame in 0..n_ranges * FRAMES {
+    for frame in 0..n_pages * FRAMES {
         let position = of_frame(frame);
         for pair in 0..rope.n_pairs() {
             let (c, s) = rope.rotation(pair, position);

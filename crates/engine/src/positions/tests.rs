@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use lossy_kernels::attention::{FRAME_TOKENS, Meeting, RANGE_TOKENS};
+use lossy_kernels::attention::Meeting;
+use lossy_kernels::page::{FRAME_TOKENS, PAGE_TOKENS};
 use lossy_kernels::{Compute, Isa, KvType};
 use lossy_testkit::noise;
 
@@ -49,17 +50,15 @@ fn rope() -> Rope {
 
 /// The distance as attention sees it: positions of the rotated query and of the moved key.
 fn seen(map: &dyn PositionMap, m: usize, n: usize) -> usize {
-    let (range, asking) = (n / RANGE_TOKENS, m / RANGE_TOKENS);
-    let rotation = match map.meeting(range, asking) {
+    let (page, asking) = (n / PAGE_TOKENS, m / PAGE_TOKENS);
+    let rotation = match map.meeting(page, asking) {
         Meeting::Whole(rotation) => rotation,
-        Meeting::Split { far, .. } if n % RANGE_TOKENS <= m % RANGE_TOKENS => far,
+        Meeting::Split { far, .. } if n % PAGE_TOKENS <= m % PAGE_TOKENS => far,
         Meeting::Split { near, .. } => near,
     };
     let key = match map.token_position(n) {
         Some(position) if rotation > 0 => position,
-        _ if range < map.n_moved_ranges(asking) => {
-            map.frame_start(n / FRAME_TOKENS, asking) + n % FRAME_TOKENS
-        }
+        _ if page < map.n_moved_pages(asking) => map.frame_start(n / FRAME_TOKENS, asking) + n % FRAME_TOKENS,
         _ => n,
     };
     map.query_position(rotation, m) - key

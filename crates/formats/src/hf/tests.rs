@@ -216,7 +216,7 @@ fn files_of_the_safetensors_crate_read_as_they_were_written() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 5 } else { 2_000 }))]
 
     #[test]
     fn what_opens_after_changes_opens_in_the_safetensors_crate_too(

@@ -5,8 +5,29 @@
 
 mod quantize;
 
-use crate::matmul::tile::COLS;
-use crate::{ActivationKind, Compute};
+use crate::Compute;
+
+/// Columns of a block.
+pub(crate) const COLS: usize = 32;
+
+/// How the operand of a quantized matrix is represented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActivationKind {
+    /// float32, exact
+    F32,
+    /// int8 in blocks of 32 with a float32 scale
+    Q8,
+}
+
+impl ActivationKind {
+    /// `f32` or `q8`
+    pub fn name(self) -> &'static str {
+        match self {
+            ActivationKind::F32 => "f32",
+            ActivationKind::Q8 => "q8",
+        }
+    }
+}
 
 /// What a block of 32 int8 codes has beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,8 +1,7 @@
 //! One row of f32 to int8 blocks.
 
-use super::BlockInfo;
+use super::{BlockInfo, COLS};
 use crate::Isa;
-use crate::matmul::tile::COLS;
 
 /// Quantizes `row`, `[n_cols]`, to `codes`, `[n_blocks, 32]`, and `infos`, `[n_blocks]`; a last block that `row` fills only in
 /// part is padded with zeros. A block with an infinity or a NaN gets a scale that makes every product with it NaN.
@@ -125,7 +124,7 @@ mod tests {
             let values: Vec<f32> =
                 (0..n).map(|i| ((i * i * 7 + 3 * i) % 1013) as f32 * 0.013 - 6.5).collect();
             let wanted = quantized(Isa::Scalar, &values);
-            for isa in Isa::available() {
+            for isa in Isa::tested() {
                 assert_eq!(quantized(isa, &values), wanted, "{isa}, {n} values");
             }
         }
@@ -148,7 +147,7 @@ mod tests {
 
     #[test]
     fn zeros_and_the_tiniest_values_become_zeros_and_a_nan_stays_visible() {
-        for isa in Isa::available() {
+        for isa in Isa::tested() {
             let (codes, infos) = quantized(isa, &[0.0, 1e-38, -1e-40]);
             assert!(codes.iter().all(|c| *c == 0));
             assert_eq!(infos[0], BlockInfo::default());

@@ -1,10 +1,10 @@
 //! Attention over a paged KV cache: `out = softmax(q·Kᵀ·scale)·V`, causal, grouped heads, online.
 //!
-//! **Attention asks, the cache answers.** [`attend`] knows no storage format. It goes through a sequence by *ranges* of
-//! [`RANGE_TOKENS`] tokens and asks a [`RangeSource`] one of two questions about a range of one KV head: the partial
-//! softmax of one token's query heads ([`RangeSource::attend_token`], decode: streams the stored bytes once, for all
-//! heads that share the KV head), or the range as float32 in a cache-resident [`Tile`] ([`RangeSource::load_tile`],
-//! prefill: amortized over many queries). [`ExactHead`] answers both for f16 and f32.
+//! **Attention asks, the cache answers.** [`attend`] knows no storage format. It goes through a sequence by pages of
+//! [`PAGE_TOKENS`](crate::page::PAGE_TOKENS) tokens and asks a [`PageSource`] one of two questions about a page of one KV head: the partial
+//! softmax of one token's query heads ([`PageSource::attend_token`], decode: streams the stored bytes once, for all
+//! heads that share the KV head), or the page as float32 in a cache-resident [`Tile`](crate::page::Tile) ([`PageSource::load_tile`],
+//! prefill: amortized over many queries).
 //!
 //! # One result
 //! The output for a query token has **the same bits** whichever of the two kernels computed it, and whatever else was in
@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! q' = q · (scale · log₂e)                       once, before everything
-//! per range r of 128 tokens (the last one shorter):
+//! per page r of 128 tokens (the last one shorter):
 //!     s[t] = fma(q'[d], k[t][d], s[t])           d ascending, from 0
 //!     m_r  = max s[t]
 //!     p[t] = 2^(s[t] − m_r)                      `exp2`
@@ -29,75 +29,21 @@
 //!
 //! # Positions
 //! None here: keys and queries come rotated. Queries may come in several *rotations*, and a source says which of them
-//! meets a range ([`RangeSource::meeting`]): all of the range one rotation, or, where the window of a position map ends,
-//! the tokens at the window's far side one and those at its near side another. A range is then merged in two parts, the
-//! far one first. What a source does to keys to move them is its own affair ([`FrameTable`], [`TokenTable`]).
+//! meets a page ([`PageSource::meeting`]): all of the page one rotation, or, where the window of a position map ends,
+//! the tokens at the window's far side one and those at its near side another. A page is then merged in two parts, the
+//! far one first. What a source does to keys to move them is its own affair ([`FrameTable`](crate::page::FrameTable), [`TokenTable`](crate::page::TokenTable)).
 
-mod append;
-mod attend;
-mod element;
-mod exp2;
-mod frames;
+mod source;
 mod plan;
-mod rows;
+mod row_block;
 mod scalar;
-mod state;
-mod tile;
+mod attend;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 
-pub use append::{AppendError, Part};
-pub use attend::{Asked, Meeting, RangeSource, Request, attend};
-pub use element::{ExactHead, ExactHeadMut, KvType, key_index};
-pub(crate) use frames::Frame;
-use frames::turn_keys;
-pub use frames::{FRAME_TOKENS, FRAMES, FrameTable, RangeFrames, RangeTurns, TokenTable};
-pub use rows::Rows;
-pub use state::{Partial, TokenQueries};
-pub use tile::{RangePart, Tile};
-
-/// Tokens of a range: the unit in which softmax is computed and merged, and the smallest unit of work. Part of the
-/// definition of the result. A cache page holds a whole number of ranges.
-pub const RANGE_TOKENS: usize = 128;
-
-/// Tokens whose keys are stored interleaved, one to a vector lane.
-pub const GROUP_TOKENS: usize = 8;
-
-/// Heads of an attention layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadShape {
-    /// KV heads
-    pub n_kv_heads: usize,
-    /// query heads on one KV head; query heads of a KV head are neighbours
-    pub heads_per_kv: usize,
-    /// channels of a head: a multiple of 8, at most 256
-    pub head_dim: usize,
-}
-
-impl HeadShape {
-    /// Most channels of a head.
-    pub const MAX_HEAD_DIM: usize = 256;
-
-    /// Query heads.
-    pub fn n_heads(&self) -> usize {
-        self.n_kv_heads * self.heads_per_kv
-    }
-
-    /// Channels of all query heads of a KV head.
-    pub fn query_width(&self) -> usize {
-        self.heads_per_kv * self.head_dim
-    }
-
-    /// Whether the kernels can compute it.
-    pub fn is_supported(&self) -> bool {
-        self.n_kv_heads > 0
-            && self.heads_per_kv > 0
-            && self.head_dim > 0
-            && self.head_dim.is_multiple_of(8)
-            && self.head_dim <= HeadShape::MAX_HEAD_DIM
-    }
-}
+pub use attend::{Request, attend};
+pub use source::{Asked, Meeting, PagePart, PageSource};
 
 #[cfg(test)]
 mod tests;

@@ -2,46 +2,46 @@
 
 use std::ops::Range;
 
-use super::{HeadShape, RANGE_TOKENS};
+use crate::page::{HeadShape, PAGE_TOKENS};
 
 /// Query rows of a block, at most: the block, its weights and a tile stay in a core's L2 cache.
 const MAX_ROWS: usize = 192;
-/// Blocks are not made smaller than this for more parallelism, since a range is converted once for each block.
+/// Blocks are not made smaller than this for more parallelism, since a page is converted once for each block.
 const MIN_ROWS: usize = 24;
 /// Bytes of cache that a block and a tile may take.
 const BLOCK_BYTES: usize = 320 << 10;
-/// What reading a range costs, in rows attending to it.
-const RANGE_COST: usize = 16;
+/// What reading a page costs, in rows attending to it.
+const PAGE_COST: usize = 16;
 
 /// Query rows of one KV head that are computed together: some neighbouring new tokens of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Group {
+pub(super) struct WorkItem {
     pub request: usize,
     pub kv_head: usize,
     /// new tokens of the request
     pub tokens: Range<usize>,
-    /// ranges that the last of them sees
-    pub n_ranges: usize,
-    /// Steps in which they are read: one for each range, or two where a window ends.
+    /// pages that the last of them sees
+    pub n_pages: usize,
+    /// Steps in which they are read: one for each page, or two where a window ends.
     pub n_steps: usize,
     /// Steps of one unit. Less than `n_steps`: each step's partial is stored, and merged when all are there.
-    pub span: usize,
+    pub steps_per_unit: usize,
     /// where the partials begin, in rows; unused if there is one unit
     pub first_partial: usize,
 }
 
-impl Group {
+impl WorkItem {
     /// Whether several units compute it.
     pub fn is_split(&self) -> bool {
-        self.span < self.n_steps
+        self.steps_per_unit < self.n_steps
     }
 }
 
 /// All work of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    pub groups: Vec<Group>,
-    /// group, and which of its spans
+    pub items: Vec<WorkItem>,
+    /// item, and which of its parts
     pub units: Vec<(usize, usize)>,
     /// rows of partials to store
     pub n_partials: usize,
@@ -56,7 +56,7 @@ pub(super) struct Load {
 
 impl Plan {
     /// Makes the plan anew; its buffers are used again.
-    /// `n_steps` gives the steps of a request's block by its ranges and the range that its tokens are in.
+    /// `n_steps` gives the steps of a request's block by its pages and the page that its tokens are in.
     pub fn set(
         &mut self,
         shape: &HeadShape,
@@ -72,46 +72,46 @@ impl Plan {
         while n_threads > 1 && n_blocks(block) < 8 * n_threads && is_large(block) {
             block /= 2;
         }
-        self.groups.clear();
+        self.items.clear();
         for (request, load) in loads.iter().enumerate() {
             for tokens in blocks(load, block) {
-                let n_ranges = (load.n_past + tokens.end).div_ceil(RANGE_TOKENS);
-                let n_steps = n_steps(request, n_ranges, (load.n_past + tokens.start) / RANGE_TOKENS);
-                self.groups.extend((0..shape.n_kv_heads).map(|kv_head| Group {
+                let n_pages = (load.n_past + tokens.end).div_ceil(PAGE_TOKENS);
+                let n_steps = n_steps(request, n_pages, (load.n_past + tokens.start) / PAGE_TOKENS);
+                self.items.extend((0..shape.n_kv_heads).map(|kv_head| WorkItem {
                     request,
                     kv_head,
                     tokens: tokens.clone(),
-                    n_ranges,
+                    n_pages,
                     n_steps,
-                    span: n_steps,
+                    steps_per_unit: n_steps,
                     first_partial: 0,
                 }));
             }
         }
-        let rows_cost = |group: &Group| group.tokens.len() * shape.heads_per_kv + RANGE_COST;
-        let cost = |group: &Group| rows_cost(group) * group.n_steps;
+        let rows_cost = |item: &WorkItem| item.tokens.len() * shape.heads_per_kv + PAGE_COST;
+        let cost = |item: &WorkItem| rows_cost(item) * item.n_steps;
         // The longest first: threads that claim the short ones at the end finish at about the same time.
-        self.groups.sort_by_key(|group| std::cmp::Reverse(cost(group)));
-        let total: usize = self.groups.iter().map(cost).sum();
+        self.items.sort_by_key(|item| std::cmp::Reverse(cost(item)));
+        let total: usize = self.items.iter().map(cost).sum();
         self.units.clear();
         self.n_partials = 0;
-        for (index, group) in self.groups.iter_mut().enumerate() {
-            // Storing partials pays where whole groups would leave threads idle: cheap for single tokens.
-            let too_long = if group.tokens.len() == 1 { 8 } else { 2 };
-            if n_threads > 1 && cost(group) * too_long * n_threads > total {
-                group.span = (total / (16 * n_threads * rows_cost(group))).clamp(1, group.n_steps);
+        for (index, item) in self.items.iter_mut().enumerate() {
+            // Storing partials pays where whole items would leave threads idle: cheap for single tokens.
+            let too_long = if item.tokens.len() == 1 { 8 } else { 2 };
+            if n_threads > 1 && cost(item) * too_long * n_threads > total {
+                item.steps_per_unit = (total / (16 * n_threads * rows_cost(item))).clamp(1, item.n_steps);
             }
-            if group.is_split() {
-                group.first_partial = self.n_partials;
-                self.n_partials += group.n_steps * group.tokens.len() * shape.heads_per_kv;
+            if item.is_split() {
+                item.first_partial = self.n_partials;
+                self.n_partials += item.n_steps * item.tokens.len() * shape.heads_per_kv;
             }
-            self.units.extend((0..group.n_steps.div_ceil(group.span)).map(|span| (index, span)));
+            self.units.extend((0..item.n_steps.div_ceil(item.steps_per_unit)).map(|part| (index, part)));
         }
     }
 }
 
-/// New tokens in blocks of at most `most`, of which none has tokens of two ranges; those of one range are about equal. A
-/// token is alone only where its range has no other new one: how it is computed then, and so how it is rounded, does not
+/// New tokens in blocks of at most `most`, of which none has tokens of two pages; those of one page are about equal. A
+/// token is alone only where its page has no other new one: how it is computed then, and so how it is rounded, does not
 /// depend on `most`. Where `most` is 1 or 2, blocks of 2 or 3 are larger.
 fn blocks(load: &Load, most: usize) -> impl Iterator<Item = Range<usize>> {
     let Load { n_new, n_past } = *load;
@@ -120,7 +120,7 @@ fn blocks(load: &Load, most: usize) -> impl Iterator<Item = Range<usize>> {
         if start == n_new {
             return None;
         }
-        let left = (RANGE_TOKENS - (n_past + start) % RANGE_TOKENS).min(n_new - start);
+        let left = (PAGE_TOKENS - (n_past + start) % PAGE_TOKENS).min(n_new - start);
         let n_blocks = left.div_ceil(most).min((left / 2).max(1));
         let tokens = start..start + left.div_ceil(n_blocks);
         start = tokens.end;
@@ -131,8 +131,8 @@ fn blocks(load: &Load, most: usize) -> impl Iterator<Item = Range<usize>> {
 /// Tokens of a block whose rows, weights, outputs and tile fit the cache.
 fn max_block(shape: &HeadShape) -> usize {
     let floats = size_of::<f32>();
-    let tile = 2 * RANGE_TOKENS * shape.head_dim * floats;
-    let row = (2 * shape.head_dim + RANGE_TOKENS) * floats;
+    let tile = 2 * PAGE_TOKENS * shape.head_dim * floats;
+    let row = (2 * shape.head_dim + PAGE_TOKENS) * floats;
     let n_rows = (BLOCK_BYTES.saturating_sub(tile) / row).clamp(2 * MIN_ROWS, MAX_ROWS);
     (n_rows / shape.heads_per_kv).max(1)
 }
@@ -143,12 +143,12 @@ mod tests {
 
     fn plan(shape: HeadShape, loads: &[Load], n_threads: usize) -> Plan {
         let mut plan = Plan::default();
-        plan.set(&shape, loads, n_threads, |_, n_ranges, _| n_ranges);
+        plan.set(&shape, loads, n_threads, |_, n_pages, _| n_pages);
         plan
     }
 
     #[test]
-    fn every_range_of_every_row_belongs_to_one_unit() {
+    fn every_page_of_every_row_belongs_to_one_unit() {
         for heads_per_kv in [1, 3, 7, 71] {
             let shape = HeadShape { n_kv_heads: 2, heads_per_kv, head_dim: 64 };
             for n_threads in [1, 2, 16] {
@@ -156,17 +156,18 @@ mod tests {
                 let loads = loads.map(|(n_new, n_past)| Load { n_new, n_past });
                 let plan = plan(shape, &loads, n_threads);
                 let mut n_seen: Vec<Vec<usize>> = loads.iter().map(|load| vec![0; load.n_new]).collect();
-                for &(group, span) in &plan.units {
-                    let group = &plan.groups[group];
-                    let ranges = span * group.span..((span + 1) * group.span).min(group.n_steps);
-                    assert!(!ranges.is_empty());
-                    for token in group.tokens.clone() {
-                        n_seen[group.request][token] += ranges.len();
+                for &(item, part) in &plan.units {
+                    let item = &plan.items[item];
+                    let steps =
+                        part * item.steps_per_unit..((part + 1) * item.steps_per_unit).min(item.n_steps);
+                    assert!(!steps.is_empty());
+                    for token in item.tokens.clone() {
+                        n_seen[item.request][token] += steps.len();
                     }
                 }
                 for (load, n_seen) in loads.iter().zip(n_seen) {
                     for (token, n) in n_seen.into_iter().enumerate() {
-                        assert!(n >= 2 * (load.n_past + token + 1).div_ceil(RANGE_TOKENS));
+                        assert!(n >= 2 * (load.n_past + token + 1).div_ceil(PAGE_TOKENS));
                     }
                 }
                 if n_threads == 1 {
@@ -177,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn no_block_has_tokens_of_two_ranges() {
+    fn no_block_has_tokens_of_two_pages() {
         let shape = HeadShape { n_kv_heads: 2, heads_per_kv: 7, head_dim: 64 };
         for n_past in [0, 1, 127, 128, 1000] {
             let plan = plan(shape, &[Load { n_new: 300, n_past }], 2);
-            for group in &plan.groups {
-                let range = |token: usize| (n_past + token) / RANGE_TOKENS;
-                assert_eq!(range(group.tokens.start), range(group.tokens.end - 1), "{group:?}");
+            for item in &plan.items {
+                let page = |token: usize| (n_past + token) / PAGE_TOKENS;
+                assert_eq!(page(item.tokens.start), page(item.tokens.end - 1), "{item:?}");
             }
         }
     }
@@ -195,7 +196,7 @@ mod tests {
             let alone = |n_threads: usize, others: &[Load]| {
                 let loads = [3, 7, 129, 1, 257].map(|n_new| Load { n_new, n_past: 1000 });
                 let plan = plan(shape, &[&loads, others].concat(), n_threads);
-                let single = plan.groups.iter().filter(|group| group.request < 5 && group.tokens.len() == 1);
+                let single = plan.items.iter().filter(|group| group.request < 5 && group.tokens.len() == 1);
                 let mut single: Vec<_> = single.map(|group| (group.request, group.tokens.start)).collect();
                 single.sort_unstable();
                 single
@@ -212,7 +213,7 @@ mod tests {
     fn a_block_of_one_token_is_not_made_smaller() {
         // 71 rows are more than enough for one block, and cannot be fewer.
         let shape = HeadShape { n_kv_heads: 1, heads_per_kv: 71, head_dim: 64 };
-        assert_eq!(plan(shape, &[Load { n_new: 1, n_past: 0 }], 2).groups.len(), 1);
+        assert_eq!(plan(shape, &[Load { n_new: 1, n_past: 0 }], 2).items.len(), 1);
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
 
     fn of(function: GateFunction, x: f32) -> f32 {
         let mut out = [0.0];
-        gate(&Compute::new(1).expect("an instruction set"), function, &[x, 1.0], 1, &mut out);
+        gate(&Compute::with_isa(1, Isa::best()), function, &[x, 1.0], 1, &mut out);
         out[0]
     }
 
@@ -158,7 +158,7 @@ mod tests {
         for function in ALL {
             let run = |n_threads| {
                 let mut out = vec![0.0; n_tokens * n_ff];
-                gate(&Compute::new(n_threads).expect("threads"), function, &gate_up, n_ff, &mut out);
+                gate(&Compute::with_isa(n_threads, Isa::best()), function, &gate_up, n_ff, &mut out);
                 out
             };
             let one = run(1);

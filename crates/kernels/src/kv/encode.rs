@@ -6,7 +6,7 @@
 use super::keys::{KeyCode, QUAD};
 use super::values::ValueCode;
 use super::{STEP, gain};
-use crate::attention::Frame;
+use crate::page::Frame;
 
 /// Eight tokens.
 pub(super) type Lanes = [f32; 8];

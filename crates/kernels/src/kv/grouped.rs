@@ -13,16 +13,18 @@
 
 use half::f16;
 
-use super::RangeCode;
-use super::head::RangeF32;
+use super::exact::key_index;
+use super::head::HeadF32;
 use super::keys::{KeyCode, KeyOperand, KeyStatistics};
 use super::layout::{self, ROW, value_rows};
 use super::query::FrameQuery;
+use super::rotated::RotatedCode;
+use super::stored::Stored;
 use super::weights::{self, Integers, WEIGHT_TOKENS};
 use super::{BLOCK_TOKENS, BLOCKS, middle};
 use crate::Isa;
-use crate::attention::{HeadShape, Partial, RANGE_TOKENS, TokenQueries, key_index};
 use crate::math::across;
+use crate::page::{HeadShape, PAGE_TOKENS, Partial, TokenQueries};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -53,8 +55,8 @@ pub(super) struct Parts<'a> {
     pub key_scales: &'a [Half],
     pub key_minima: &'a [Half],
     /// `[head_dim/group_size]`
-    pub value_scales: &'a [[Half; RANGE_TOKENS]],
-    pub value_minima: &'a [[Half; RANGE_TOKENS]],
+    pub value_scales: &'a [[Half; PAGE_TOKENS]],
+    pub value_minima: &'a [[Half; PAGE_TOKENS]],
 }
 
 /// Scales and middles of one group's keys by channel.
@@ -69,8 +71,8 @@ impl GroupScale {
 }
 
 impl GroupedCode {
-    /// See [`unpack`](RangeCode::unpack).
-    fn unpack_scalar(&self, packed: &[u8], out: &mut RangeF32) {
+    /// See [`unpack`](RotatedCode::unpack).
+    fn unpack_scalar(&self, packed: &[u8], out: &mut HeadF32) {
         let (d, size) = (self.head_dim(), self.group_size);
         let (keys, values) = out.keys_and_values_mut();
         let parts = self.parts(packed);
@@ -88,7 +90,7 @@ impl GroupedCode {
                 }
             }
         }
-        let mut codes = [[0u8; 32]; RANGE_TOKENS];
+        let mut codes = [[0u8; 32]; PAGE_TOKENS];
         for (part, rows) in parts.values.chunks_exact(value_rows(self.bits)).enumerate() {
             layout::unpack_values(self.bits, rows, &mut codes);
             let (scales, minima) =
@@ -102,7 +104,7 @@ impl GroupedCode {
     }
 }
 
-impl RangeCode for GroupedCode {
+impl RotatedCode for GroupedCode {
     fn head_dim(&self) -> usize {
         self.keys.head_dim()
     }
@@ -111,11 +113,11 @@ impl RangeCode for GroupedCode {
         (2 * self.code_bytes() + 4 * size_of::<Half>() * self.n_scales()).next_multiple_of(64)
     }
 
-    fn pack(&self, exact: &RangeF32, packed: &mut [u8]) {
+    fn pack(&self, exact: &HeadF32, packed: &mut [u8]) {
         assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
         let (keys, values) = exact.keys_and_values();
         let (d, size) = (self.head_dim(), self.group_size);
-        assert_eq!(values.len(), RANGE_TOKENS * d, "channels of a head");
+        assert_eq!(values.len(), PAGE_TOKENS * d, "channels of a head");
         let (codes, metadata) = packed.split_at_mut(2 * self.code_bytes());
         let (key_codes, value_codes) = codes.split_at_mut(self.code_bytes());
         let halves: &mut [Half] = metadata.as_chunks_mut().0;
@@ -136,9 +138,9 @@ impl RangeCode for GroupedCode {
         for (codes, rows) in by_block.iter().zip(key_codes.as_chunks_mut().0.chunks_exact_mut(n_rows)) {
             layout::pack_keys(&self.keys, codes, rows);
         }
-        let mut by_part = vec![[[0u8; 32]; RANGE_TOKENS]; d / 32];
+        let mut by_part = vec![[[0u8; 32]; PAGE_TOKENS]; d / 32];
         for index in 0..n {
-            let (part, token) = (index / RANGE_TOKENS * size, index % RANGE_TOKENS);
+            let (part, token) = (index / PAGE_TOKENS * size, index % PAGE_TOKENS);
             group.copy_from_slice(&values[token * d + part..][..size]);
             (halves[2 * n + index], halves[3 * n + index]) = self.quantize(&mut group);
             for (channel, code) in (part..).zip(&group) {
@@ -151,7 +153,7 @@ impl RangeCode for GroupedCode {
         }
     }
 
-    fn unpack(&self, isa: Isa, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, isa: Isa, packed: &[u8], out: &mut HeadF32) {
         out.set_shape(self.head_dim());
         match isa {
             Isa::Scalar => self.unpack_scalar(packed, out),
@@ -164,18 +166,16 @@ impl RangeCode for GroupedCode {
     fn attend_codes(
         &self,
         isa: Isa,
-        packed: &[u8],
-        first_token: usize,
-        next: Option<&[u8]>,
+        stored: Stored<'_>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) {
         match isa {
-            Isa::Scalar => self.attend_scalar(packed, first_token, token, partial),
+            Isa::Scalar => self.attend_scalar(stored, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
             Isa::Avx2(avx2) => unsafe {
-                avx2::attend_grouped(avx2.extension(), self, packed, first_token, token, next, partial)
+                avx2::attend_grouped(avx2.extension(), self, stored, token, partial)
             },
         }
     }
@@ -209,12 +209,12 @@ impl GroupedCode {
 
     /// Of keys, or of values.
     fn code_bytes(&self) -> usize {
-        RANGE_TOKENS * self.head_dim() * usize::from(self.bits) / 8
+        PAGE_TOKENS * self.head_dim() * usize::from(self.bits) / 8
     }
 
     /// Of keys, or of values.
     fn n_scales(&self) -> usize {
-        RANGE_TOKENS * self.head_dim() / self.group_size
+        PAGE_TOKENS * self.head_dim() / self.group_size
     }
 
     pub(super) fn parts<'a>(&self, bytes: &'a [u8]) -> Parts<'a> {
@@ -258,13 +258,8 @@ impl GroupedCode {
         middle(self.bits)
     }
 
-    fn attend_scalar(
-        &self,
-        packed: &[u8],
-        first_token: usize,
-        token: &mut TokenQueries,
-        partial: &mut Partial<'_>,
-    ) {
+    fn attend_scalar(&self, stored: Stored<'_>, token: &mut TokenQueries, partial: &mut Partial<'_>) {
+        let (packed, first_token) = (stored.bytes, stored.first_token());
         let (d, size) = (self.head_dim(), self.group_size);
         let parts = self.parts(packed);
         let n_rows = self.keys.planes.rows();
@@ -295,7 +290,7 @@ impl GroupedCode {
             weights[..first_token].fill(f32::NEG_INFINITY);
             let (max, sum) = weights::softmax(weights);
             let out = partial.set(row, max, sum);
-            let mut codes = [[0u8; 32]; RANGE_TOKENS];
+            let mut codes = [[0u8; 32]; PAGE_TOKENS];
             for (part, rows) in parts.values.chunks_exact(value_rows(self.bits)).enumerate() {
                 let (scales, minima) =
                     (&parts.value_scales[32 * part / size], &parts.value_minima[32 * part / size]);

@@ -1,14 +1,14 @@
 //! One head: packing, unpacking, and attention over it.
 
 use super::encode::{self, Buffers, Lanes};
+use super::exact::{ExactHead, KvType};
 use super::keys::KeyCode;
 use super::layout::{self, ROW, value_rows};
+use super::stored::Stored;
 use super::values::ValueCode;
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain, scalar};
 use crate::Isa;
-use crate::attention::{
-    ExactHead, GROUP_TOKENS, KvType, Partial, RANGE_TOKENS, RangeFrames, RangeTurns, TokenQueries,
-};
+use crate::page::{LANES, PAGE_TOKENS, PageFrames, PageTurns, Partial, TokenQueries};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -20,18 +20,18 @@ pub struct HeadCode {
     pub(super) values: ValueCode,
 }
 
-/// Keys and values of one range of one KV head as float32, in the layout of [`ExactHead`].
+/// Keys and values of one page of one KV head as float32, in the layout of [`ExactHead`].
 #[derive(Debug, Default)]
-pub struct RangeF32 {
+pub struct HeadF32 {
     head_dim: usize,
     values: Vec<f32>,
 }
 
-impl RangeF32 {
+impl HeadF32 {
     /// Makes room for heads of `head_dim` channels.
     pub fn set_shape(&mut self, head_dim: usize) {
         self.head_dim = head_dim;
-        self.values.resize(2 * RANGE_TOKENS * head_dim, 0.0);
+        self.values.resize(2 * PAGE_TOKENS * head_dim, 0.0);
     }
 
     /// Takes what an exact head holds.
@@ -40,12 +40,12 @@ impl RangeF32 {
         head.to_f32(&mut self.values);
     }
 
-    /// Takes the first `n_tokens` tokens of another range.
+    /// Takes the first `n_tokens` tokens of another page.
     pub fn copy_from(&mut self, source: ExactHead<'_>, n_tokens: usize) {
         source.copy_tokens_to_f32(n_tokens, &mut self.values);
     }
 
-    /// Takes the values of a whole range, and leaves the keys.
+    /// Takes the values of a whole page, and leaves the keys.
     ///
     /// # Panics
     /// `source` has another number of channels, or holds fewer tokens.
@@ -55,18 +55,18 @@ impl RangeF32 {
     }
 
     /// Turns the key of each token by its angle.
-    pub fn turn(&mut self, isa: Isa, turns: RangeTurns<'_>) {
+    pub fn turn(&mut self, isa: Isa, turns: PageTurns<'_>) {
         turns.turn_keys(isa, self.parts_mut().0);
     }
 
-    /// Keys `[RANGE_TOKENS/8][head_dim][8]` and values `[RANGE_TOKENS][head_dim]`.
+    /// Keys `[PAGE_TOKENS/8][head_dim][8]` and values `[PAGE_TOKENS][head_dim]`.
     pub fn keys_and_values(&self) -> (&[f32], &[f32]) {
-        self.values.split_at(RANGE_TOKENS * self.head_dim)
+        self.values.split_at(PAGE_TOKENS * self.head_dim)
     }
 
     /// The same, to write.
     pub fn keys_and_values_mut(&mut self) -> (&mut [f32], &mut [f32]) {
-        self.values.split_at_mut(RANGE_TOKENS * self.head_dim)
+        self.values.split_at_mut(PAGE_TOKENS * self.head_dim)
     }
 
     /// As attention reads it.
@@ -102,17 +102,17 @@ impl HeadCode {
         self.keys.head_dim()
     }
 
-    /// Bytes of a packed range of this head: a multiple of 64.
+    /// Bytes of a packed page of this head: a multiple of 64.
     pub fn bytes(&self) -> usize {
         layout::bytes(self)
     }
 
-    /// Packs a range of which `exact` holds rotated keys and transformed values; `frames` are the rotations of its frames'
+    /// Packs a page of which `exact` holds rotated keys and transformed values; `frames` are the rotations of its frames'
     /// first positions.
     ///
     /// # Panics
     /// `packed` does not have [`bytes`](HeadCode::bytes) bytes.
-    pub fn pack(&self, isa: Isa, frames: RangeFrames<'_>, exact: &RangeF32, packed: &mut [u8]) {
+    pub fn pack(&self, isa: Isa, frames: PageFrames<'_>, exact: &HeadF32, packed: &mut [u8]) {
         assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
         assert_eq!(exact.head_dim, self.head_dim(), "channels of a head");
         match isa {
@@ -122,90 +122,49 @@ impl HeadCode {
             Isa::Avx2(_) => unsafe { avx2::pack(self, frames, exact, packed) },
         }
     }
-}
 
-/// A packed head, to read.
-#[derive(Clone, Copy, Debug)]
-pub struct PackedHead<'a> {
-    pub(super) code: &'a HeadCode,
-    pub(super) bytes: &'a [u8],
-}
-
-impl<'a> PackedHead<'a> {
+    /// The page that `packed` holds as float32: keys rotated as if its frames began where `frames` says, values transformed.
+    ///
     /// # Panics
-    /// The number of bytes is not that of the code.
-    pub fn new(code: &'a HeadCode, bytes: &'a [u8]) -> PackedHead<'a> {
-        assert_eq!(bytes.len(), code.bytes(), "bytes of a packed head");
-        PackedHead { code, bytes }
-    }
-
-    /// The range as float32: keys rotated as if its frames began where `frames` says, values transformed.
-    pub fn unpack(&self, isa: Isa, frames: RangeFrames<'_>, out: &mut RangeF32) {
-        out.set_shape(self.code.head_dim());
+    /// `packed` does not have [`bytes`](HeadCode::bytes) bytes.
+    pub fn unpack(&self, isa: Isa, frames: PageFrames<'_>, packed: &[u8], out: &mut HeadF32) {
+        assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
+        out.set_shape(self.head_dim());
         match isa {
-            Isa::Scalar => unpack(self, frames, out),
+            Isa::Scalar => unpack(self, frames, packed, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::unpack(self, frames, out) },
+            Isa::Avx2(_) => unsafe { avx2::unpack(self, frames, packed, out) },
         }
     }
 
-    /// Partial softmax of one token's query heads over the range, from the codes, as if its frames began where `frames`
-    /// says; the first tokens are read from `sinks` instead. `next` is the head that will be read after this one, which is
-    /// fetched meanwhile.
+    /// Partial softmax of one token's query heads over a packed page and its sinks, as if its frames began where `frames`
+    /// says.
     ///
     /// # Panics
-    /// `token` has another `head_dim`, or there are no fewer sinks than tokens.
-    #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
+    /// `token` has another `head_dim`, `stored` another number of bytes, or there are no fewer sinks than tokens.
     pub fn attend_token(
         &self,
         isa: Isa,
-        frames: RangeFrames<'_>,
-        sinks: Option<Sinks<'_>>,
+        frames: PageFrames<'_>,
+        stored: Stored<'_>,
         token: &mut TokenQueries,
-        next: Option<&[u8]>,
         partial: &mut Partial<'_>,
     ) {
-        assert_eq!(token.head_dim(), self.code.head_dim(), "head_dim of queries and keys");
-        with_sinks(isa, sinks, token, partial, |first_token, token, partial| match isa {
-            Isa::Scalar => scalar::attend_token(self, frames, first_token, token, partial),
+        assert_eq!(token.head_dim(), self.head_dim(), "head_dim of queries and keys");
+        stored.attend(isa, self.bytes(), token, partial, |token, partial| match isa {
+            Isa::Scalar => scalar::attend_token(self, frames, stored, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
             Isa::Avx2(avx2) => unsafe {
-                avx2::attend_token(avx2.extension(), self, frames, first_token, token, next, partial)
+                avx2::attend_token(avx2.extension(), self, frames, stored, token, partial)
             },
         });
     }
 }
 
-/// Partial softmax over codes from the sinks on, which `attend` computes, and over the sinks.
-pub(super) fn with_sinks(
-    isa: Isa,
-    sinks: Option<Sinks<'_>>,
-    token: &mut TokenQueries,
-    partial: &mut Partial<'_>,
-    attend: impl FnOnce(usize, &mut TokenQueries, &mut Partial<'_>),
-) {
-    let first_token = sinks.map_or(0, |sinks| sinks.n_tokens);
-    assert!(first_token < RANGE_TOKENS, "{first_token} sinks in a range");
-    attend(first_token, token, partial);
-    if let Some(sinks) = sinks {
-        partial
-            .merge_with(isa, |partial| sinks.head.attend_token(isa, 0..sinks.n_tokens, token, None, partial));
-    }
-}
-
-/// First tokens of a sequence that are kept as they are.
-#[derive(Clone, Copy, Debug)]
-pub struct Sinks<'a> {
-    /// their keys and values, with room for a multiple of 32 tokens
-    pub head: ExactHead<'a>,
-    /// how many there are: at least 1
-    pub n_tokens: usize,
-}
-
 #[inline(always)]
-pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, packed: &mut [u8]) {
+pub(super) fn pack(code: &HeadCode, frames: PageFrames<'_>, exact: &HeadF32, packed: &mut [u8]) {
     let head_dim = code.head_dim();
     let parts = layout::parts_mut(code, packed);
     let (keys, values) = exact.parts();
@@ -214,8 +173,8 @@ pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, p
     let n_rows = code.keys.planes.rows();
     for block in 0..BLOCKS {
         let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
-        for group in 0..BLOCK_TOKENS / GROUP_TOKENS {
-            let at = block * BLOCK_TOKENS / GROUP_TOKENS + group;
+        for group in 0..BLOCK_TOKENS / LANES {
+            let at = block * BLOCK_TOKENS / LANES + group;
             let group_keys = &keys[at * head_dim..][..head_dim];
             let gains =
                 encode::encode_keys(&code.keys, frame, group_keys, &mut buffers, |position, eight| {
@@ -225,9 +184,9 @@ pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, p
         }
         layout::pack_keys(&code.keys, &codes, &mut parts.keys[block * n_rows..][..n_rows]);
     }
-    let mut codes = vec![[[0u8; 32]; RANGE_TOKENS]; head_dim / 32];
+    let mut codes = vec![[[0u8; 32]; PAGE_TOKENS]; head_dim / 32];
     let mut group = vec![[0.0; 8]; head_dim];
-    for at in 0..RANGE_TOKENS / GROUP_TOKENS {
+    for at in 0..PAGE_TOKENS / LANES {
         for (lane, row) in values[8 * at * head_dim..][..8 * head_dim].chunks_exact(head_dim).enumerate() {
             for (to, v) in group.iter_mut().zip(row) {
                 to[lane] = *v;
@@ -247,10 +206,9 @@ pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, p
 }
 
 #[inline(always)]
-pub(super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, out: &mut RangeF32) {
-    let code = head.code;
+pub(super) fn unpack(code: &HeadCode, frames: PageFrames<'_>, packed: &[u8], out: &mut HeadF32) {
     let head_dim = code.head_dim();
-    let parts = layout::parts(code, head.bytes);
+    let parts = layout::parts(code, packed);
     let (keys, values) = out.parts_mut();
     let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
     let blocks = parts.keys.chunks(code.keys.planes.rows().max(1));
@@ -258,8 +216,8 @@ pub(super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, out: &mut R
         let rows: &[[u8; ROW]] = blocks.clone().nth(block).unwrap_or(&[]);
         layout::unpack_keys(&code.keys, rows, &mut codes);
         let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
-        for group in 0..BLOCK_TOKENS / GROUP_TOKENS {
-            let at = block * BLOCK_TOKENS / GROUP_TOKENS + group;
+        for group in 0..BLOCK_TOKENS / LANES {
+            let at = block * BLOCK_TOKENS / LANES + group;
             let gains = parts.key_gains.as_chunks::<8>().0[at];
             let eight = |position: usize| codes[position].as_chunks::<8>().0[group];
             encode::decode_keys(&code.keys, frame, &gains, eight, &mut keys[at * head_dim..][..head_dim]);
@@ -267,7 +225,7 @@ pub(super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, out: &mut R
     }
     let bits = code.values.bits;
     let (step, middle) = (code.values.step(), code.values.middle());
-    let mut codes = [[0u8; 32]; RANGE_TOKENS];
+    let mut codes = [[0u8; 32]; PAGE_TOKENS];
     for (part, rows) in parts.values.chunks_exact(value_rows(bits)).enumerate() {
         layout::unpack_values(bits, rows, &mut codes);
         let mean: &[f32; 32] = code.values.mean[32 * part..].first_chunk().expect("32 channels");

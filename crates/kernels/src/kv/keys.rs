@@ -2,6 +2,7 @@
 
 use super::query::QUERY_TOP;
 use super::{ERROR, MAX_KEY_BITS, STEP, middle};
+use crate::page::CodeId;
 
 /// What calibration knows of the keys of one KV head, all `[head_dim]` in the order of channels.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub(super) const QUAD: usize = 4;
 /// The code of the keys of one KV head.
 #[derive(Clone, Debug)]
 pub struct KeyCode {
+    /// by which queries that are prepared for it are known; a clone has the same, and is the same code
+    pub(super) id: CodeId,
     /// channel of each stored position, the most important first
     pub(super) order: Vec<u16>,
     /// bits of each quad of stored positions, falling
@@ -236,11 +239,11 @@ impl KeyCode {
             step[channel] = variance[channel].sqrt() * STEP[usize::from(bits[position / QUAD])];
         }
         KeyCode {
+            id: CodeId::new(),
             mean_at: of_position(mean),
             inverse_at: of_position(&variance).iter().map(|v| 1.0 / v.sqrt()).collect(),
             weight_at,
             top_at: (0..head_dim).map(|position| (1 << bits[position / QUAD]) - 1).collect(),
-
             runs: Run::all(&bits),
             starts_sum: starts_sum(&bits),
             shuffle: Shuffle::new(&order),

@@ -18,14 +18,14 @@
 use super::head::HeadCode;
 use super::keys::{KeyCode, QUAD, has_four, has_one, has_two};
 use super::{BLOCK_TOKENS, BLOCKS};
-use crate::attention::RANGE_TOKENS;
+use crate::page::PAGE_TOKENS;
 
 /// Bytes of a row.
 pub(super) const ROW: usize = 32;
-/// Quads of tokens in a range.
-pub(super) const TOKEN_QUADS: usize = RANGE_TOKENS / 4;
+/// Quads of tokens in a page.
+pub(super) const TOKEN_QUADS: usize = PAGE_TOKENS / 4;
 
-/// Rows of 32 channels of values of a range.
+/// Rows of 32 channels of values of a page.
 pub(super) fn value_rows(bits: u8) -> usize {
     TOKEN_QUADS * usize::from(bits) / 2
 }
@@ -36,16 +36,16 @@ pub(super) struct Parts<'a> {
     pub keys: &'a [[u8; ROW]],
     /// `[head_dim/32 * rows]`
     pub values: &'a [[u8; ROW]],
-    pub key_gains: &'a [u8; RANGE_TOKENS],
-    pub value_gains: &'a [u8; RANGE_TOKENS],
+    pub key_gains: &'a [u8; PAGE_TOKENS],
+    pub value_gains: &'a [u8; PAGE_TOKENS],
 }
 
 /// The parts of a head, to write.
 pub(super) struct PartsMut<'a> {
     pub keys: &'a mut [[u8; ROW]],
     pub values: &'a mut [[u8; ROW]],
-    pub key_gains: &'a mut [u8; RANGE_TOKENS],
-    pub value_gains: &'a mut [u8; RANGE_TOKENS],
+    pub key_gains: &'a mut [u8; PAGE_TOKENS],
+    pub value_gains: &'a mut [u8; PAGE_TOKENS],
 }
 
 /// Rows of keys and of values.
@@ -57,7 +57,7 @@ fn rows(code: &HeadCode) -> (usize, usize) {
 /// Bytes of a head: a multiple of 64.
 pub(super) fn bytes(code: &HeadCode) -> usize {
     let (keys, values) = rows(code);
-    ((keys + values) * ROW + 2 * RANGE_TOKENS).next_multiple_of(64)
+    ((keys + values) * ROW + 2 * PAGE_TOKENS).next_multiple_of(64)
 }
 
 pub(super) fn parts<'a>(code: &HeadCode, bytes: &'a [u8]) -> Parts<'a> {
@@ -143,9 +143,9 @@ fn spread(row: &[u8; ROW], shift: usize, mask: u8, up: u8, k: usize, lines: &mut
     }
 }
 
-/// Writes the codes of 32 channels of a range, `[RANGE_TOKENS]` tokens of 32, into the rows of those channels.
+/// Writes the codes of 32 channels of a page, `[PAGE_TOKENS]` tokens of 32, into the rows of those channels.
 #[inline(always)]
-pub(super) fn pack_values(bits: u8, codes: &[[u8; 32]; RANGE_TOKENS], rows: &mut [[u8; ROW]]) {
+pub(super) fn pack_values(bits: u8, codes: &[[u8; 32]; PAGE_TOKENS], rows: &mut [[u8; ROW]]) {
     rows.as_flattened_mut().fill(0);
     for (j, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
         for (z, codes) in codes.iter().enumerate() {
@@ -171,7 +171,7 @@ pub(super) fn pack_values(bits: u8, codes: &[[u8; 32]; RANGE_TOKENS], rows: &mut
 
 /// The inverse of [`pack_values`].
 #[inline(always)]
-pub(super) fn unpack_values(bits: u8, rows: &[[u8; ROW]], codes: &mut [[u8; 32]; RANGE_TOKENS]) {
+pub(super) fn unpack_values(bits: u8, rows: &[[u8; ROW]], codes: &mut [[u8; 32]; PAGE_TOKENS]) {
     for (j, codes) in codes.as_chunks_mut::<4>().0.iter_mut().enumerate() {
         codes.as_flattened_mut().fill(0);
         for k in 0..4 {

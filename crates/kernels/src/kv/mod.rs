@@ -1,8 +1,8 @@
-//! Packed keys and values: a few bits a channel, and attention that reads the codes.
+//! Storage formats of keys and values: exact, or a few bits a channel and attention that reads the codes.
 //!
-//! One *head* is the keys and values of [`RANGE_TOKENS`] tokens of one KV head of one layer. Attention's seam is that of
-//! [`attention`](crate::attention): the partial softmax of one token's query heads ([`PackedHead::attend_token`]), or the
-//! range as float32 ([`PackedHead::unpack`]).
+//! One *head* is the keys and values of a page of [`PAGE_TOKENS`] tokens of one KV head of one layer. Every format answers
+//! what attention asks of it: the partial softmax of one token's query heads ([`HeadCode::attend_token`]), or the head as
+//! float32 ([`HeadCode::unpack`]). [`ExactHead`] stores elements as they are, f16 or f32.
 //!
 //! # Keys
 //! A key comes rotated for its position. It is turned back by the first position of its *frame* ([`FRAME_TOKENS`]
@@ -26,38 +26,40 @@
 //! `q·k̂ = g·Σ_c q[c]σ[c]Δ·(code[c] − m[c]) + q·μ`: per frame and query head one vector of int8, per token one product
 //! with its codes and one multiplication. The source of the scheme is docs/kv-cache.md.
 
-mod encode;
+mod exact;
+mod stored;
 mod gain;
-mod grouped;
-mod head;
 mod keys;
-mod layout;
-mod q8;
-mod query;
-mod range_code;
-mod scalar;
 mod values;
+mod layout;
+mod query;
 mod weights;
+mod encode;
+mod head;
+mod rotated;
+mod scalar;
+mod grouped;
+mod q8;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 
+pub use exact::{AppendError, ExactHead, ExactHeadMut, KvType, Part, key_index};
 pub use grouped::GroupedCode;
-pub use head::{HeadCode, PackedHead, RangeF32, Sinks};
+pub use head::{HeadCode, HeadF32};
 pub use keys::{KeyCode, KeyStatistics};
 pub use q8::Q8Code;
-pub(crate) use query::PreparedQueries;
-pub use range_code::RangeCode;
+pub use rotated::RotatedCode;
+pub use stored::{Sinks, Stored};
 pub use values::{ValueCode, hadamard, hadamard_rows};
 
-pub use crate::attention::FRAME_TOKENS;
-use crate::attention::RANGE_TOKENS;
+use crate::page::{FRAME_TOKENS, PAGE_TOKENS};
 
 /// Tokens of a block of codes.
 const BLOCK_TOKENS: usize = 32;
 
-/// Blocks of a range.
-const BLOCKS: usize = RANGE_TOKENS / BLOCK_TOKENS;
+/// Blocks of a page.
+const BLOCKS: usize = PAGE_TOKENS / BLOCK_TOKENS;
 
 /// Most bits of a channel of keys.
 pub const MAX_KEY_BITS: u8 = 6;

@@ -16,11 +16,13 @@
 
 use half::f16;
 
-use super::RangeCode;
-use super::head::RangeF32;
+use super::exact::key_index;
+use super::head::HeadF32;
+use super::rotated::RotatedCode;
+use super::stored::Stored;
 use super::weights::{self, WEIGHT_TOKENS};
 use crate::Isa;
-use crate::attention::{Partial, RANGE_TOKENS, TokenQueries, key_index};
+use crate::page::{PAGE_TOKENS, Partial, TokenQueries};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -43,9 +45,9 @@ pub(super) struct Parts<'a> {
     /// `[128/2 * head_dim/8]`
     pub values: &'a [[[u8; 2]; 8]],
     /// `[head_dim/32]`
-    pub key_scales: &'a [[[u8; 2]; RANGE_TOKENS]],
+    pub key_scales: &'a [[[u8; 2]; PAGE_TOKENS]],
     /// `[head_dim/32]`
-    pub value_scales: &'a [[[u8; 2]; RANGE_TOKENS]],
+    pub value_scales: &'a [[[u8; 2]; PAGE_TOKENS]],
 }
 
 /// Where the code of a key lies.
@@ -60,8 +62,8 @@ fn value_at(head_dim: usize, token: usize, channel: usize) -> usize {
 }
 
 impl Q8Code {
-    /// See [`unpack`](RangeCode::unpack).
-    fn unpack_scalar(&self, packed: &[u8], out: &mut RangeF32) {
+    /// See [`unpack`](RotatedCode::unpack).
+    fn unpack_scalar(&self, packed: &[u8], out: &mut HeadF32) {
         let (keys, values) = out.keys_and_values_mut();
         let parts = self.parts(packed);
         let (key_codes, value_codes) = packed[..2 * self.n_codes()].split_at(self.n_codes());
@@ -69,7 +71,7 @@ impl Q8Code {
         let unit = |scale: [u8; 2]| f16::from_le_bytes(scale).to_f32();
         let scales = parts.key_scales.iter().zip(parts.value_scales);
         for (block, (key_scales, value_scales)) in scales.enumerate() {
-            for token in 0..RANGE_TOKENS {
+            for token in 0..PAGE_TOKENS {
                 let (key_unit, value_unit) = (unit(key_scales[token]), unit(value_scales[token]));
                 for channel in block * BLOCK..(block + 1) * BLOCK {
                     let code = |codes: &[u8], at: usize| f32::from(codes[at] as i8);
@@ -82,7 +84,7 @@ impl Q8Code {
     }
 }
 
-impl RangeCode for Q8Code {
+impl RotatedCode for Q8Code {
     fn head_dim(&self) -> usize {
         self.head_dim
     }
@@ -91,7 +93,7 @@ impl RangeCode for Q8Code {
         (self.n_codes() * 2 + self.n_scales() * 4).next_multiple_of(64)
     }
 
-    fn pack(&self, exact: &RangeF32, packed: &mut [u8]) {
+    fn pack(&self, exact: &HeadF32, packed: &mut [u8]) {
         assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
         let (keys, values) = exact.keys_and_values();
         assert_eq!(values.len(), self.n_codes(), "channels of a head");
@@ -99,10 +101,10 @@ impl RangeCode for Q8Code {
         let (key_codes, value_codes) = codes.split_at_mut(self.n_codes());
         let (key_scales, value_scales) = scales.split_at_mut(2 * self.n_scales());
         let d = self.head_dim;
-        for token in 0..RANGE_TOKENS {
+        for token in 0..PAGE_TOKENS {
             for block in 0..d / BLOCK {
                 let channels = block * BLOCK..(block + 1) * BLOCK;
-                let at = 2 * (block * RANGE_TOKENS + token);
+                let at = 2 * (block * PAGE_TOKENS + token);
                 let key = |channel: usize| keys[key_index(d, token, channel)];
                 let to = &mut key_scales[at..at + 2];
                 quantize(channels.clone(), key, to, |channel, code| {
@@ -117,7 +119,7 @@ impl RangeCode for Q8Code {
         }
     }
 
-    fn unpack(&self, isa: Isa, packed: &[u8], out: &mut RangeF32) {
+    fn unpack(&self, isa: Isa, packed: &[u8], out: &mut HeadF32) {
         out.set_shape(self.head_dim);
         match isa {
             Isa::Scalar => self.unpack_scalar(packed, out),
@@ -130,17 +132,15 @@ impl RangeCode for Q8Code {
     fn attend_codes(
         &self,
         isa: Isa,
-        packed: &[u8],
-        first_token: usize,
-        next: Option<&[u8]>,
+        stored: Stored<'_>,
         token: &mut TokenQueries,
         partial: &mut Partial<'_>,
     ) {
         match isa {
-            Isa::Scalar => self.attend_scalar(packed, first_token, token, partial),
+            Isa::Scalar => self.attend_scalar(stored, token, partial),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::attend_q8(self, packed, first_token, token, next, partial) },
+            Isa::Avx2(_) => unsafe { avx2::attend_q8(self, stored, token, partial) },
         }
     }
 }
@@ -155,7 +155,7 @@ impl Q8Code {
 
     /// Codes of keys, or of values.
     fn n_codes(&self) -> usize {
-        RANGE_TOKENS * self.head_dim
+        PAGE_TOKENS * self.head_dim
     }
 
     /// Scales of keys, or of values.
@@ -175,13 +175,8 @@ impl Q8Code {
         }
     }
 
-    fn attend_scalar(
-        &self,
-        packed: &[u8],
-        first_token: usize,
-        token: &mut TokenQueries,
-        partial: &mut Partial<'_>,
-    ) {
+    fn attend_scalar(&self, stored: Stored<'_>, token: &mut TokenQueries, partial: &mut Partial<'_>) {
+        let (packed, first_token) = (stored.bytes, stored.first_token());
         let d = self.head_dim;
         let parts = self.parts(packed);
         let (key_codes, value_codes) = packed[..2 * self.n_codes()].split_at(self.n_codes());
@@ -205,7 +200,7 @@ impl Q8Code {
             let out = partial.set(row, max, sum);
             out.fill(0.0);
             for (block, (out, scales)) in out.chunks_exact_mut(BLOCK).zip(parts.value_scales).enumerate() {
-                for unit in 0..RANGE_TOKENS / WEIGHT_TOKENS {
+                for unit in 0..PAGE_TOKENS / WEIGHT_TOKENS {
                     let tokens = unit * WEIGHT_TOKENS..(unit + 1) * WEIGHT_TOKENS;
                     let weight = |t: usize| weights[t] * f16::from_le_bytes(scales[t]).to_f32();
                     let largest = tokens.clone().map(weight).fold(0.0, f32::max);

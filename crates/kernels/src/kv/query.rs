@@ -11,8 +11,8 @@
 //! ```
 
 use super::keys::{KeyCode, KeyOperand};
-use crate::attention::Frame;
 use crate::math::across;
+use crate::page::{Frame, PAGE_TOKENS, TokenQueries};
 
 /// The largest integer that a query channel becomes.
 pub(super) const QUERY_TOP: f32 = 127.0;
@@ -21,15 +21,13 @@ pub(super) const QUERY_TOP: f32 = 127.0;
 const PARTS: usize = 6;
 
 /// What all frames of a code have in common for the query heads of one token.
-#[derive(Debug, Default)]
-pub(crate) struct PreparedQueries {
-    /// address of the code; 0: of none
-    code: usize,
+#[derive(Clone, Copy)]
+pub(super) struct PreparedQueries<'a> {
     n_pairs: usize,
     /// `[n_heads][PARTS][n_pairs]`
-    values: Vec<f32>,
+    values: &'a [f32],
     /// `[n_heads]`: value of an integer of 1
-    units: Vec<f32>,
+    units: &'a [f32],
 }
 
 /// What is prepared of one head, `[head_dim / 2]` each.
@@ -47,48 +45,24 @@ pub(super) struct PreparedHead<'a> {
     pub unit: f32,
 }
 
-impl PreparedQueries {
-    /// There are other queries now.
-    pub(crate) fn clear(&mut self) {
-        self.code = 0;
-    }
-
-    /// Prepares `queries` `[n_heads, head_dim]` for `code`, unless they are.
-    pub(crate) fn prepare(&mut self, code: &KeyCode, queries: &[f32]) {
-        let address = std::ptr::from_ref(code).addr();
-        if self.code == address {
-            return;
-        }
-        let half = code.head_dim() / 2;
-        self.n_pairs = half;
-        self.values.resize(queries.len() * PARTS / 2, 0.0);
-        self.units.clear();
-        let (step, mean) = (code.step.split_at(half), code.mean.split_at(half));
-        for (query, out) in queries.chunks_exact(2 * half).zip(self.values.chunks_exact_mut(PARTS * half)) {
-            let (a, b) = query.split_at(half);
-            let mut largest = 0.0f32;
-            for i in 0..half {
-                largest = largest.max((a[i] * a[i] + b[i] * b[i]).sqrt() * step.0[i].max(step.1[i]));
-            }
-            let per_unit = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
-            self.units.push(largest / QUERY_TOP);
-            for i in 0..half {
-                let (low, high) = (step.0[i] * per_unit, step.1[i] * per_unit);
-                let means = (a[i] * mean.0[i] + b[i] * mean.1[i], b[i] * mean.0[i] - a[i] * mean.1[i]);
-                let values = [a[i] * low, b[i] * low, b[i] * high, a[i] * high, means.0, means.1];
-                for (part, value) in values.into_iter().enumerate() {
-                    out[part * half + i] = value;
-                }
-            }
-        }
-        self.code = address;
+impl<'a> PreparedQueries<'a> {
+    /// Those of `token` for `code`, which are made once, and room for scores and weights as in [`TokenQueries::parts`].
+    #[inline]
+    pub(super) fn of(
+        code: &KeyCode,
+        token: &'a mut TokenQueries,
+    ) -> (PreparedQueries<'a>, &'a mut [[f32; PAGE_TOKENS]]) {
+        let (prepared, weights) =
+            token.prepared_parts(code.id, |queries, prepared| prepare(code, queries, prepared));
+        let (values, units) = prepared.split_at(prepared.len() - weights.len());
+        (PreparedQueries { n_pairs: code.head_dim() / 2, values, units }, weights)
     }
 
     /// What is prepared of head `head`.
     #[inline]
-    pub(super) fn head(&self, head: usize) -> PreparedHead<'_> {
-        let values = &self.values[head * PARTS * self.n_pairs..][..PARTS * self.n_pairs];
-        let part = |index: usize| &values[index * self.n_pairs..][..self.n_pairs];
+    pub(super) fn head(&self, head: usize) -> PreparedHead<'a> {
+        let values: &'a [f32] = &self.values[head * PARTS * self.n_pairs..][..PARTS * self.n_pairs];
+        let part = |index: usize| -> &'a [f32] { &values[index * self.n_pairs..][..self.n_pairs] };
         PreparedHead {
             low_cos: part(0),
             low_sin: part(1),
@@ -97,6 +71,33 @@ impl PreparedQueries {
             mean_cos: part(4),
             mean_sin: part(5),
             unit: self.units[head],
+        }
+    }
+}
+
+/// What is prepared of `queries` `[n_heads, head_dim]` for `code`: `[n_heads][PARTS][n_pairs]`, then `[n_heads]` units.
+fn prepare(code: &KeyCode, queries: &[f32], prepared: &mut Vec<f32>) {
+    let half = code.head_dim() / 2;
+    let n_values = queries.len() * PARTS / 2;
+    prepared.resize(n_values + queries.len() / (2 * half), 0.0);
+    let (values, units) = prepared.split_at_mut(n_values);
+    let (step, mean) = (code.step.split_at(half), code.mean.split_at(half));
+    let heads = queries.chunks_exact(2 * half).zip(values.chunks_exact_mut(PARTS * half));
+    for ((query, out), unit) in heads.zip(units) {
+        let (a, b) = query.split_at(half);
+        let mut largest = 0.0f32;
+        for i in 0..half {
+            largest = largest.max((a[i] * a[i] + b[i] * b[i]).sqrt() * step.0[i].max(step.1[i]));
+        }
+        let per_unit = if largest > 0.0 { QUERY_TOP / largest } else { 0.0 };
+        *unit = largest / QUERY_TOP;
+        for i in 0..half {
+            let (low, high) = (step.0[i] * per_unit, step.1[i] * per_unit);
+            let means = (a[i] * mean.0[i] + b[i] * mean.1[i], b[i] * mean.0[i] - a[i] * mean.1[i]);
+            let values = [a[i] * low, b[i] * low, b[i] * high, a[i] * high, means.0, means.1];
+            for (part, value) in values.into_iter().enumerate() {
+                out[part * half + i] = value;
+            }
         }
     }
 }

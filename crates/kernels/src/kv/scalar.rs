@@ -1,25 +1,25 @@
 //! The specification of attention over codes: the formula of the module's documentation, one operation at a time.
 
-use super::head::PackedHead;
+use super::head::HeadCode;
 use super::layout::{self, value_rows};
-use super::query::FrameQuery;
+use super::query::{FrameQuery, PreparedQueries};
+use super::stored::Stored;
 use super::weights::{self, Integers, WEIGHT_TOKENS};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
-use crate::attention::{Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
+use crate::page::{PAGE_TOKENS, PageFrames, Partial, TokenQueries};
 
-/// See [`PackedHead::attend_token`].
+/// See [`HeadCode::attend_token`].
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
 pub(super) fn attend_token(
-    head: &PackedHead<'_>,
-    frames: RangeFrames<'_>,
-    first_token: usize,
+    code: &HeadCode,
+    frames: PageFrames<'_>,
+    stored: Stored<'_>,
     token: &mut TokenQueries,
     partial: &mut Partial<'_>,
 ) {
-    let code = head.code;
     let head_dim = code.head_dim();
-    let parts = layout::parts(code, head.bytes);
-    let (queries, weights) = token.prepared_parts(&code.keys);
+    let parts = layout::parts(code, stored.bytes);
+    let (queries, weights) = PreparedQueries::of(&code.keys, token);
     for (head, scores) in weights.iter_mut().enumerate() {
         let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
         let n_rows = code.keys.planes.rows();
@@ -39,13 +39,13 @@ pub(super) fn attend_token(
     }
     let bits = code.values.bits;
     for (row, weights) in weights.iter_mut().enumerate() {
-        weights[..first_token].fill(f32::NEG_INFINITY);
+        weights[..stored.first_token()].fill(f32::NEG_INFINITY);
         let (max, sum) = weights::softmax(weights);
         let out = partial.set(row, max, sum);
         out.fill(0.0);
         let Integers { integers, units } =
             weights::integers(weights, |token| gain::decode(parts.value_gains[token]));
-        let mut codes = [[0u8; 32]; RANGE_TOKENS];
+        let mut codes = [[0u8; 32]; PAGE_TOKENS];
         for (part, rows) in parts.values.chunks_exact(value_rows(bits)).enumerate() {
             layout::unpack_values(bits, rows, &mut codes);
             for (channel, out) in out[32 * part..][..32].iter_mut().enumerate() {

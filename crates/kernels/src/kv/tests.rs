@@ -5,16 +5,16 @@ use lossy_testkit::noise;
 
 use super::*;
 use crate::Isa;
-use crate::attention::{ExactHead, FRAMES, FrameTable, KvType, Partial, Rows, TokenQueries, key_index};
+use crate::page::{FRAMES, FrameTable, Partial, Rows, TokenQueries};
 
 struct Case {
     code: HeadCode,
     frames: FrameTable,
-    exact: RangeF32,
+    exact: HeadF32,
     bytes: Vec<u8>,
 }
 
-const RANGE: usize = 3;
+const PAGE: usize = 3;
 
 fn rotation(head_dim: usize, position: usize) -> impl Iterator<Item = (f32, f32)> {
     (0..head_dim / 2).map(move |pair| {
@@ -27,30 +27,30 @@ fn rotation(head_dim: usize, position: usize) -> impl Iterator<Item = (f32, f32)
 fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
     let deviation: Vec<f32> = (0..head_dim).map(|c| 2.0 * 0.93f32.powi((c * 7 % head_dim) as i32)).collect();
     let mean: Vec<f32> = noise(1, head_dim).iter().map(|x| 3.0 * x).collect();
-    let raw = noise(2, RANGE_TOKENS * head_dim);
-    let mut values: Vec<f32> = vec![0.0; 2 * RANGE_TOKENS * head_dim];
-    for t in 0..RANGE_TOKENS {
+    let raw = noise(2, PAGE_TOKENS * head_dim);
+    let mut values: Vec<f32> = vec![0.0; 2 * PAGE_TOKENS * head_dim];
+    for t in 0..PAGE_TOKENS {
         let row: Vec<f32> = (0..head_dim).map(|c| mean[c] + deviation[c] * raw[t * head_dim + c]).collect();
-        for (pair, (cos, sin)) in rotation(head_dim, RANGE * RANGE_TOKENS + t).enumerate() {
+        for (pair, (cos, sin)) in rotation(head_dim, PAGE * PAGE_TOKENS + t).enumerate() {
             let (a, b) = (row[pair], row[pair + head_dim / 2]);
             let at = |channel: usize| (t / 8 * head_dim + channel) * 8 + t % 8;
             values[at(pair)] = a * cos - b * sin;
             values[at(pair + head_dim / 2)] = b * cos + a * sin;
         }
     }
-    for (row, source) in values[RANGE_TOKENS * head_dim..]
+    for (row, source) in values[PAGE_TOKENS * head_dim..]
         .chunks_exact_mut(head_dim)
-        .zip(noise(3, RANGE_TOKENS * head_dim).chunks_exact(head_dim))
+        .zip(noise(3, PAGE_TOKENS * head_dim).chunks_exact(head_dim))
     {
         row.copy_from_slice(source);
         row[5] *= 9.0;
         hadamard(row);
     }
-    let mut exact = RangeF32::default();
+    let mut exact = HeadF32::default();
     exact.load(ExactHead::new(KvType::F32, head_dim, bytemuck::cast_slice(&values)));
     // Statistics as calibration would find them, in the frames' rotation.
     let rows: Vec<(f32, f32)> =
-        (0..=RANGE * FRAMES + FRAMES).flat_map(|frame| rotation(head_dim, frame * FRAME_TOKENS)).collect();
+        (0..=PAGE * FRAMES + FRAMES).flat_map(|frame| rotation(head_dim, frame * FRAME_TOKENS)).collect();
     let (cos, sin) = rows.into_iter().unzip();
     let frames = FrameTable::new(head_dim / 2, cos, sin);
     let mut statistics = KeyStatistics {
@@ -61,23 +61,23 @@ fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
     let keys = |t: usize, c: usize| values[(t / 8 * head_dim + c) * 8 + t % 8];
     let turned = |t: usize, c: usize| {
         let pair = c % (head_dim / 2);
-        let frame = frames.range(RANGE).frame(t / FRAME_TOKENS);
+        let frame = frames.page(PAGE).frame(t / FRAME_TOKENS);
         let (a, b) = (keys(t, pair), keys(t, pair + head_dim / 2));
         let (cos, sin) = (frame.cos[pair], frame.sin[pair]);
         if c < head_dim / 2 { a * cos + b * sin } else { b * cos - a * sin }
     };
-    let n = RANGE_TOKENS as f32;
+    let n = PAGE_TOKENS as f32;
     for c in 0..head_dim {
-        statistics.mean[c] = (0..RANGE_TOKENS).map(|t| turned(t, c)).sum::<f32>() / n;
+        statistics.mean[c] = (0..PAGE_TOKENS).map(|t| turned(t, c)).sum::<f32>() / n;
         statistics.variance[c] =
-            (0..RANGE_TOKENS).map(|t| (turned(t, c) - statistics.mean[c]).powi(2)).sum::<f32>() / n;
+            (0..PAGE_TOKENS).map(|t| (turned(t, c) - statistics.mean[c]).powi(2)).sum::<f32>() / n;
     }
     let code = HeadCode::new(
         KeyCode::new(&statistics, key_bits),
         ValueCode::new(vec![0.1; head_dim], 1.7, value_bits),
     );
     let mut bytes = vec![0xA5; code.bytes()];
-    code.pack(isa, frames.range(RANGE), &exact, &mut bytes);
+    code.pack(isa, frames.page(PAGE), &exact, &mut bytes);
     Case { code, frames, exact, bytes }
 }
 
@@ -95,7 +95,6 @@ fn attend(
     token.set(Rows::new(queries, queries.len(), 0), n_heads, head_dim, 1.0);
     let mut records = vec![0.0; n_heads * (8 + head_dim)];
     let mut partial = Partial::new(&mut records, head_dim);
-    let head = PackedHead::new(&case.code, &case.bytes);
     let exact = case.exact.head();
     let mut first = vec![0u8; 2 * 32 * head_dim * 4];
     exact.copy_first(32, &mut first);
@@ -104,14 +103,15 @@ fn attend(
         n_tokens: n_sinks,
     });
     if from_codes {
-        head.attend_token(isa, case.frames.range(RANGE), sinks, &mut token, Some(&case.bytes), &mut partial);
+        let stored = Stored { bytes: &case.bytes, sinks, next: Some(&case.bytes) };
+        case.code.attend_token(isa, case.frames.page(PAGE), stored, &mut token, &mut partial);
     } else {
-        let mut out = RangeF32::default();
-        head.unpack(isa, case.frames.range(RANGE), &mut out);
+        let mut out = HeadF32::default();
+        case.code.unpack(isa, case.frames.page(PAGE), &case.bytes, &mut out);
         if let Some(sinks) = sinks {
             out.copy_from(sinks.head, sinks.n_tokens);
         }
-        out.head().attend_token(isa, 0..RANGE_TOKENS, &mut token, None, &mut partial);
+        out.head().attend_token(isa, 0..PAGE_TOKENS, &mut token, None, &mut partial);
     }
     records
         .chunks_exact(8 + head_dim)
@@ -139,7 +139,7 @@ const SHAPES: [(usize, f32, u8); 13] = [
 fn all_instruction_sets_have_the_bits_of_the_scalar_twin() {
     for (head_dim, key_bits, value_bits) in SHAPES {
         let wanted = case(head_dim, key_bits, value_bits, Isa::Scalar);
-        for isa in Isa::available() {
+        for isa in Isa::tested() {
             let got = case(head_dim, key_bits, value_bits, isa);
             assert_eq!(got.bytes, wanted.bytes, "{isa}: codes of {head_dim} channels, {key_bits} bits");
             for n_heads in [1, 2, 3, 4, 7] {
@@ -158,18 +158,18 @@ fn all_instruction_sets_have_the_bits_of_the_scalar_twin() {
 
 /// What `unpack` makes, which every instruction set makes with the same bits.
 #[track_caller]
-fn unpacked_alike(unpack: impl Fn(Isa, &mut RangeF32)) -> RangeF32 {
+fn unpacked_alike(unpack: impl Fn(Isa, &mut HeadF32)) -> HeadF32 {
     let of = |isa: Isa| {
-        let mut out = RangeF32::default();
+        let mut out = HeadF32::default();
         unpack(isa, &mut out);
         out
     };
-    let bits = |range: &RangeF32| -> Vec<u32> {
-        let (keys, values) = range.keys_and_values();
+    let bits = |page: &HeadF32| -> Vec<u32> {
+        let (keys, values) = page.keys_and_values();
         keys.iter().chain(values).map(|x| x.to_bits()).collect()
     };
     let wanted = of(Isa::Scalar);
-    for isa in Isa::available() {
+    for isa in Isa::tested() {
         let same = bits(&of(isa)).iter().zip(bits(&wanted)).position(|(a, b)| *a != b);
         assert_eq!(same, None, "{isa}");
     }
@@ -180,8 +180,7 @@ fn unpacked_alike(unpack: impl Fn(Isa, &mut RangeF32)) -> RangeF32 {
 fn all_instruction_sets_unpack_the_same_bits() {
     for (head_dim, key_bits, value_bits) in SHAPES {
         let case = case(head_dim, key_bits, value_bits, Isa::Scalar);
-        let head = PackedHead::new(&case.code, &case.bytes);
-        unpacked_alike(|isa, out| head.unpack(isa, case.frames.range(RANGE), out));
+        unpacked_alike(|isa, out| case.code.unpack(isa, case.frames.page(PAGE), &case.bytes, out));
     }
 }
 
@@ -209,8 +208,8 @@ fn more_bits_lose_less() {
     let mut last = f32::INFINITY;
     for bits in [1u8, 2, 3, 4] {
         let case = case(64, f32::from(bits), bits.max(2), Isa::best());
-        let mut out = RangeF32::default();
-        PackedHead::new(&case.code, &case.bytes).unpack(Isa::best(), case.frames.range(RANGE), &mut out);
+        let mut out = HeadF32::default();
+        case.code.unpack(Isa::best(), case.frames.page(PAGE), &case.bytes, &mut out);
         let (keys, exact) = (out.parts().0.as_flattened(), case.exact.parts().0.as_flattened());
         let error: f32 = keys.iter().zip(exact).map(|(a, b)| (a - b).powi(2)).sum();
         let size: f32 = exact.iter().map(|x| x * x).sum();
@@ -225,9 +224,9 @@ fn more_bits_lose_less() {
 fn a_head_has_the_bytes_that_its_bits_say() {
     for (head_dim, key_bits, value_bits) in SHAPES {
         let case = case(head_dim, key_bits, value_bits, Isa::Scalar);
-        let codes = RANGE_TOKENS * head_dim * usize::from(value_bits) / 8
-            + case.code.keys.quad_bits().iter().map(|b| RANGE_TOKENS * usize::from(*b) / 2).sum::<usize>();
-        let bytes = codes + 2 * RANGE_TOKENS;
+        let codes = PAGE_TOKENS * head_dim * usize::from(value_bits) / 8
+            + case.code.keys.quad_bits().iter().map(|b| PAGE_TOKENS * usize::from(*b) / 2).sum::<usize>();
+        let bytes = codes + 2 * PAGE_TOKENS;
         // At most half a row per block is padding.
         assert!(
             (bytes..bytes + BLOCKS * 16 + 64).contains(&case.code.bytes()),
@@ -274,7 +273,7 @@ fn distance(got: &[f32], wanted: &[f32]) -> f32 {
 /// Three standard deviations of both roundings, and the exponential's bound. `deviations`: σ of each token.
 fn rounding(deviations: impl Iterator<Item = f32>, top: f32) -> f32 {
     let scores = std::f32::consts::LN_2 * deviations.fold(0.0, f32::max);
-    let weights = (RANGE_TOKENS as f32 / 12.0).sqrt() / top;
+    let weights = (PAGE_TOKENS as f32 / 12.0).sqrt() / top;
     3.0 * scores.hypot(weights) + 2.2e-4
 }
 
@@ -283,18 +282,42 @@ fn deviation(unit: f32, centred: impl Iterator<Item = f32>) -> f32 {
     unit * (centred.map(|z| z * z).sum::<f32>() / 12.0).sqrt()
 }
 
+#[test]
+fn queries_meet_each_of_two_codes_as_if_there_were_no_other() {
+    let cases = [case(64, 2.0, 2, Isa::Scalar), case(64, 4.0, 3, Isa::Scalar)];
+    let queries = noise(4, 2 * 64);
+    let new = || {
+        let mut token = TokenQueries::default();
+        token.set(Rows::new(&queries, queries.len(), 0), 2, 64, 1.0);
+        token
+    };
+    let meet = |token: &mut TokenQueries, case: &Case| {
+        let mut records = vec![0.0; 2 * (8 + 64)];
+        let stored = Stored { bytes: &case.bytes, sinks: None, next: None };
+        let mut partial = Partial::new(&mut records, 64);
+        case.code.attend_token(Isa::Scalar, case.frames.page(PAGE), stored, token, &mut partial);
+        records
+    };
+    let mut token = new();
+    for case in [&cases[0], &cases[1], &cases[0]] {
+        assert!(meet(&mut token, case) == meet(&mut new(), case));
+    }
+}
+
 /// [`rounding`] of calibrated codes: integers meet codes times the token's gain, in the frame of the keys.
 fn calibrated_rounding(case: &Case, queries: &[f32]) -> f32 {
     let (d, keys) = (case.code.head_dim(), &case.code.keys);
     // Seen at position 0, keys are as they were coded.
-    let mut unpacked = RangeF32::default();
-    PackedHead::new(&case.code, &case.bytes).unpack(Isa::best(), case.frames.range(0), &mut unpacked);
-    let mut prepared = query::PreparedQueries::default();
-    prepared.prepare(keys, queries);
-    let deviations = (0..queries.len() / d).flat_map(|head| {
+    let mut unpacked = HeadF32::default();
+    case.code.unpack(Isa::best(), case.frames.page(0), &case.bytes, &mut unpacked);
+    let n_heads = queries.len() / d;
+    let mut token = TokenQueries::default();
+    token.set(Rows::new(queries, queries.len(), 0), n_heads, d, 1.0);
+    let (prepared, _) = query::PreparedQueries::of(keys, &mut token);
+    let deviations = (0..n_heads).flat_map(|head| {
         let unit = prepared.head(head).unit;
         let (unpacked, keys) = (&unpacked, &keys);
-        (0..RANGE_TOKENS).filter(|t| t % FRAME_TOKENS == 0).map(move |t| {
+        (0..PAGE_TOKENS).filter(|t| t % FRAME_TOKENS == 0).map(move |t| {
             let centred = (0..d)
                 .filter(|c| keys.step[*c] > 0.0)
                 .map(|c| (unpacked.keys_and_values().0[key_index(d, t, c)] - keys.mean[c]) / keys.step[c]);
@@ -305,12 +328,12 @@ fn calibrated_rounding(case: &Case, queries: &[f32]) -> f32 {
 }
 
 /// [`rounding`] of KIVI's codes, which integers of a group's own meet.
-fn grouped_rounding(code: &GroupedCode, bytes: &[u8], unpacked: &RangeF32, queries: &[f32]) -> f32 {
+fn grouped_rounding(code: &GroupedCode, bytes: &[u8], unpacked: &HeadF32, queries: &[f32]) -> f32 {
     let (d, size) = (code.head_dim(), code.group_size());
     let parts = code.parts(bytes);
     let deviations = queries.chunks_exact(d).flat_map(|query| {
         let parts = &parts;
-        (0..RANGE_TOKENS).map(move |t| {
+        (0..PAGE_TOKENS).map(move |t| {
             let mut scale = grouped::GroupScale::EMPTY;
             for c in 0..d {
                 scale.step[c] = grouped::to_f32(parts.key_scales[t / size * d + c]);
@@ -328,22 +351,22 @@ fn grouped_rounding(code: &GroupedCode, bytes: &[u8], unpacked: &RangeF32, queri
 }
 
 /// [`rounding`] of eight-bit codes: 16-bit integers meet keys.
-fn q8_rounding(head_dim: usize, unpacked: &RangeF32, queries: &[f32]) -> f32 {
+fn q8_rounding(head_dim: usize, unpacked: &HeadF32, queries: &[f32]) -> f32 {
     let deviations = queries.chunks_exact(head_dim).flat_map(|query| {
         let unit = query.iter().map(|q| q.abs()).fold(0.0, f32::max) / q8::TOP;
         let key = move |t: usize, c: usize| unpacked.keys_and_values().0[key_index(head_dim, t, c)];
-        (0..RANGE_TOKENS).map(move |t| deviation(unit, (0..head_dim).map(|c| key(t, c))))
+        (0..PAGE_TOKENS).map(move |t| deviation(unit, (0..head_dim).map(|c| key(t, c))))
     });
     rounding(deviations, q8::TOP)
 }
 
-/// Attention over a packed range has the scalar twin's bits, and is within `bound(queries)` of attention over what the
+/// Attention over a packed page has the scalar twin's bits, and is within `bound(queries)` of attention over what the
 /// codes stand for.
 #[track_caller]
 fn assert_attends_as_it_unpacks(
-    code: &impl RangeCode,
+    code: &impl RotatedCode,
     bytes: &[u8],
-    unpacked: &RangeF32,
+    unpacked: &HeadF32,
     bound: impl Fn(&[f32]) -> f32,
 ) {
     let head_dim = code.head_dim();
@@ -352,17 +375,17 @@ fn assert_attends_as_it_unpacks(
             let queries: Vec<f32> = noise(9, n_heads * head_dim).iter().map(|x| x * size).collect();
             let of = |isa: Isa| {
                 attend_with(head_dim, n_heads, &queries, |token, partial| {
-                    code.attend_token(isa, bytes, None, Some(bytes), token, partial)
+                    code.attend_token(isa, Stored { bytes, sinks: None, next: Some(bytes) }, token, partial)
                 })
             };
             let wanted = of(Isa::Scalar);
-            for isa in Isa::available() {
+            for isa in Isa::tested() {
                 let got = of(isa);
                 let same = got.iter().zip(&wanted).position(|(a, b)| a.to_bits() != b.to_bits());
                 assert_eq!(same, None, "{isa}, {head_dim} channels, {n_heads} heads, size {size}");
             }
             let exact = attend_with(head_dim, n_heads, &queries, |token, partial| {
-                unpacked.head().attend_token(Isa::best(), 0..RANGE_TOKENS, token, None, partial)
+                unpacked.head().attend_token(Isa::best(), 0..PAGE_TOKENS, token, None, partial)
             });
             let (distance, bound) = (distance(&wanted, &exact), bound(&queries));
             assert!(

@@ -8,13 +8,13 @@
 //! The exponential need not be better than the integers that it becomes, nor the sum of `p` than an output that is lossy
 //! anyway. This is the specification; `avx2::weights` does the same operations eight lanes at a time.
 
-use crate::attention::{GROUP_TOKENS, RANGE_TOKENS};
 use crate::math::across;
+use crate::page::{LANES, PAGE_TOKENS};
 
 /// Tokens whose weights share a scale.
 pub(super) const WEIGHT_TOKENS: usize = 64;
-/// Scales of a range.
-pub(super) const WEIGHT_UNITS: usize = RANGE_TOKENS / WEIGHT_TOKENS;
+/// Scales of a page.
+pub(super) const WEIGHT_UNITS: usize = PAGE_TOKENS / WEIGHT_TOKENS;
 /// The largest integer that a weight becomes.
 pub(super) const WEIGHT_TOP: f32 = 255.0;
 
@@ -42,14 +42,14 @@ fn larger(a: f32, b: f32) -> f32 {
 }
 
 /// Turns scores into weights; returns the maximum and the sum of the weights.
-pub(super) fn softmax(scores: &mut [f32; RANGE_TOKENS]) -> (f32, f32) {
-    let groups = scores.as_chunks_mut::<GROUP_TOKENS>().0;
-    let mut max = [f32::NEG_INFINITY; GROUP_TOKENS];
+pub(super) fn softmax(scores: &mut [f32; PAGE_TOKENS]) -> (f32, f32) {
+    let groups = scores.as_chunks_mut::<LANES>().0;
+    let mut max = [f32::NEG_INFINITY; LANES];
     for group in groups.iter() {
         max = std::array::from_fn(|l| larger(max[l], group[l]));
     }
     let max = across(max, larger);
-    let mut sum = [0.0; GROUP_TOKENS];
+    let mut sum = [0.0; LANES];
     for group in groups {
         *group = group.map(|s| exp2(s - max));
         sum = std::array::from_fn(|l| sum[l] + group[l]);
@@ -59,14 +59,14 @@ pub(super) fn softmax(scores: &mut [f32; RANGE_TOKENS]) -> (f32, f32) {
 
 /// Integers of the weights of one head.
 pub(super) struct Integers {
-    pub integers: [u8; RANGE_TOKENS],
+    pub integers: [u8; PAGE_TOKENS],
     /// values of an integer of 1
     pub units: [f32; WEIGHT_UNITS],
 }
 
 /// Weights times gains as integers.
-pub(super) fn integers(weights: &[f32; RANGE_TOKENS], gain: impl Fn(usize) -> f32) -> Integers {
-    let mut out = Integers { integers: [0; RANGE_TOKENS], units: [0.0; WEIGHT_UNITS] };
+pub(super) fn integers(weights: &[f32; PAGE_TOKENS], gain: impl Fn(usize) -> f32) -> Integers {
+    let mut out = Integers { integers: [0; PAGE_TOKENS], units: [0.0; WEIGHT_UNITS] };
     for (index, unit) in out.units.iter_mut().enumerate() {
         let tokens = index * WEIGHT_TOKENS..(index + 1) * WEIGHT_TOKENS;
         let product = |token: usize| weights[token] * gain(token);

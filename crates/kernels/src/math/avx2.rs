@@ -16,6 +16,13 @@ pub(crate) fn store(x: &mut [f32; 8], v: __m256) {
     unsafe { _mm256_storeu_ps(x.as_mut_ptr(), v) }
 }
 
+/// `x` eight times.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(crate) fn splat(x: f32) -> __m256 {
+    _mm256_set1_ps(x)
+}
+
 /// Asks for the cache line at `at`, wherever that is.
 #[target_feature(enable = "avx2,fma")]
 #[inline]

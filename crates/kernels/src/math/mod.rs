@@ -8,10 +8,14 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod exp;
+mod exp2;
 
 pub(crate) use exp::silu;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use exp::silu_avx2;
+pub(crate) use exp2::exp2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use exp2::{exp2_avx2, exp2_avx512};
 
 /// Reduces eight lanes in the order that vectors do it in halves: 4 apart, 2 apart, neighbours.
 pub(crate) fn across(x: [f32; 8], op: fn(f32, f32) -> f32) -> f32 {

@@ -121,7 +121,7 @@ fn each_format(mut check: impl FnMut(DType)) {
 #[test]
 fn every_format_and_isa_gives_the_product_at_odd_sizes() {
     each_format(|dtype| {
-        for isa in Isa::available() {
+        for isa in Isa::tested() {
             let cx = Compute::with_isa(1, isa);
             for (n_rows, n_blocks) in [(1, 1), (7, 3), (8, 2), (9, 4), (17, 1), (33, 2)] {
                 let n_cols = dtype.block_len() * n_blocks;
@@ -148,7 +148,7 @@ fn every_isa_has_the_bits_of_the_scalar_form() {
         for kind in KINDS {
             for n_tokens in (1..=9).chain([21]) {
                 let mut wanted = None;
-                for isa in Isa::available() {
+                for isa in Isa::tested() {
                     let cx = Compute::with_isa(1, isa);
                     let matrix = Matrix::pack(&cx, dtype, n_rows, n_cols, &bytes).unwrap();
                     let x = activations(&cx, kind, n_tokens, n_cols);
@@ -173,7 +173,7 @@ fn integers_do_not_overflow_at_the_extremes() {
             for x_value in [1.0, -1.0] {
                 for n_tokens in [1, 4, 6] {
                     let rows = vec![x_value; n_tokens * n_cols];
-                    for isa in Isa::available() {
+                    for isa in Isa::tested() {
                         let cx = Compute::with_isa(1, isa);
                         let matrix = Matrix::pack(&cx, dtype, 8, n_cols, &bytes).unwrap();
                         let mut x = Activations::new(ActivationKind::Q8);
@@ -196,7 +196,7 @@ fn a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads() {
         let (n_rows, n_cols) = (77, if dtype.block_len() == 1 { 70 } else { 512 });
         let bytes = weights(dtype, n_rows, n_cols, None, 11);
         for kind in KINDS {
-            for isa in Isa::available() {
+            for isa in Isa::tested() {
                 // The scalar form computes each token by itself; one crossing of its chunk is enough.
                 let n_tokens = if isa == Isa::Scalar { 9 } else { TOKENS + 7 };
                 let one = Compute::with_isa(1, isa);
@@ -249,7 +249,7 @@ fn several_matrices_lie_side_by_side() {
 
 #[test]
 fn add_and_swiglu_are_what_their_formulas_say() {
-    for isa in Isa::available() {
+    for isa in Isa::tested() {
         let cx = Compute::with_isa(2, isa);
         let (n_rows, n_cols) = (150, 256);
         let pack = |dtype, seed| {

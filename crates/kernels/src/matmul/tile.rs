@@ -14,8 +14,8 @@
 
 /// Rows of a tile and of a strip.
 pub(crate) const ROWS: usize = 8;
-/// Columns of a tile, and of a block of int8 activations.
-pub(crate) const COLS: usize = 32;
+/// Columns of a tile: those of a block of int8 activations.
+pub(crate) use crate::activations::COLS;
 /// Quads of a tile.
 const QUADS: usize = 8;
 

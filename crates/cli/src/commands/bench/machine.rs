@@ -1,17 +1,13 @@
 //! What the machine can do.
 
-use anyhow::Result;
-use lossy_kernels::{ActivationKind, Compute, peak};
+use lossy_kernels::{ActivationKind, Compute, Isa, peak};
 
 use super::row::Machine;
 
-/// Measures the machine with that many threads.
-///
-/// # Errors
-/// `LOSSY_ISA` names instructions that are not there.
-pub fn measure(n_threads: usize, activations: ActivationKind) -> Result<Machine> {
-    let peak = peak::measure(&Compute::new(n_threads)?);
-    Ok(Machine {
+/// Measures the machine with that many threads and these instructions.
+pub fn measure(n_threads: usize, isa: Isa, activations: ActivationKind) -> Machine {
+    let peak = peak::measure(&Compute::with_isa(n_threads, isa));
+    Machine {
         read_bytes_per_s: 1e9 * peak.read_gb_per_s,
         matrix_ops_per_s: 1e9
             * match activations {
@@ -19,5 +15,5 @@ pub fn measure(n_threads: usize, activations: ActivationKind) -> Result<Machine>
                 ActivationKind::Q8 => peak.int8_gop_per_s,
             },
         float_ops_per_s: 1e9 * peak.f32_gflop_per_s,
-    })
+    }
 }

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 use lossy_engine::{Cache, CacheOptions, Engine, EngineOptions, KvScheme, ModelSource, PositionScheme};
-use lossy_kernels::Isa;
 
 use crate::args::{Activations, CacheArgs, CalibrationArgs, Listed, ModelArgs, UnreadArgs};
+use crate::instructions;
 use crate::loaded::{self, Loaded};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -150,6 +150,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
         for &chunk in &args.batch_size.0 {
             let options = EngineOptions {
                 n_threads,
+                isa: instructions::isa()?,
                 activations: args.activations.into(),
                 chunk,
                 unread: args.unread.unread(),
@@ -195,7 +196,7 @@ fn measure(
         let cache =
             loaded::make_cache(&mut engine, &cache_options, &spinner).map_err(loaded::in_file(path))?;
         sequences.push(cache.sequence());
-        let setting = setting(args, path, &engine, &cache, start.elapsed())?;
+        let setting = setting(args, path, &engine, &cache, start.elapsed());
         let cost = ModelCost::new(
             source.info(),
             is_tied(source),
@@ -206,7 +207,7 @@ fn measure(
         settings.push((setting, cost));
     }
     let load_peak = memory::peak_bytes();
-    let machine = machine::measure(engine.n_threads(), options.activations)?;
+    let machine = machine::measure(engine.n_threads(), options.isa, options.activations);
     // It reads memory of its own, which is no part of what the model needs.
     memory::forget_peak();
     let mut bench = Bench::new(&mut engine, sequences, args.depth_fill);
@@ -251,23 +252,17 @@ fn is_tied(source: &ModelSource) -> bool {
     }
 }
 
-fn setting(
-    args: &BenchArgs,
-    path: &Path,
-    engine: &Engine,
-    cache: &Cache,
-    load_time: Duration,
-) -> Result<Setting> {
+fn setting(args: &BenchArgs, path: &Path, engine: &Engine, cache: &Cache, load_time: Duration) -> Setting {
     let info = engine.info();
     let kv_type = cache.kv().to_string();
-    Ok(Setting {
+    Setting {
         build_version: version::short(),
         model_filename: path.display().to_string(),
         model_type: format!("{} {}", info.name.as_deref().unwrap_or(&info.architecture), info.weight_type),
         model_size: info.tensor_bytes,
         model_n_params: info.n_params,
         backends: "CPU",
-        cpu_isa: Isa::detect()?.name(),
+        cpu_isa: engine.isa().name(),
         activations: engine.activations().name().to_string(),
         n_batch: engine.chunk(),
         n_threads: engine.n_threads(),
@@ -277,5 +272,5 @@ fn setting(
         type_v: kv_type,
         positions: cache.positions().scheme().to_string(),
         depth_fill: args.depth_fill,
-    })
+    }
 }

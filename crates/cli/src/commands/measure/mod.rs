@@ -16,14 +16,13 @@ use lossy_eval::{
 };
 use lossy_tokenizer::Tokenizer;
 
-use self::format::Format;
 use crate::args::{Activations, CalibrationArgs, Lengths, Listed, ModelArgs, UnreadArgs};
 use crate::loaded::{in_file, open};
 use crate::loss::file_name;
 use crate::observer::Watcher;
 use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
-use crate::{directories, hub, interrupt, version};
+use crate::{directories, hub, instructions, interrupt, version};
 
 /// Tokens of a window or a task where nothing else is said.
 const N_CTX: usize = 2048;
@@ -122,10 +121,10 @@ pub struct MeasureArgs {
     #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// Format of the result: text, md, json, or a file whose name ends with .html (a page) or .svg (the picture of bits and
+    /// format::Format of the result: text, md, json, or a file whose name ends with .html (a page) or .svg (the picture of bits and
     /// loss)
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
-    output: Format,
+    output: format::Format,
 }
 
 /// Tasks that one word of the command line names.
@@ -157,7 +156,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         args.positions.iter().flat_map(|Listed(maps)| maps.clone()).collect();
     let own_positions = if positions.is_empty() { PositionScheme::auto() } else { PositionScheme::linear() };
     let settings = args.settings(&positions);
-    if matches!(args.output, Format::Svg(_)) && !args.tasks.is_empty() {
+    if matches!(args.output, format::Format::Svg(_)) && !args.tasks.is_empty() {
         let message = "a picture of bits and loss has no tasks: give -o another format, such as report.html";
         return Err(crate::usage_error(message).into());
     }
@@ -171,6 +170,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     let lengths = args.lengths(source.info().n_ctx_train)?;
     let options = EngineOptions {
         n_threads: args.threads.map(usize::from),
+        isa: instructions::isa()?,
         activations: args.activations.into(),
         chunk: args.batch_size as usize,
         unread: args.unread.unread(),

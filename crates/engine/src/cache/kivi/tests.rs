@@ -9,8 +9,7 @@
 //! | keys are quantized per token | `keys_are_quantized_by_channel_so_an_outlier_channel_disturbs_no_other` |
 
 use half::f16;
-use lossy_kernels::attention::{ExactHead, key_index};
-use lossy_kernels::kv::{RangeCode, RangeF32};
+use lossy_kernels::kv::{ExactHead, HeadF32, RotatedCode, key_index};
 use lossy_kernels::{Compute, Isa, KvType};
 use lossy_testkit::noise;
 
@@ -293,7 +292,7 @@ fn round_trip(page: &RotatedPage<GroupedCode>) -> (Vec<f32>, Vec<f32>) {
     let positions = positions(PAGE_TOKENS);
     let place = Place::itself(&positions, 0, 0);
     page.pack(Isa::best(), place, head, &mut packed);
-    let mut out = RangeF32::default();
+    let mut out = HeadF32::default();
     page.unpack(Isa::best(), place, &packed, &mut out);
     let (keys, values) = out.keys_and_values();
     (exact, [keys, values].concat())

@@ -3,40 +3,40 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::super::RangeCode;
+use super::super::RotatedCode;
 use super::super::grouped::{GroupScale, GroupedCode, Half, Parts};
 use super::super::layout::value_rows;
+use super::super::stored::Stored;
 use super::super::{BLOCK_TOKENS, BLOCKS};
 use super::query::FrameQueries;
 use super::scores::QuadCodes;
 use super::weights::{self, Integers};
 use super::{Ahead, LINES_OF_STEP, MAX_HEADS, block_sums, values};
-use crate::attention::{Partial, RANGE_TOKENS, TokenQueries};
 use crate::isa::Extension;
 use crate::math::avx2::{load, store, sum_across};
+use crate::page::{PAGE_TOKENS, Partial, TokenQueries};
 
-const GROUPS: usize = RANGE_TOKENS / 8;
+const GROUPS: usize = PAGE_TOKENS / 8;
 
-/// See [`RangeCode::attend_codes`].
+/// See [`RotatedCode::attend_codes`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn attend_grouped(
     extension: Extension,
     code: &GroupedCode,
-    packed: &[u8],
-    first_token: usize,
+    stored: Stored<'_>,
     token: &mut TokenQueries,
-    next: Option<&[u8]>,
     partial: &mut Partial<'_>,
 ) {
     let d = code.head_dim();
     let n_heads = token.n_heads();
     let part_len = n_heads.div_ceil(n_heads.div_ceil(MAX_HEADS));
-    let mut ahead = Ahead::new(next);
+    let mut ahead = Ahead::new(stored.next);
     let (queries, weights) = token.parts();
     for row in (0..n_heads).step_by(part_len) {
         let end = (row + part_len).min(n_heads);
         let (queries, weights) = (&queries[row * d..end * d], &mut weights[row..end]);
-        let mut job = Job { code, parts: code.parts(packed), first_token, row, extension, ahead: &mut ahead };
+        let (parts, first_token) = (code.parts(stored.bytes), stored.first_token());
+        let mut job = Job { code, parts, first_token, row, extension, ahead: &mut ahead };
         match d / 16 {
             2 => job.attend_some::<2>(queries, weights, partial),
             4 => job.attend_some::<4>(queries, weights, partial),
@@ -59,7 +59,7 @@ pub(super) fn halves(halves: &[Half; 8]) -> __m256 {
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(halves.as_ptr().cast()) })
 }
 
-/// Some heads against one range.
+/// Some heads against one page.
 struct Job<'a> {
     code: &'a GroupedCode,
     parts: Parts<'a>,
@@ -76,7 +76,7 @@ impl Job<'_> {
     fn attend_some<const V: usize>(
         &mut self,
         queries: &[f32],
-        weights: &mut [[f32; RANGE_TOKENS]],
+        weights: &mut [[f32; PAGE_TOKENS]],
         partial: &mut Partial<'_>,
     ) {
         match weights.len() {
@@ -92,10 +92,10 @@ impl Job<'_> {
     fn attend<const V: usize, const H: usize>(
         &mut self,
         queries: &[f32],
-        weights: &mut [[f32; RANGE_TOKENS]],
+        weights: &mut [[f32; PAGE_TOKENS]],
         partial: &mut Partial<'_>,
     ) {
-        let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
+        let weights: &mut [[f32; PAGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
         self.score::<V, H>(queries, weights);
         let ones = [[1.0; 8]; GROUPS];
         for (h, weights) in weights.iter_mut().enumerate() {
@@ -113,13 +113,13 @@ impl Job<'_> {
         }
     }
 
-    /// Scores of `H` heads with the range.
+    /// Scores of `H` heads with the page.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn score<const V: usize, const H: usize>(
         &mut self,
         queries: &[f32],
-        scores: &mut [[f32; RANGE_TOKENS]; H],
+        scores: &mut [[f32; PAGE_TOKENS]; H],
     ) {
         let (code, d) = (self.code, self.code.head_dim());
         let n_rows = code.keys.planes.rows();
@@ -166,7 +166,7 @@ impl Job<'_> {
     fn weights_of_group<const H: usize>(
         &self,
         group: usize,
-        weights: &[[f32; RANGE_TOKENS]; H],
+        weights: &[[f32; PAGE_TOKENS]; H],
     ) -> ([Integers; H], [f32; H]) {
         let mut scales = [[0.0; 8]; GROUPS];
         let mut middles = [[0.0; 8]; GROUPS];
@@ -179,7 +179,7 @@ impl Job<'_> {
         }
         let mut integers = [Integers::EMPTY; H];
         let mut base = [0.0; H];
-        let mut products = [0.0; RANGE_TOKENS];
+        let mut products = [0.0; PAGE_TOKENS];
         for h in 0..H {
             let tops = weights::scale(&weights[h], &scales, &mut products);
             integers[h].round(&products, tops);

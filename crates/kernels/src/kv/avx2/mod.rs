@@ -25,14 +25,15 @@ mod wide;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::head::{HeadCode, PackedHead, RangeF32};
+use super::head::{HeadCode, HeadF32};
 use super::keys::KeyCode;
 use super::layout::{self, ROW, value_rows};
 use super::query::{PreparedHead, PreparedQueries};
+use super::stored::Stored;
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
-use crate::attention::{Partial, RANGE_TOKENS, RangeFrames, TokenQueries};
 use crate::isa::Extension;
 use crate::math::avx2::{load, prefetch, store};
+use crate::page::{PAGE_TOKENS, PageFrames, Partial, TokenQueries};
 pub(super) use grouped::attend_grouped;
 pub(super) use hadamard::hadamard;
 pub(super) use q8::attend_q8;
@@ -49,7 +50,7 @@ const MAX_DIM: usize = 256;
 const LINES_OF_STEP: usize = 6;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn pack(code: &HeadCode, frames: RangeFrames<'_>, exact: &RangeF32, packed: &mut [u8]) {
+pub(super) fn pack(code: &HeadCode, frames: PageFrames<'_>, exact: &HeadF32, packed: &mut [u8]) {
     super::head::pack(code, frames, exact, packed);
 }
 
@@ -118,7 +119,9 @@ fn one_bit<const P: usize, const UP: usize>(nibbles: __m256i) -> [__m256i; 2] {
 }
 
 /// Ends a step: the compiler computes all of these before anything that uses one of them. Otherwise it orders each chain
-/// of operations in one piece, and a CPU that looks only a few instructions ahead (Zen 1) waits for every one of them.
+/// of operations in one piece, and a CPU that looks only a few instructions ahead waits for every one of them. On Zen 1
+/// products and additions in turns take a fifth longer than six and six; on Zen 3 the order makes no difference
+/// (docs/LOG.md, k2v2 by attention_bench).
 macro_rules! end_step {
     ($($x:expr),* ; $($format:literal),*) => {
         // SAFETY: a comment is no instruction.
@@ -192,22 +195,21 @@ impl Ahead {
     }
 }
 
-/// See [`PackedHead::attend_token`].
+/// See [`HeadCode::attend_token`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn attend_token(
     extension: Extension,
-    head: &PackedHead<'_>,
-    frames: RangeFrames<'_>,
-    first_token: usize,
+    code: &HeadCode,
+    frames: PageFrames<'_>,
+    stored: Stored<'_>,
     token: &mut TokenQueries,
-    next: Option<&[u8]>,
     partial: &mut Partial<'_>,
 ) {
-    let code = head.code;
     let head_dim = code.head_dim();
     assert!(head_dim.is_multiple_of(32) && head_dim <= MAX_DIM, "channels of a packed head");
-    let parts = layout::parts(code, head.bytes);
-    let mut ahead = Ahead::new(next);
+    let parts = layout::parts(code, stored.bytes);
+    let first_token = stored.first_token();
+    let mut ahead = Ahead::new(stored.next);
     let n_parts = token.n_heads().div_ceil(MAX_HEADS);
     let part_len = token.n_heads().div_ceil(n_parts);
     for row in (0..token.n_heads()).step_by(part_len) {
@@ -225,10 +227,10 @@ pub(super) fn attend_token(
     }
 }
 
-/// Some heads against one range.
+/// Some heads against one page.
 struct Job<'a> {
     code: &'a HeadCode,
-    frames: RangeFrames<'a>,
+    frames: PageFrames<'a>,
     parts: &'a layout::Parts<'a>,
     /// tokens before it are left out
     first_token: usize,
@@ -247,7 +249,7 @@ impl Job<'_> {
         part_len: usize,
         partial: &mut Partial<'_>,
     ) {
-        let (queries, weights) = token.prepared_parts(&self.code.keys);
+        let (queries, weights) = PreparedQueries::of(&self.code.keys, token);
         let end = (self.row + part_len).min(weights.len());
         let weights = &mut weights[self.row..end];
         match weights.len() {
@@ -263,8 +265,8 @@ impl Job<'_> {
 #[inline]
 fn attend<const V: usize, const H: usize>(
     job: &mut Job<'_>,
-    queries: &PreparedQueries,
-    weights: &mut [[f32; RANGE_TOKENS]],
+    queries: PreparedQueries<'_>,
+    weights: &mut [[f32; PAGE_TOKENS]],
     partial: &mut Partial<'_>,
 ) {
     if let Extension::Avx512(_) = job.extension {
@@ -272,7 +274,7 @@ fn attend<const V: usize, const H: usize>(
         return unsafe { wide::attend::<V, H>(job, queries, weights, partial) };
     }
     let Job { code, frames, parts, first_token, row, extension, .. } = *job;
-    let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
+    let weights: &mut [[f32; PAGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
     score::<V, H>(job, frames, queries, weights);
     let gains = weights::decode_gains(parts.value_gains);
     let mut integers = [Integers::EMPTY; H];
@@ -313,14 +315,14 @@ fn attend<const V: usize, const H: usize>(
     job.ahead.fetch(usize::MAX);
 }
 
-/// Scores of `H` heads with a range of tokens.
+/// Scores of `H` heads with a page of tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn score<const V: usize, const H: usize>(
     job: &mut Job<'_>,
-    frames: RangeFrames<'_>,
-    queries: &PreparedQueries,
-    scores: &mut [[f32; RANGE_TOKENS]; H],
+    frames: PageFrames<'_>,
+    queries: PreparedQueries<'_>,
+    scores: &mut [[f32; PAGE_TOKENS]; H],
 ) {
     let (code, parts) = (&job.code.keys, job.parts);
     let n_rows = code.planes.rows();

@@ -4,37 +4,36 @@
 
 use std::arch::x86_64::*;
 
-use super::super::RangeCode;
+use super::super::RotatedCode;
 use super::super::q8::{BLOCK, Q8Code, TOP};
+use super::super::stored::Stored;
 use super::super::weights::{WEIGHT_TOKENS, WEIGHT_UNITS};
 use super::{Ahead, MAX_DIM, MAX_HEADS, weights};
-use crate::attention::{Partial, RANGE_TOKENS, TokenQueries};
 use crate::math::avx2::{load, max_across, store};
+use crate::page::{PAGE_TOKENS, Partial, TokenQueries};
 
-const GROUPS: usize = RANGE_TOKENS / 8;
+const GROUPS: usize = PAGE_TOKENS / 8;
 /// Lines of the next head that are fetched at each step.
 const LINES_OF_STEP: usize = 8;
 
-/// See [`RangeCode::attend_codes`].
+/// See [`RotatedCode::attend_codes`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) fn attend_q8(
     code: &Q8Code,
-    packed: &[u8],
-    first_token: usize,
+    stored: Stored<'_>,
     token: &mut TokenQueries,
-    next: Option<&[u8]>,
     partial: &mut Partial<'_>,
 ) {
     let d = code.head_dim();
     assert!(d.is_multiple_of(BLOCK) && d <= MAX_DIM, "channels of a packed head");
-    let mut ahead = Ahead::new(next);
+    let mut ahead = Ahead::new(stored.next);
     let n_heads = token.n_heads();
     let part_len = n_heads.div_ceil(n_heads.div_ceil(MAX_HEADS));
     let (queries, weights) = token.parts();
     for row in (0..n_heads).step_by(part_len) {
         let end = (row + part_len).min(n_heads);
         let (queries, weights) = (&queries[row * d..end * d], &mut weights[row..end]);
-        let job = Job { code, packed, first_token, row };
+        let job = Job { code, packed: stored.bytes, first_token: stored.first_token(), row };
         match weights.len() {
             1 => job.attend::<1>(queries, weights, &mut ahead, partial),
             2 => job.attend::<2>(queries, weights, &mut ahead, partial),
@@ -90,11 +89,11 @@ impl Job<'_> {
     fn attend<const H: usize>(
         &self,
         queries: &[f32],
-        weights: &mut [[f32; RANGE_TOKENS]],
+        weights: &mut [[f32; PAGE_TOKENS]],
         ahead: &mut Ahead,
         partial: &mut Partial<'_>,
     ) {
-        let weights: &mut [[f32; RANGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
+        let weights: &mut [[f32; PAGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
         self.score(queries, weights, ahead);
         let ones = [[1.0; 8]; GROUPS];
         for (h, weights) in weights.iter_mut().enumerate() {
@@ -114,7 +113,7 @@ impl Job<'_> {
     fn score<const H: usize>(
         &self,
         queries: &[f32],
-        scores: &mut [[f32; RANGE_TOKENS]; H],
+        scores: &mut [[f32; PAGE_TOKENS]; H],
         ahead: &mut Ahead,
     ) {
         let d = self.code.head_dim();
@@ -178,7 +177,7 @@ impl Job<'_> {
     fn weigh<const H: usize>(
         &self,
         block: usize,
-        weights: &[[f32; RANGE_TOKENS]; H],
+        weights: &[[f32; PAGE_TOKENS]; H],
         partial: &mut Partial<'_>,
     ) {
         let parts = self.code.parts(self.packed);
@@ -188,7 +187,7 @@ impl Job<'_> {
         }
         let mut pairs = [[[0i32; WEIGHT_TOKENS / 2]; WEIGHT_UNITS]; H];
         let mut units = [[0.0; WEIGHT_UNITS]; H];
-        let mut products = [0.0; RANGE_TOKENS];
+        let mut products = [0.0; PAGE_TOKENS];
         for h in 0..H {
             let tops = weights::scale(&weights[h], &factors, &mut products);
             let products = products.as_chunks::<8>().0.as_chunks::<2>().0;

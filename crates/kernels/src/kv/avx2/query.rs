@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 use super::super::keys::KeyOperand;
 use super::super::query::{PreparedHead, QUERY_TOP};
 use super::{end_step, end_step_of_heads, sum_of_four};
-use crate::attention::Frame;
 use crate::math::avx2::{load, max_across, sum_across};
+use crate::page::Frame;
 
 /// `H` heads of `16 · V` channels.
 #[derive(Clone, Copy)]

@@ -7,17 +7,17 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use super::super::grouped::{self, GroupedCode, Half};
-use super::super::head::{PackedHead, RangeF32};
+use super::super::head::{HeadCode, HeadF32};
 use super::super::keys::{KeyCode, QUAD};
 use super::super::layout::{self, ROW, TOKEN_QUADS, value_rows};
 use super::super::q8::{self, Q8Code};
-use super::super::{BLOCK_TOKENS, RangeCode};
+use super::super::{BLOCK_TOKENS, RotatedCode};
 use super::q8::widened;
 use super::scores::{self, QuadCodes};
 use super::values::codes_of;
 use super::{MAX_DIM, gains, grouped::halves};
-use crate::attention::{FRAME_TOKENS, GROUP_TOKENS, RANGE_TOKENS, RangeFrames};
 use crate::math::avx2::{load, store};
+use crate::page::{FRAME_TOKENS, LANES, PAGE_TOKENS, PageFrames};
 
 /// Byte `z` of each lane.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -64,17 +64,17 @@ fn each_value<const BITS: u8>(rows: &[[u8; ROW]], mut put: impl FnMut(usize, [__
     }
 }
 
-/// See [`PackedHead::unpack`].
+/// See [`HeadCode::unpack`].
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in super::super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, out: &mut RangeF32) {
-    let code = &head.code.keys;
+pub(in super::super) fn unpack(head: &HeadCode, frames: PageFrames<'_>, packed: &[u8], out: &mut HeadF32) {
+    let code = &head.keys;
     let d = code.head_dim();
-    let parts = layout::parts(head.code, head.bytes);
+    let parts = layout::parts(head, packed);
     let (keys, values) = out.parts_mut();
     for position in QUAD * code.planes.n_stored..d {
         let channel = usize::from(code.order[position]);
         for group in keys.chunks_exact_mut(d) {
-            group[channel] = [code.mean[channel]; GROUP_TOKENS];
+            group[channel] = [code.mean[channel]; LANES];
         }
     }
     each_key(code, parts.keys, |block, position, codes| {
@@ -85,15 +85,15 @@ pub(in super::super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, o
         for k in 0..4 {
             let centred = _mm256_sub_ps(codes[k], middle);
             let step = _mm256_mul_ps(step, gains(&gain_codes[k]));
-            let to = &mut keys[(block * BLOCK_TOKENS / GROUP_TOKENS + k) * d + channel];
+            let to = &mut keys[(block * BLOCK_TOKENS / LANES + k) * d + channel];
             store(to, _mm256_add_ps(mean, _mm256_mul_ps(centred, step)));
         }
     });
     for (at, group) in keys.chunks_exact_mut(d).enumerate() {
-        frames.frame(at * GROUP_TOKENS / FRAME_TOKENS).turn(group);
+        frames.frame(at * LANES / FRAME_TOKENS).turn(group);
     }
-    let values_code = &head.code.values;
-    let mut steps = [[0.0; 8]; RANGE_TOKENS / 8];
+    let values_code = &head.values;
+    let mut steps = [[0.0; 8]; PAGE_TOKENS / 8];
     for (to, codes) in steps.iter_mut().zip(parts.value_gains.as_chunks().0) {
         store(to, _mm256_mul_ps(_mm256_set1_ps(values_code.step()), gains(codes)));
     }
@@ -115,9 +115,9 @@ pub(in super::super) fn unpack(head: &PackedHead<'_>, frames: RangeFrames<'_>, o
     }
 }
 
-/// See [`RangeCode::unpack`](super::super::RangeCode::unpack).
+/// See [`RotatedCode::unpack`](super::super::RotatedCode::unpack).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in super::super) fn unpack_grouped(code: &GroupedCode, packed: &[u8], out: &mut RangeF32) {
+pub(in super::super) fn unpack_grouped(code: &GroupedCode, packed: &[u8], out: &mut HeadF32) {
     let (d, size) = (code.head_dim(), code.group_size());
     let parts = code.parts(packed);
     let (keys, values) = out.parts_mut();
@@ -126,7 +126,7 @@ pub(in super::super) fn unpack_grouped(code: &GroupedCode, packed: &[u8], out: &
         let scale = _mm256_set1_ps(grouped::to_f32(parts.key_scales[at]));
         let min = _mm256_set1_ps(grouped::to_f32(parts.key_minima[at]));
         for (k, codes) in codes.into_iter().enumerate() {
-            let to = &mut keys[(block * BLOCK_TOKENS / GROUP_TOKENS + k) * d + channel];
+            let to = &mut keys[(block * BLOCK_TOKENS / LANES + k) * d + channel];
             store(to, _mm256_add_ps(min, _mm256_mul_ps(scale, codes)));
         }
     });
@@ -150,8 +150,8 @@ pub(in super::super) fn unpack_grouped(code: &GroupedCode, packed: &[u8], out: &
 /// Sixteen bits of each token as float32.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn floats(from: &[Half; RANGE_TOKENS]) -> [f32; RANGE_TOKENS] {
-    let mut out = [0.0; RANGE_TOKENS];
+fn floats(from: &[Half; PAGE_TOKENS]) -> [f32; PAGE_TOKENS] {
+    let mut out = [0.0; PAGE_TOKENS];
     for (to, from) in out.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
         store(to, halves(from));
     }
@@ -167,9 +167,9 @@ fn pairs(codes: &[[u8; 2]; 8]) -> [__m256; 2] {
         .map(|x| _mm256_cvtepi32_ps(x))
 }
 
-/// See [`RangeCode::unpack`](super::super::RangeCode::unpack).
+/// See [`RotatedCode::unpack`](super::super::RotatedCode::unpack).
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in super::super) fn unpack_q8(code: &Q8Code, packed: &[u8], out: &mut RangeF32) {
+pub(in super::super) fn unpack_q8(code: &Q8Code, packed: &[u8], out: &mut HeadF32) {
     let d = code.head_dim();
     let parts = code.parts(packed);
     let (keys, values) = out.parts_mut();

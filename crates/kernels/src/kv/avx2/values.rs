@@ -1,4 +1,4 @@
-//! Codes of values times integers of weights, for all tokens of a range.
+//! Codes of values times integers of weights, for all tokens of a page.
 
 use std::arch::x86_64::*;
 

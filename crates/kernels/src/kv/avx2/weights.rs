@@ -5,10 +5,10 @@ use std::arch::x86_64::*;
 use super::super::layout::TOKEN_QUADS;
 use super::super::weights::{LOWEST, P, ROUND, WEIGHT_TOKENS, WEIGHT_TOP, WEIGHT_UNITS};
 use super::{end_step, gains};
-use crate::attention::RANGE_TOKENS;
 use crate::math::avx2::{load, max_across, store, sum_across};
+use crate::page::PAGE_TOKENS;
 
-const GROUPS: usize = RANGE_TOKENS / 8;
+const GROUPS: usize = PAGE_TOKENS / 8;
 /// Vectors of tokens that share a scale.
 const EIGHTS: usize = WEIGHT_TOKENS / 8;
 
@@ -64,10 +64,10 @@ fn exp2(mut x: [__m256; SIDE_BY_SIDE]) -> [__m256; SIDE_BY_SIDE] {
     p
 }
 
-/// Gains of a range.
+/// Gains of a page.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(super) fn decode_gains(codes: &[u8; RANGE_TOKENS]) -> [[f32; 8]; GROUPS] {
+pub(super) fn decode_gains(codes: &[u8; PAGE_TOKENS]) -> [[f32; 8]; GROUPS] {
     let mut out = [[0.0; 8]; GROUPS];
     for (out, codes) in out.iter_mut().zip(codes.as_chunks().0) {
         store(out, gains(codes));
@@ -75,12 +75,12 @@ pub(super) fn decode_gains(codes: &[u8; RANGE_TOKENS]) -> [[f32; 8]; GROUPS] {
     out
 }
 
-/// Softmax of a range's scores, whose weights times `gains` become `integers`. Scores become weights times gains. Returns
+/// Softmax of a page's scores, whose weights times `gains` become `integers`. Scores become weights times gains. Returns
 /// the maximum and the sum of the weights.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn softmax(
-    scores: &mut [f32; RANGE_TOKENS],
+    scores: &mut [f32; PAGE_TOKENS],
     gains: &[[f32; 8]; GROUPS],
     integers: &mut Integers,
 ) -> (f32, f32) {
@@ -93,7 +93,7 @@ pub(super) fn softmax(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn exponentials(
-    scores: &mut [f32; RANGE_TOKENS],
+    scores: &mut [f32; PAGE_TOKENS],
     gains: &[[f32; 8]; GROUPS],
 ) -> (f32, f32, [f32; WEIGHT_UNITS]) {
     let groups = scores.as_chunks_mut::<8>().0;
@@ -115,9 +115,9 @@ pub(super) fn exponentials(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn scale(
-    weights: &[f32; RANGE_TOKENS],
+    weights: &[f32; PAGE_TOKENS],
     factors: &[[f32; 8]; GROUPS],
-    out: &mut [f32; RANGE_TOKENS],
+    out: &mut [f32; PAGE_TOKENS],
 ) -> [f32; WEIGHT_UNITS] {
     let (weights, out) = (weights.as_chunks::<8>().0, out.as_chunks_mut::<8>().0);
     let mut tops = [0.0; WEIGHT_UNITS];
@@ -137,7 +137,7 @@ impl Integers {
     /// Rounds weights whose largest are `tops`.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    pub(super) fn round(&mut self, weights: &[f32; RANGE_TOKENS], tops: [f32; WEIGHT_UNITS]) {
+    pub(super) fn round(&mut self, weights: &[f32; PAGE_TOKENS], tops: [f32; WEIGHT_UNITS]) {
         let groups = weights.as_chunks::<8>().0;
         let quads = self.quads.as_chunks_mut::<{ WEIGHT_TOKENS / 4 }>().0;
         let lines = groups.chunks_exact(EIGHTS).zip(quads);

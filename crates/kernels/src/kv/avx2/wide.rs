@@ -17,9 +17,9 @@ use super::scores::Pair;
 use super::values::Sums;
 use super::weights::{Integers, Unit};
 use super::{Job, LINES_OF_STEP};
-use crate::attention::{Frame, Partial, RANGE_TOKENS};
 use crate::math::avx2::{load as load8, max_across, sum_across};
 use crate::math::avx512::{load, store};
+use crate::page::{Frame, PAGE_TOKENS, Partial};
 
 /// Rows in which the codes of a quad lie, as far as they have them.
 #[derive(Clone, Copy)]
@@ -232,17 +232,17 @@ fn value_sums<const H: usize, const BITS: u8>(
     out
 }
 
-/// Some heads against one range, see [`attend_token`](super::attend_token).
+/// Some heads against one page, see [`attend_token`](super::attend_token).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 pub(super) fn attend<const V: usize, const H: usize>(
     job: &mut Job<'_>,
-    queries: &PreparedQueries,
-    scores: &mut [[f32; RANGE_TOKENS]],
+    queries: PreparedQueries<'_>,
+    scores: &mut [[f32; PAGE_TOKENS]],
     partial: &mut Partial<'_>,
 ) {
-    let scores: &mut [[f32; RANGE_TOKENS]; H] = scores.try_into().expect("scores of H heads");
+    let scores: &mut [[f32; PAGE_TOKENS]; H] = scores.try_into().expect("scores of H heads");
     score::<V, H>(job, queries, scores);
-    let mut value_gains = [_mm512_setzero_ps(); RANGE_TOKENS / 16];
+    let mut value_gains = [_mm512_setzero_ps(); PAGE_TOKENS / 16];
     for (to, codes) in value_gains.iter_mut().zip(job.parts.value_gains.as_chunks().0) {
         *to = gains(codes);
     }
@@ -273,13 +273,13 @@ fn gains(codes: &[u8; 16]) -> __m512 {
     _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(gain::BIAS as i32)))
 }
 
-/// Scores of `H` heads with a range of tokens.
+/// Scores of `H` heads with a page of tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
 fn score<const V: usize, const H: usize>(
     job: &mut Job<'_>,
-    queries: &PreparedQueries,
-    scores: &mut [[f32; RANGE_TOKENS]; H],
+    queries: PreparedQueries<'_>,
+    scores: &mut [[f32; PAGE_TOKENS]; H],
 ) {
     let (code, parts) = (&job.code.keys, job.parts);
     let n_rows = code.planes.rows();
@@ -396,13 +396,13 @@ fn set_turned<const V: usize, const H: usize>(
     }
 }
 
-/// Softmax of a range's scores, whose weights times `gains` become `integers`; see [`softmax`](super::weights::softmax).
+/// Softmax of a page's scores, whose weights times `gains` become `integers`; see [`softmax`](super::weights::softmax).
 /// Returns the maximum and the sum of the weights.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
 fn softmax(
-    scores: &[f32; RANGE_TOKENS],
-    gains: &[__m512; RANGE_TOKENS / 16],
+    scores: &[f32; PAGE_TOKENS],
+    gains: &[__m512; PAGE_TOKENS / 16],
     integers: &mut Integers,
 ) -> (f32, f32) {
     const OF_UNIT: usize = WEIGHT_TOKENS / 16;
@@ -457,7 +457,7 @@ fn max_of_both(x: __m512) -> f32 {
     max_across(_mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x)))
 }
 
-/// Weighted sums of the values of a range.
+/// Weighted sums of the values of a page.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
 fn weigh<const H: usize, const BITS: u8>(

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::load;
+use crate::math::avx2::load;
 
 /// Rounds eight values to f16.
 #[target_feature(enable = "avx2,fma,f16c")]

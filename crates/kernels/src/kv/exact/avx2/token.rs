@@ -1,21 +1,21 @@
-//! Decode: one token's query heads against one stored range.
+//! Decode: one token's query heads against one stored page.
 //!
-//! Scores, softmax and weighted sum of one range, for all heads that share the KV head. What makes it fast:
+//! Scores, softmax and weighted sum of one page, for all heads that share the KV head. What makes it fast:
 //! 1. Stored bytes are read from memory once: keys in blocks of 32 tokens and all heads per block, values in columns of
-//!    the range, which stays in L1 meanwhile.
+//!    the page, which stays in L1 meanwhile.
 //! 2. A vector of keys is eight tokens, so a score is a lane: no sum across lanes, and one conversion from f16 serves
 //!    all heads. Heads × groups (or columns) are 8 to 12 independent sums, enough to hide the latency of FMA.
 //! 3. While keys are read, the values that lie as far from their beginning are fetched, and while values are read, the
-//!    next range's keys: a range's bytes are on their way a whole pass before they are used.
+//!    next page's keys: a page's bytes are on their way a whole pass before they are used.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::element::{Element, TypedHead};
-use super::super::{FRAME_TOKENS, GROUP_TOKENS, Partial, RANGE_TOKENS, TokenQueries};
-use super::{load_elements, softmax, splat, wide};
+use super::super::{Element, TypedHead};
+use super::{load_elements, wide};
 use crate::isa::Extension;
-use crate::math::avx2::{prefetch, store};
+use crate::math::avx2::{prefetch, splat, store};
+use crate::page::{FRAME_TOKENS, LANES, PAGE_TOKENS, Partial, TokenQueries, softmax_avx2};
 
 /// Groups of tokens whose keys are read for all heads before the next ones.
 pub(super) const BLOCK_GROUPS: usize = 4;
@@ -52,7 +52,7 @@ pub(in super::super) fn attend_token<E: Element>(
             7 => score_block::<E, 7, 1>(queries, keys, scores, at, ahead),
             _ => score_block::<E, 8, 1>(queries, keys, scores, at, ahead),
         },
-        |scores, n_tokens| softmax(scores, n_tokens),
+        |scores, n_tokens| softmax_avx2(scores, n_tokens),
         |weights, values, ahead, partial, row| match weights.len() {
             1 => weigh::<E, 1, 8>(weights, values, ahead, partial, row),
             2 => weigh::<E, 2, 4>(weights, values, ahead, partial, row),
@@ -68,7 +68,7 @@ pub(in super::super) fn attend_token<E: Element>(
 
 /// Attends with the kernels of an instruction set, for up to [`MAX_HEADS`] heads at once:
 /// - `score(queries, keys, scores, at, ahead)`: scores with a block of groups, which go to columns `at..`;
-/// - `softmax`: see [`softmax`](super::softmax);
+/// - `softmax`: see [`softmax`](crate::page::softmax);
 /// - `weigh(weights, values, ahead, partial, row)`: weighted sums, which go to rows `row..` of `partial`.
 ///
 /// They fetch as many bytes from `ahead` on as they read.
@@ -80,19 +80,19 @@ pub(super) fn attend_with<E: Element>(
     token: &mut TokenQueries,
     next: Option<&[u8]>,
     partial: &mut Partial<'_>,
-    score: impl Fn(&[f32], &[[E; GROUP_TOKENS]], &mut [[f32; RANGE_TOKENS]], usize, *const u8),
-    softmax: impl Fn(&mut [f32; RANGE_TOKENS], usize) -> (f32, f32),
-    weigh: impl Fn(&[[f32; RANGE_TOKENS]], &[[E; 8]], *const u8, &mut Partial<'_>, usize),
+    score: impl Fn(&[f32], &[[E; LANES]], &mut [[f32; PAGE_TOKENS]], usize, *const u8),
+    softmax: impl Fn(&mut [f32; PAGE_TOKENS], usize) -> (f32, f32),
+    weigh: impl Fn(&[[f32; PAGE_TOKENS]], &[[E; 8]], *const u8, &mut Partial<'_>, usize),
 ) {
     let head_dim = head.head_dim;
     let (queries, weights) = token.by_frame();
     // Heads in as few parts as possible, of equal size as near as possible.
     let n_parts = weights.len().div_ceil(MAX_HEADS);
     let part_len = weights.len().div_ceil(n_parts);
-    for start in (0..tokens.end.div_ceil(GROUP_TOKENS)).step_by(BLOCK_GROUPS) {
+    for start in (0..tokens.end.div_ceil(LANES)).step_by(BLOCK_GROUPS) {
         let keys = &head.keys[start * head_dim..][..BLOCK_GROUPS * head_dim];
         let ahead = head.values[start * head_dim..].as_ptr().cast::<u8>();
-        let at = start * GROUP_TOKENS;
+        let at = start * LANES;
         let queries = queries[at / FRAME_TOKENS];
         for (queries, scores) in queries.chunks(part_len * head_dim).zip(weights.chunks_mut(part_len)) {
             score(queries, keys, scores, at, ahead);
@@ -115,8 +115,8 @@ pub(super) fn attend_with<E: Element>(
 #[inline]
 fn score_block<E: Element, const H: usize, const G: usize>(
     queries: &[f32],
-    keys: &[[E; GROUP_TOKENS]],
-    scores: &mut [[f32; RANGE_TOKENS]],
+    keys: &[[E; LANES]],
+    scores: &mut [[f32; PAGE_TOKENS]],
     at: usize,
     ahead: *const u8,
 ) {
@@ -124,7 +124,7 @@ fn score_block<E: Element, const H: usize, const G: usize>(
     let scores: &mut [_; H] = scores.try_into().expect("scores of H heads");
     for (index, keys) in keys.chunks_exact(G * head_dim).enumerate() {
         let ahead = ahead.wrapping_add(index * size_of_val(keys));
-        score_groups::<E, H, G>(queries, keys, scores, at + index * G * GROUP_TOKENS, ahead);
+        score_groups::<E, H, G>(queries, keys, scores, at + index * G * LANES, ahead);
     }
 }
 
@@ -133,14 +133,14 @@ fn score_block<E: Element, const H: usize, const G: usize>(
 #[inline(never)]
 fn score_groups<E: Element, const H: usize, const G: usize>(
     queries: &[f32],
-    keys: &[[E; GROUP_TOKENS]],
-    scores: &mut [[f32; RANGE_TOKENS]; H],
+    keys: &[[E; LANES]],
+    scores: &mut [[f32; PAGE_TOKENS]; H],
     at: usize,
     ahead: *const u8,
 ) {
     let head_dim = queries.len() / H;
     assert!(queries.len() == H * head_dim && keys.len() == G * head_dim);
-    let step = G * size_of::<[E; GROUP_TOKENS]>();
+    let step = G * size_of::<[E; LANES]>();
     let mut sums = [[_mm256_setzero_ps(); G]; H];
     for d in 0..head_dim {
         for byte in (0..step).step_by(64) {
@@ -157,7 +157,7 @@ fn score_groups<E: Element, const H: usize, const G: usize>(
         outer_product(&mut sums, query, key);
     }
     for (scores, sums) in scores.iter_mut().zip(sums) {
-        let to = &mut scores[at..][..G * GROUP_TOKENS];
+        let to = &mut scores[at..][..G * LANES];
         for (to, sum) in to.as_chunks_mut().0.iter_mut().zip(sums) {
             store(to, sum);
         }
@@ -203,7 +203,7 @@ fn outer_product<const H: usize, const C: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn weigh<E: Element, const H: usize, const C: usize>(
-    weights: &[[f32; RANGE_TOKENS]],
+    weights: &[[f32; PAGE_TOKENS]],
     values: &[[E; 8]],
     ahead: *const u8,
     partial: &mut Partial<'_>,
@@ -228,7 +228,7 @@ fn weigh<E: Element, const H: usize, const C: usize>(
 #[inline(never)]
 #[allow(clippy::too_many_arguments, reason = "the innermost loop and what it needs")]
 pub(super) fn weigh_columns<E: Element, const H: usize, const C: usize>(
-    weights: &[[f32; RANGE_TOKENS]; H],
+    weights: &[[f32; PAGE_TOKENS]; H],
     values: &[[E; 8]],
     n_columns: usize,
     column: usize,
@@ -237,16 +237,16 @@ pub(super) fn weigh_columns<E: Element, const H: usize, const C: usize>(
     row: usize,
 ) {
     let n_tokens = values.len() / n_columns;
-    assert!(n_tokens <= RANGE_TOKENS && column + C <= n_columns);
+    assert!(n_tokens <= PAGE_TOKENS && column + C <= n_columns);
     let step = C * size_of::<[E; 8]>();
-    let ahead = ahead.wrapping_add(column * RANGE_TOKENS * size_of::<[E; 8]>());
+    let ahead = ahead.wrapping_add(column * PAGE_TOKENS * size_of::<[E; 8]>());
     let mut sums = [[_mm256_setzero_ps(); C]; H];
     for (t, values) in values.chunks_exact(n_columns).enumerate() {
         for byte in (0..step).step_by(64) {
             prefetch(ahead.wrapping_add(t * step + byte));
         }
         let weight = |h: usize| {
-            // SAFETY: `h < H` and `t < n_tokens <= RANGE_TOKENS`.
+            // SAFETY: `h < H` and `t < n_tokens <= PAGE_TOKENS`.
             splat(unsafe { *weights.get_unchecked(h).get_unchecked(t) })
         };
         let value = |c: usize| {

@@ -16,7 +16,7 @@ const P: [f32; 5] = [0.001_326_472_7, 0.009_671_513, 0.055_507_336, 0.240_222_42
 
 /// `2^x`, within 2e-7 relative, for `x ≤ 0`; 0 below −64; NaN stays NaN.
 #[inline(always)]
-pub(super) fn exp2(x: f32) -> f32 {
+pub(crate) fn exp2(x: f32) -> f32 {
     if x < LOWEST {
         return 0.0;
     }
@@ -31,7 +31,7 @@ pub(super) fn exp2(x: f32) -> f32 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use avx2::{exp2_avx2, exp2_avx512};
+pub(crate) use avx2::{exp2_avx2, exp2_avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
@@ -77,6 +77,8 @@ mod avx2 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "x86_64")]
+    use crate::isa::{Extension, Isa};
 
     fn samples() -> impl Iterator<Item = f32> {
         (0..70_000).map(|i| -(i as f32) * 1e-3 - 1.7e-4).chain([0.0, -0.0, -64.0, -63.999, -0.5, -1.5])
@@ -101,26 +103,40 @@ mod tests {
     }
 
     #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn eight(x: &[f32; 8]) -> [f32; 8] {
+        use crate::math::avx2::{load, store};
+        let mut y = [0.0; 8];
+        store(&mut y, exp2_avx2(load(x)));
+        y
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    fn sixteen(x: &[f32; 16]) -> [f32; 16] {
+        use crate::math::avx512::{load, store};
+        let mut y = [0.0; 16];
+        store(&mut y, exp2_avx512(load(x)));
+        y
+    }
+
+    #[cfg(target_arch = "x86_64")]
     #[test]
-    fn eight_lanes_have_the_bits_of_the_scalar_form() {
-        use std::arch::x86_64::*;
-        #[target_feature(enable = "avx2,fma")]
-        fn eight(x: &[f32; 8]) -> [f32; 8] {
-            let mut y = [0.0; 8];
-            // SAFETY: `x` has eight values.
-            let x = unsafe { _mm256_loadu_ps(x.as_ptr()) };
-            // SAFETY: `y` has eight values.
-            unsafe { _mm256_storeu_ps(y.as_mut_ptr(), exp2_avx2(x)) };
-            y
-        }
-        assert!(crate::Avx2::detect().is_some(), "this test needs a CPU with AVX2");
+    fn lanes_have_the_bits_of_the_scalar_form() {
         let mut xs: Vec<f32> = samples().chain([f32::NEG_INFINITY, -1e30]).collect();
-        xs.resize(xs.len().next_multiple_of(8), -1.0);
-        for x in xs.as_chunks::<8>().0 {
-            // SAFETY: AVX2 and FMA were detected above.
-            let y = unsafe { eight(x) };
-            for i in 0..8 {
-                assert_eq!(y[i].to_bits(), exp2(x[i]).to_bits(), "exp2({})", x[i]);
+        xs.resize(xs.len().next_multiple_of(16), -1.0);
+        for isa in Isa::tested() {
+            let Isa::Avx2(avx2) = isa else { continue };
+            for x in xs.as_chunks::<16>().0 {
+                let y: Vec<f32> = match avx2.extension() {
+                    // SAFETY: an `Avx512` exists only if detection saw avx512f.
+                    Extension::Avx512(_) => unsafe { sixteen(x) }.to_vec(),
+                    // SAFETY: an `Avx2` exists only if detection saw avx2 and fma.
+                    _ => x.as_chunks().0.iter().flat_map(|x| unsafe { eight(x) }).collect(),
+                };
+                for (x, y) in x.iter().zip(y) {
+                    assert_eq!(y.to_bits(), exp2(*x).to_bits(), "{isa}: exp2({x})");
+                }
             }
         }
     }

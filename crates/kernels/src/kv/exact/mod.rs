@@ -1,10 +1,16 @@
-//! Exact storage: keys and values of one range of one KV head as f16 or f32.
+//! Exact storage: keys and values of one page of one KV head as f16 or f32.
 //!
 //! ```text
-//! keys   [RANGE_TOKENS/8][head_dim][8]   token t, channel d at (t/8, d, t%8)
-//! values [RANGE_TOKENS][head_dim]        right behind the keys
+//! keys   [PAGE_TOKENS/8][head_dim][8]   token t, channel d at (t/8, d, t%8)
+//! values [PAGE_TOKENS][head_dim]        right behind the keys
 //! ```
 //! Keys of eight tokens stand side by side, so that a vector lane is a token and a score needs no sum across lanes.
+
+mod append;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 
 use std::ops::Range;
 
@@ -12,11 +18,10 @@ use bytemuck::Pod;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{GROUP_TOKENS, Partial, RANGE_TOKENS, Tile, TokenQueries, scalar};
 use crate::Isa;
+use crate::page::{LANES, PAGE_TOKENS, Partial, Tile, TokenQueries};
 
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
+pub use append::{AppendError, Part};
 
 /// Element type of an exact KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +49,9 @@ impl KvType {
         }
     }
 
-    /// Bytes of the keys and values of one range of one KV head.
-    pub fn bytes_per_range(self, head_dim: usize) -> usize {
-        self.bytes_of_tokens(RANGE_TOKENS, head_dim)
+    /// Bytes of the keys and values of one page of one KV head.
+    pub fn bytes_per_head(self, head_dim: usize) -> usize {
+        self.bytes_of_tokens(PAGE_TOKENS, head_dim)
     }
 
     /// Bytes of the keys and values of `n_tokens` tokens of one KV head.
@@ -57,11 +62,11 @@ impl KvType {
 
 /// Where channel `channel` of the key of token `token` lies among the keys of a head.
 pub fn key_index(head_dim: usize, token: usize, channel: usize) -> usize {
-    (token / GROUP_TOKENS * head_dim + channel) * GROUP_TOKENS + token % GROUP_TOKENS
+    (token / LANES * head_dim + channel) * LANES + token % LANES
 }
 
 /// A storage type of [`KvType`].
-pub(super) trait Element: Pod {
+trait Element: Pod {
     /// Whether it is the 16-bit type; the other one is f32.
     const IS_F16: bool;
     /// Bits of the smallest positive f32 that does not become a finite element.
@@ -94,7 +99,7 @@ impl Element for f32 {
     }
 }
 
-/// Keys and values of one range of one KV head, to read.
+/// Keys and values of one page of one KV head, to read.
 #[derive(Clone, Copy, Debug)]
 pub struct ExactHead<'a> {
     kv_type: KvType,
@@ -103,10 +108,10 @@ pub struct ExactHead<'a> {
 }
 
 /// The same with its element type.
-pub(super) struct TypedHead<'a, E> {
-    /// `[RANGE_TOKENS/8 * head_dim][8]`
-    pub keys: &'a [[E; GROUP_TOKENS]],
-    /// `[RANGE_TOKENS * head_dim / 8][8]`
+struct TypedHead<'a, E> {
+    /// `[PAGE_TOKENS/8 * head_dim][8]`
+    pub keys: &'a [[E; LANES]],
+    /// `[PAGE_TOKENS * head_dim / 8][8]`
     pub values: &'a [[E; 8]],
     pub head_dim: usize,
 }
@@ -115,9 +120,9 @@ impl<'a> ExactHead<'a> {
     /// `bytes` are laid out as the module says.
     ///
     /// # Panics
-    /// Their number is not [`KvType::bytes_per_range`], or they are not aligned to an element.
+    /// Their number is not [`KvType::bytes_per_head`], or they are not aligned to an element.
     pub fn new(kv_type: KvType, head_dim: usize, bytes: &'a [u8]) -> ExactHead<'a> {
-        assert_eq!(bytes.len(), kv_type.bytes_per_range(head_dim), "bytes of a range");
+        assert_eq!(bytes.len(), kv_type.bytes_per_head(head_dim), "bytes of a page");
         ExactHead { kv_type, head_dim, bytes }
     }
 
@@ -140,7 +145,7 @@ impl<'a> ExactHead<'a> {
         capacity: usize,
         bytes: &'a [u8],
     ) -> ExactHead<'a> {
-        assert!(capacity.is_multiple_of(GROUP_TOKENS), "room for {capacity} tokens");
+        assert!(capacity.is_multiple_of(LANES), "room for {capacity} tokens");
         assert_eq!(bytes.len(), kv_type.bytes_of_tokens(capacity, head_dim), "bytes of {capacity} tokens");
         ExactHead { kv_type, head_dim, bytes }
     }
@@ -185,15 +190,15 @@ impl<'a> ExactHead<'a> {
         }
     }
 
-    /// The first `n_tokens` as float32, into a whole range of the same layout.
+    /// The first `n_tokens` as float32, into a whole page of the same layout.
     ///
     /// # Panics
-    /// There are fewer tokens, or `out` is not a range.
+    /// There are fewer tokens, or `out` is not a page.
     pub fn copy_tokens_to_f32(&self, n_tokens: usize, out: &mut [f32]) {
         let mut own = vec![0.0; self.bytes.len() / self.kv_type.bytes()];
         self.to_f32(&mut own);
         let (keys, values) = own.split_at(own.len() / 2);
-        let (to_keys, to_values) = out.split_at_mut(RANGE_TOKENS * self.head_dim);
+        let (to_keys, to_values) = out.split_at_mut(PAGE_TOKENS * self.head_dim);
         for token in 0..n_tokens {
             for d in 0..self.head_dim {
                 let at = key_index(self.head_dim, token, d);
@@ -204,11 +209,11 @@ impl<'a> ExactHead<'a> {
         to_values[..n].copy_from_slice(&values[..n]);
     }
 
-    /// Partial softmax of one token's query heads over some tokens of the range. The beginning of `next`, the range that
+    /// Partial softmax of one token's query heads over some tokens of the page. The beginning of `next`, the page that
     /// will be read after this one, is fetched into the cache meanwhile.
     ///
     /// # Panics
-    /// There are no tokens, or they are not in the range, or `token` has another `head_dim`.
+    /// There are no tokens, or they are not in the page, or `token` has another `head_dim`.
     pub fn attend_token(
         &self,
         isa: Isa,
@@ -217,7 +222,7 @@ impl<'a> ExactHead<'a> {
         next: Option<ExactHead<'_>>,
         partial: &mut Partial<'_>,
     ) {
-        assert!(!tokens.is_empty() && tokens.end <= RANGE_TOKENS, "tokens {tokens:?} of a range");
+        assert!(!tokens.is_empty() && tokens.end <= PAGE_TOKENS, "tokens {tokens:?} of a page");
         assert_eq!(token.head_dim(), self.head_dim, "head_dim of queries and keys");
         let next = next.map(|head| head.bytes);
         match self.kv_type {
@@ -226,12 +231,12 @@ impl<'a> ExactHead<'a> {
         }
     }
 
-    /// Converts the first `n_tokens` of the range, and at most as many as complete a group of 16, to float32.
+    /// Converts the first `n_tokens` of the page, and at most as many as complete a group of 16, to float32.
     ///
     /// # Panics
-    /// `n_tokens` is more than a range.
+    /// `n_tokens` is more than a page.
     pub fn load_tile(&self, isa: Isa, n_tokens: usize, tile: &mut Tile) {
-        assert!(n_tokens <= RANGE_TOKENS, "{n_tokens} tokens of a range");
+        assert!(n_tokens <= PAGE_TOKENS, "{n_tokens} tokens of a page");
         match self.kv_type {
             KvType::F16 => load_tile::<f16>(isa, self.typed(), n_tokens, tile),
             KvType::F32 => load_tile::<f32>(isa, self.typed(), n_tokens, tile),
@@ -267,19 +272,19 @@ fn load_tile<E: Element>(isa: Isa, head: TypedHead<'_, E>, n_tokens: usize, tile
     }
 }
 
-/// Keys and values of one range of one KV head, to write.
+/// Keys and values of one page of one KV head, to write.
 #[derive(Debug)]
 pub struct ExactHeadMut<'a> {
-    pub(super) kv_type: KvType,
-    pub(super) head_dim: usize,
-    pub(super) bytes: &'a mut [u8],
+    kv_type: KvType,
+    head_dim: usize,
+    bytes: &'a mut [u8],
 }
 
 /// The same with its element type.
-pub(super) struct TypedHeadMut<'a, E> {
-    /// `[RANGE_TOKENS/8 * head_dim][8]`
-    pub keys: &'a mut [[E; GROUP_TOKENS]],
-    /// `[RANGE_TOKENS * head_dim / 8][8]`
+struct TypedHeadMut<'a, E> {
+    /// `[PAGE_TOKENS/8 * head_dim][8]`
+    pub keys: &'a mut [[E; LANES]],
+    /// `[PAGE_TOKENS * head_dim / 8][8]`
     pub values: &'a mut [[E; 8]],
     pub head_dim: usize,
 }
@@ -290,11 +295,11 @@ impl<'a> ExactHeadMut<'a> {
     /// # Panics
     /// As there.
     pub fn new(kv_type: KvType, head_dim: usize, bytes: &'a mut [u8]) -> ExactHeadMut<'a> {
-        assert_eq!(bytes.len(), kv_type.bytes_per_range(head_dim), "bytes of a range");
+        assert_eq!(bytes.len(), kv_type.bytes_per_head(head_dim), "bytes of a page");
         ExactHeadMut { kv_type, head_dim, bytes }
     }
 
-    pub(super) fn typed<E: Element>(&mut self) -> TypedHeadMut<'_, E> {
+    fn typed<E: Element>(&mut self) -> TypedHeadMut<'_, E> {
         let middle = self.bytes.len() / 2;
         let (keys, values) = self.bytes.split_at_mut(middle);
         TypedHeadMut {
@@ -315,7 +320,7 @@ impl<'a> ExactHeadMut<'a> {
             KvType::F16 => {
                 let largest = f16::MAX.to_f32();
                 let to: &mut [f16] = bytemuck::cast_slice_mut(self.bytes);
-                assert_eq!(to.len(), source.len(), "values of a range");
+                assert_eq!(to.len(), source.len(), "values of a page");
                 for (to, x) in to.iter_mut().zip(source) {
                     *to = f16::from_f32(x.clamp(-largest, largest));
                 }
@@ -323,16 +328,16 @@ impl<'a> ExactHeadMut<'a> {
         }
     }
 
-    /// Copies the first `n_tokens` from another range; up to 7 tokens more may be copied with them.
+    /// Copies the first `n_tokens` from another page; up to 7 tokens more may be copied with them.
     ///
     /// # Panics
-    /// The two have different types, or there are fewer tokens in a range.
+    /// The two have different types, or there are fewer tokens in a page.
     pub fn copy_from(&mut self, source: ExactHead<'_>, n_tokens: usize) {
-        assert_eq!((self.kv_type, self.head_dim), (source.kv_type, source.head_dim), "types of two ranges");
-        assert!(n_tokens <= RANGE_TOKENS, "{n_tokens} tokens of a range");
+        assert_eq!((self.kv_type, self.head_dim), (source.kv_type, source.head_dim), "types of two pages");
+        assert!(n_tokens <= PAGE_TOKENS, "{n_tokens} tokens of a page");
         let token = self.head_dim * self.kv_type.bytes();
         let middle = self.bytes.len() / 2;
-        let keys = ..n_tokens.next_multiple_of(GROUP_TOKENS) * token;
+        let keys = ..n_tokens.next_multiple_of(LANES) * token;
         let values = middle..middle + n_tokens * token;
         self.bytes[keys].copy_from_slice(&source.bytes[keys]);
         self.bytes[values.clone()].copy_from_slice(&source.bytes[values]);

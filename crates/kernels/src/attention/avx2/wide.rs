@@ -1,23 +1,23 @@
-//! Prefill with vectors of 512 bits: the products of [`tile`](super::super::tile) in register blocks of 6 rows × 32 columns, each
+//! Prefill with vectors of 512 bits: the products of the other form in register blocks of 6 rows × 32 columns, each
 //! sum in the same order.
 
 use std::arch::x86_64::*;
 
-use super::super::super::tile::{PANEL_ROWS, RowBlock, TILE_COLUMNS};
-use super::super::super::{GROUP_TOKENS, RANGE_TOKENS, Tile};
-use super::super::tile::weights_of_rows;
-use super::{join, softmax};
-use crate::math::avx512::{load, store};
+use super::super::row_block::{PANEL_ROWS, RowBlock};
+use super::weights_of_rows;
+use crate::math::avx2::load as load8;
+use crate::math::avx512::{join, load, store};
+use crate::page::{LANES, PAGE_TOKENS, TILE_COLUMNS, Tile, softmax_avx512};
 
 /// Tokens whose scores are computed together.
-const SCORE_TOKENS: usize = 4 * GROUP_TOKENS;
+const SCORE_TOKENS: usize = 4 * LANES;
 
-/// See [`attend_tile`](super::super::tile::attend_tile).
+/// See [`attend_tile`](super::attend_tile).
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
-pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
+pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
     let head_dim = block.head_dim();
     let mut parts = block.parts();
-    for (at, keys) in (0..RANGE_TOKENS).step_by(SCORE_TOKENS).zip(tile.keys().chunks_exact(4 * head_dim)) {
+    for (at, keys) in (0..PAGE_TOKENS).step_by(SCORE_TOKENS).zip(tile.keys().chunks_exact(4 * head_dim)) {
         let panels = parts.weights.as_chunks_mut::<PANEL_ROWS>().0.iter_mut().zip(parts.limits);
         for (queries, (scores, limit)) in parts.queries.chunks_exact(head_dim).zip(panels) {
             if at < *limit {
@@ -25,7 +25,7 @@ pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
             }
         }
     }
-    weights_of_rows(&mut parts, |weights, n_tokens| softmax(weights, n_tokens));
+    weights_of_rows(&mut parts, |weights, n_tokens| softmax_avx512(weights, n_tokens));
     let n_columns = head_dim.div_ceil(TILE_COLUMNS);
     let (keep, take) = (parts.keep.as_chunks().0, parts.take.as_chunks().0);
     let panels = parts.weights.as_chunks::<PANEL_ROWS>().0;
@@ -50,15 +50,15 @@ pub(in super::super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
 #[inline]
 fn score(
     queries: &[[f32; PANEL_ROWS]],
-    keys: &[[f32; GROUP_TOKENS]],
-    scores: &mut [[f32; RANGE_TOKENS]; PANEL_ROWS],
+    keys: &[[f32; LANES]],
+    scores: &mut [[f32; PAGE_TOKENS]; PANEL_ROWS],
     at: usize,
 ) {
     let head_dim = queries.len();
     assert!(keys.len() == 4 * head_dim);
     let (left, right) = keys.split_at(2 * head_dim);
     let [left, right] = [left, right].map(|half| half.split_at(head_dim));
-    let both = |(low, high): (&[[f32; 8]], &[[f32; 8]]), d: usize| join(&low[d], &high[d]);
+    let both = |(low, high): (&[[f32; 8]], &[[f32; 8]]), d: usize| join(load8(&low[d]), load8(&high[d]));
     let mut sums = [[_mm512_setzero_ps(); 2]; PANEL_ROWS];
     for (d, query) in queries.iter().enumerate() {
         let (left, right) = (both(left, d), both(right, d));
@@ -90,13 +90,13 @@ struct Place<'a> {
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
 #[inline]
 fn weigh<const C: usize>(
-    weights: &[[f32; RANGE_TOKENS]; PANEL_ROWS],
+    weights: &[[f32; PAGE_TOKENS]; PANEL_ROWS],
     values: [&[[f32; TILE_COLUMNS]]; C],
     place: Place<'_>,
     out: &mut [[f32; TILE_COLUMNS]],
 ) {
     let n_tokens = values[0].len();
-    assert!(n_tokens <= RANGE_TOKENS && values.iter().all(|values| values.len() == n_tokens));
+    assert!(n_tokens <= PAGE_TOKENS && values.iter().all(|values| values.len() == n_tokens));
     let mut sums = [[_mm512_setzero_ps(); C]; PANEL_ROWS];
     for t in 0..n_tokens {
         let mut of_token = [_mm512_setzero_ps(); C];

@@ -1,18 +1,30 @@
-//! Decode with vectors of 512 bits, see [`token`](super::super::token).
+//! Decode with vectors of 512 bits, see [`token`](super::token).
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::super::element::{Element, TypedHead};
-use super::super::super::{GROUP_TOKENS, Partial, RANGE_TOKENS, TokenQueries};
-use super::super::token::{BLOCK_GROUPS, attend_with, weigh_columns};
-use super::{join, softmax};
+use super::super::{Element, TypedHead};
+use super::load_elements;
+use super::token::{BLOCK_GROUPS, attend_with, weigh_columns};
 use crate::math::avx2::prefetch;
-use crate::math::avx512::store;
+use crate::math::avx512::{join, store};
+use crate::page::{LANES, PAGE_TOKENS, Partial, TokenQueries, softmax_avx512};
 
-/// See [`ExactHead::attend_token`](super::super::super::ExactHead::attend_token).
+/// Two times eight elements as float32.
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
-pub(in super::super) fn attend_token<E: Element>(
+#[inline]
+fn join_elements<E: Element>(low: &[E; 8], high: &[E; 8]) -> __m512 {
+    if E::IS_F16 {
+        // SAFETY: eight f16 are 16 bytes.
+        let halves = [low, high].map(|x| unsafe { _mm_loadu_si128(x.as_ptr().cast()) });
+        return _mm512_cvtph_ps(_mm256_set_m128i(halves[1], halves[0]));
+    }
+    join(load_elements(low), load_elements(high))
+}
+
+/// See [`ExactHead::attend_token`](super::super::ExactHead::attend_token).
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+pub(super) fn attend_token<E: Element>(
     head: &TypedHead<'_, E>,
     tokens: Range<usize>,
     token: &mut TokenQueries,
@@ -35,7 +47,7 @@ pub(in super::super) fn attend_token<E: Element>(
             7 => score::<E, 7>(queries, keys, scores, at, ahead),
             _ => score::<E, 8>(queries, keys, scores, at, ahead),
         },
-        |scores, n_tokens| softmax(scores, n_tokens),
+        |scores, n_tokens| softmax_avx512(scores, n_tokens),
         |weights, values, ahead, partial, row| match weights.len() {
             1 => weigh::<E, 1, 4>(weights, values, ahead, partial, row),
             2 => weigh::<E, 2, 4>(weights, values, ahead, partial, row),
@@ -55,14 +67,14 @@ pub(in super::super) fn attend_token<E: Element>(
 #[inline(never)]
 fn score<E: Element, const H: usize>(
     queries: &[f32],
-    keys: &[[E; GROUP_TOKENS]],
-    scores: &mut [[f32; RANGE_TOKENS]],
+    keys: &[[E; LANES]],
+    scores: &mut [[f32; PAGE_TOKENS]],
     at: usize,
     ahead: *const u8,
 ) {
     let head_dim = queries.len() / H;
     assert!(queries.len() == H * head_dim && keys.len() == BLOCK_GROUPS * head_dim && scores.len() == H);
-    let step = BLOCK_GROUPS * size_of::<[E; GROUP_TOKENS]>();
+    let step = BLOCK_GROUPS * size_of::<[E; LANES]>();
     let mut sums = [[_mm512_setzero_ps(); 2]; H];
     for d in 0..head_dim {
         for byte in (0..step).step_by(64) {
@@ -72,7 +84,7 @@ fn score<E: Element, const H: usize>(
             // SAFETY: `g < BLOCK_GROUPS` and `d < head_dim`, and there are `BLOCK_GROUPS * head_dim` vectors.
             unsafe { keys.get_unchecked(g * head_dim + d) }
         };
-        let keys = [join(group(0), group(1)), join(group(2), group(3))];
+        let keys = [join_elements(group(0), group(1)), join_elements(group(2), group(3))];
         for (h, sums) in sums.iter_mut().enumerate() {
             // SAFETY: `h < H` and `d < head_dim`, and there are `H * head_dim` values.
             let query = _mm512_set1_ps(unsafe { *queries.get_unchecked(h * head_dim + d) });
@@ -82,7 +94,7 @@ fn score<E: Element, const H: usize>(
         }
     }
     for (scores, sums) in scores.iter_mut().zip(sums) {
-        let to = scores[at..][..BLOCK_GROUPS * GROUP_TOKENS].as_chunks_mut().0;
+        let to = scores[at..][..BLOCK_GROUPS * LANES].as_chunks_mut().0;
         for (to, sum) in to.iter_mut().zip(sums) {
             store(to, sum);
         }
@@ -93,7 +105,7 @@ fn score<E: Element, const H: usize>(
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
 #[inline]
 fn weigh<E: Element, const H: usize, const C: usize>(
-    weights: &[[f32; RANGE_TOKENS]],
+    weights: &[[f32; PAGE_TOKENS]],
     values: &[[E; 8]],
     ahead: *const u8,
     partial: &mut Partial<'_>,
@@ -122,7 +134,7 @@ fn weigh<E: Element, const H: usize, const C: usize>(
 #[inline(never)]
 #[allow(clippy::too_many_arguments, reason = "the innermost loop and what it needs")]
 fn weigh_wide<E: Element, const H: usize, const C: usize>(
-    weights: &[[f32; RANGE_TOKENS]; H],
+    weights: &[[f32; PAGE_TOKENS]; H],
     values: &[[E; 8]],
     n_columns: usize,
     column: usize,
@@ -131,9 +143,9 @@ fn weigh_wide<E: Element, const H: usize, const C: usize>(
     row: usize,
 ) -> usize {
     let n_tokens = values.len() / n_columns;
-    assert!(n_tokens <= RANGE_TOKENS && column + 2 * C <= n_columns);
+    assert!(n_tokens <= PAGE_TOKENS && column + 2 * C <= n_columns);
     let step = 2 * C * size_of::<[E; 8]>();
-    let ahead = ahead.wrapping_add(column * RANGE_TOKENS * size_of::<[E; 8]>());
+    let ahead = ahead.wrapping_add(column * PAGE_TOKENS * size_of::<[E; 8]>());
     let mut sums = [[_mm512_setzero_ps(); C]; H];
     for (t, values) in values.chunks_exact(n_columns).enumerate() {
         for byte in (0..step).step_by(64) {
@@ -143,10 +155,10 @@ fn weigh_wide<E: Element, const H: usize, const C: usize>(
         for (c, to) in of_token.iter_mut().enumerate() {
             // SAFETY: `column + 2 * c + 1 < n_columns`, the number of a token's vectors.
             let eight = |i: usize| unsafe { values.get_unchecked(column + 2 * c + i) };
-            *to = join(eight(0), eight(1));
+            *to = join_elements(eight(0), eight(1));
         }
         for (h, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: `h < H` and `t < n_tokens <= RANGE_TOKENS`.
+            // SAFETY: `h < H` and `t < n_tokens <= PAGE_TOKENS`.
             let weight = _mm512_set1_ps(unsafe { *weights.get_unchecked(h).get_unchecked(t) });
             for (sum, value) in sums.iter_mut().zip(of_token) {
                 *sum = _mm512_fmadd_ps(weight, value, *sum);

@@ -1,10 +1,10 @@
-//! Writes new keys and values into an exact range.
+//! Writes new keys and values into an exact page.
 
 use half::f16;
 
-use super::element::{Element, ExactHeadMut, KvType, TypedHeadMut};
-use super::{GROUP_TOKENS, RANGE_TOKENS, Rows};
+use super::{Element, ExactHeadMut, KvType, TypedHeadMut};
 use crate::Isa;
+use crate::page::{LANES, PAGE_TOKENS, Rows};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -39,11 +39,11 @@ pub struct AppendError {
 }
 
 impl ExactHeadMut<'_> {
-    /// Stores all rows of `keys` and `values` (`head_dim` columns each) as tokens `at..` of the range, rounded to
+    /// Stores all rows of `keys` and `values` (`head_dim` columns each) as tokens `at..` of the page, rounded to
     /// nearest.
     ///
     /// # Errors
-    /// A value is not finite or would not be as an element. The range's tokens from `at` on are undefined then, but finite.
+    /// A value is not finite or would not be as an element. The page's tokens from `at` on are undefined then, but finite.
     ///
     /// # Panics
     /// There are more rows than room, or not as many keys as values.
@@ -55,7 +55,7 @@ impl ExactHeadMut<'_> {
         values: Rows<'_>,
     ) -> Result<(), AppendError> {
         assert_eq!(keys.n_rows(), values.n_rows(), "new keys and values");
-        assert!(at + keys.n_rows() <= RANGE_TOKENS, "{} tokens at {at} of a range", keys.n_rows());
+        assert!(at + keys.n_rows() <= PAGE_TOKENS, "{} tokens at {at} of a page", keys.n_rows());
         match (self.kv_type, isa) {
             (KvType::F32, _) => append(self.typed::<f32>(), at, keys, values, append_token),
             (KvType::F16, Isa::Scalar) => append(self.typed::<f16>(), at, keys, values, append_token),
@@ -83,9 +83,9 @@ fn append<E: Element>(
         check::<E>(key, row, Part::Key)?;
         check::<E>(value, row, Part::Value)?;
         let token = at + row;
-        let group = &mut head.keys[token / GROUP_TOKENS * head_dim..][..head_dim];
+        let group = &mut head.keys[token / LANES * head_dim..][..head_dim];
         let to_value = &mut head.values[token * head_dim / 8..][..head_dim / 8];
-        append_token(key, group, token % GROUP_TOKENS, value, to_value);
+        append_token(key, group, token % LANES, value, to_value);
     }
     Ok(())
 }

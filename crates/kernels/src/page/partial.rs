@@ -1,19 +1,13 @@
-//! Softmax states of query rows, their merge, and the queries of one token.
+//! Softmax states of query rows, and their merge.
 
-use super::exp2::exp2;
-use super::frames::turn_queries_back;
-use super::{FRAMES, RANGE_TOKENS, RangeFrames, Rows};
 use crate::Isa;
-use crate::kv::{KeyCode, PreparedQueries};
-
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
+use crate::math::exp2;
 
 /// Values in front of the outputs of a record: maximum, sum, and what keeps the outputs aligned.
 const HEADER: usize = 8;
 
 /// Values of the record of one query row: `[max, sum, 0 × 6, out[head_dim]]`.
-pub(super) fn record_len(head_dim: usize) -> usize {
+pub(crate) fn record_len(head_dim: usize) -> usize {
     HEADER + head_dim
 }
 
@@ -31,11 +25,11 @@ impl<'a> Partial<'a> {
         Partial { records, head_dim }
     }
 
-    /// Merges the softmax over other tokens, which `fill` writes, into this one.
-    pub(crate) fn merge_with(&mut self, isa: Isa, fill: impl FnOnce(&mut Partial<'_>)) {
-        let mut other = vec![0.0; self.records.len()];
-        fill(&mut Partial::new(&mut other, self.head_dim));
-        merge(isa, self.records, &other, self.head_dim);
+    /// Merges the softmax over other tokens, which `fill` writes into `room`, into this one.
+    pub(crate) fn merge_with(&mut self, isa: Isa, room: &mut Vec<f32>, fill: impl FnOnce(&mut Partial<'_>)) {
+        room.resize(self.records.len(), 0.0);
+        fill(&mut Partial::new(room, self.head_dim));
+        merge(isa, self.records, room, self.head_dim);
     }
 
     /// Query rows.
@@ -71,7 +65,7 @@ impl<'a> Partial<'a> {
 }
 
 /// The state of no tokens.
-pub(super) fn clear(records: &mut [f32], head_dim: usize) {
+pub(crate) fn clear(records: &mut [f32], head_dim: usize) {
     for record in records.chunks_exact_mut(record_len(head_dim)) {
         record.fill(0.0);
         record[0] = f32::NEG_INFINITY;
@@ -80,26 +74,26 @@ pub(super) fn clear(records: &mut [f32], head_dim: usize) {
 
 /// Factors with which a state (first) and a partial (second) enter their merge, and the new maximum and sum.
 #[inline(always)]
-pub(super) fn merge_sums(state: (f32, f32), partial: (f32, f32)) -> (f32, f32, f32, f32) {
+pub(crate) fn merge_sums(state: (f32, f32), partial: (f32, f32)) -> (f32, f32, f32, f32) {
     let max = if state.0 > partial.0 { state.0 } else { partial.0 };
     let keep = exp2(state.0 - max);
     let take = exp2(partial.0 - max);
     (keep, take, max, state.1.mul_add(keep, partial.1 * take))
 }
 
-/// Merges the records of a later range into the states.
-pub(super) fn merge(isa: Isa, states: &mut [f32], partials: &[f32], head_dim: usize) {
+/// Merges the records of a later page into the states.
+pub(crate) fn merge(isa: Isa, states: &mut [f32], partials: &[f32], head_dim: usize) {
     match isa {
         Isa::Scalar => merge_records(states, partials, head_dim, merge_outputs),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-        Isa::Avx2(_) => unsafe { avx2::merge(states, partials, head_dim) },
+        Isa::Avx2(_) => unsafe { merge_avx2(states, partials, head_dim) },
     }
 }
 
 /// [`merge`] with a way to merge outputs. Inlined where fused operations are instructions and no calls.
 #[inline(always)]
-pub(super) fn merge_records(
+fn merge_records(
     states: &mut [f32],
     partials: &[f32],
     head_dim: usize,
@@ -125,80 +119,40 @@ fn merge_outputs(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn merge_avx2(states: &mut [f32], partials: &[f32], head_dim: usize) {
+    merge_records(states, partials, head_dim, |state, keep, partial, take| {
+        merge_outputs_avx2(state, keep, partial, take);
+    });
+}
+
+/// `state = state · keep + partial · take`; lengths are equal and a multiple of 8.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn merge_outputs_avx2(state: &mut [f32], keep: f32, partial: &[f32], take: f32) {
+    use crate::math::avx2::{load, splat, store};
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_mul_ps};
+    let (keep, take) = (splat(keep), splat(take));
+    let (state, partial) = (state.as_chunks_mut().0, partial.as_chunks().0);
+    for (o, x) in state.iter_mut().zip(partial) {
+        store(o, _mm256_fmadd_ps(load(o), keep, _mm256_mul_ps(load(x), take)));
+    }
+}
+
 /// Divides the states by their sums: `out` is `[n_rows, head_dim]`.
-pub(super) fn finish(states: &[f32], head_dim: usize, out: &mut [f32]) {
+pub(crate) fn finish(states: &[f32], head_dim: usize, out: &mut [f32]) {
     for (state, out) in states.chunks_exact(record_len(head_dim)).zip(out.chunks_exact_mut(head_dim)) {
         finish_row(state[1], &state[HEADER..], out);
     }
 }
 
 /// Divides one row by its sum, and turns −0 into +0.
-pub(super) fn finish_row(sum: f32, state: &[f32], out: &mut [f32]) {
+pub(crate) fn finish_row(sum: f32, state: &[f32], out: &mut [f32]) {
     let inverse = 1.0 / sum;
     for (o, x) in out.iter_mut().zip(state) {
         // An addition of 0, since a fused one would be a library call where the target has none.
         *o = x * inverse + 0.0;
-    }
-}
-
-/// The query heads of one token on one KV head, scaled, and room for their weights.
-#[derive(Debug, Default)]
-pub struct TokenQueries {
-    head_dim: usize,
-    scaled: Vec<f32>,
-    /// `[FRAMES][n_heads * head_dim]`, if the frames of the range are moved
-    turned: Vec<f32>,
-    prepared: PreparedQueries,
-    weights: Vec<[f32; RANGE_TOKENS]>,
-}
-
-impl TokenQueries {
-    /// Takes `n_heads` heads from row 0 of `rows`, times `factor`.
-    pub(crate) fn set(&mut self, rows: Rows<'_>, n_heads: usize, head_dim: usize, factor: f32) {
-        self.head_dim = head_dim;
-        self.scaled.clear();
-        self.scaled.extend(rows.row(0, n_heads * head_dim).iter().map(|q| q * factor));
-        self.weights.resize(n_heads, [0.0; RANGE_TOKENS]);
-        self.turned.clear();
-        self.prepared.clear();
-    }
-
-    /// From now on frames of exact keys are met as if they were moved by these angles.
-    pub fn set_moved(&mut self, isa: Isa, moved: Option<RangeFrames<'_>>) {
-        let Some(frames) = moved else { return self.turned.clear() };
-        self.turned.resize(FRAMES * self.scaled.len(), 0.0);
-        turn_queries_back(isa, frames, &self.scaled, &mut self.turned);
-    }
-
-    /// The scaled queries `[n_heads, head_dim]` that meet each frame of exact keys, and the weights.
-    pub(super) fn by_frame(&mut self) -> ([&[f32]; FRAMES], &mut [[f32; RANGE_TOKENS]]) {
-        let (scaled, turned) = (&self.scaled, &self.turned);
-        let queries = |frame: usize| turned.chunks_exact(scaled.len()).nth(frame).unwrap_or(scaled);
-        (std::array::from_fn(queries), &mut self.weights)
-    }
-
-    /// Channels of a head.
-    pub fn head_dim(&self) -> usize {
-        self.head_dim
-    }
-
-    /// Query heads.
-    pub fn n_heads(&self) -> usize {
-        self.weights.len()
-    }
-
-    /// The scaled queries `[n_heads, head_dim]`, whose products with keys are scores in log₂, and room for the heads'
-    /// scores and weights `[n_heads][RANGE_TOKENS]`.
-    pub fn parts(&mut self) -> (&[f32], &mut [[f32; RANGE_TOKENS]]) {
-        (&self.scaled, &mut self.weights)
-    }
-
-    /// The queries as they are prepared for keys of `code`, and room as in [`parts`](TokenQueries::parts).
-    pub(crate) fn prepared_parts(
-        &mut self,
-        code: &KeyCode,
-    ) -> (&PreparedQueries, &mut [[f32; RANGE_TOKENS]]) {
-        self.prepared.prepare(code, &self.scaled);
-        (&self.prepared, &mut self.weights)
     }
 }

@@ -4,14 +4,14 @@
 //! same if the query is turned back by that angle instead. So a stored key never changes when a position map moves it:
 //! decode turns the query, once per frame, and prefill turns the keys of a tile, which many queries share.
 
-use super::RANGE_TOKENS;
+use super::PAGE_TOKENS;
 use crate::Isa;
 
 /// Tokens that are moved together, and whose keys are packed relative to the first of them.
 pub const FRAME_TOKENS: usize = 64;
 
-/// Frames of a range.
-pub const FRAMES: usize = RANGE_TOKENS / FRAME_TOKENS;
+/// Frames of a page.
+pub const FRAMES: usize = PAGE_TOKENS / FRAME_TOKENS;
 
 /// Channel `c` of eight tokens.
 type Lanes = [f32; 8];
@@ -25,9 +25,9 @@ pub struct FrameTable {
     sin: Vec<f32>,
 }
 
-/// The angles of the frames of one range.
+/// The angles of the frames of one page.
 #[derive(Clone, Copy, Debug)]
-pub struct RangeFrames<'a> {
+pub struct PageFrames<'a> {
     n_pairs: usize,
     /// `[FRAMES][n_pairs]`
     cos: &'a [f32],
@@ -51,19 +51,19 @@ impl FrameTable {
         FrameTable { n_pairs, cos, sin }
     }
 
-    /// The frames of range `range`.
+    /// The frames of page `page`.
     ///
     /// # Panics
     /// The table ends before it.
-    pub fn range(&self, range: usize) -> RangeFrames<'_> {
+    pub fn page(&self, page: usize) -> PageFrames<'_> {
         let len = FRAMES * self.n_pairs;
-        let rows = range * len..(range + 1) * len;
-        RangeFrames { n_pairs: self.n_pairs, cos: &self.cos[rows.clone()], sin: &self.sin[rows] }
+        let rows = page * len..(page + 1) * len;
+        PageFrames { n_pairs: self.n_pairs, cos: &self.cos[rows.clone()], sin: &self.sin[rows] }
     }
 }
 
-impl<'a> RangeFrames<'a> {
-    /// Frame `index` of the range.
+impl<'a> PageFrames<'a> {
+    /// Frame `index` of the page.
     pub(crate) fn frame(self, index: usize) -> Frame<'a> {
         let row = index * self.n_pairs..(index + 1) * self.n_pairs;
         Frame { cos: &self.cos[row.clone()], sin: &self.sin[row] }
@@ -71,10 +71,10 @@ impl<'a> RangeFrames<'a> {
 }
 
 impl Frame<'_> {
-    /// Turns channel pairs of eight tokens by the angle: `group` is `[head_dim]` by channel.
+    /// Turns channel pairs of eight tokens by the angle: `eight` is `[head_dim]` by channel.
     #[inline(always)]
-    pub fn turn(&self, group: &mut [Lanes]) {
-        let (left, right) = group.split_at_mut(group.len() / 2);
+    pub fn turn(&self, eight: &mut [Lanes]) {
+        let (left, right) = eight.split_at_mut(eight.len() / 2);
         for (((a, b), cos), sin) in left.iter_mut().zip(right).zip(self.cos).zip(self.sin) {
             let (x, y) = (*a, *b);
             *a = std::array::from_fn(|l| x[l] * cos - y[l] * sin);
@@ -98,7 +98,7 @@ impl Frame<'_> {
 }
 
 /// Queries `[n_heads][head_dim]` turned back by the angle of each frame: `out` is `[FRAMES][n_heads][head_dim]`.
-pub(super) fn turn_queries_back(isa: Isa, frames: RangeFrames<'_>, queries: &[f32], out: &mut [f32]) {
+pub(super) fn turn_queries_back(isa: Isa, frames: PageFrames<'_>, queries: &[f32], out: &mut [f32]) {
     match isa {
         Isa::Scalar => turn_queries_back_lanes(frames, queries, out),
         #[cfg(target_arch = "x86_64")]
@@ -109,12 +109,12 @@ pub(super) fn turn_queries_back(isa: Isa, frames: RangeFrames<'_>, queries: &[f3
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn turn_queries_back_avx2(frames: RangeFrames<'_>, queries: &[f32], out: &mut [f32]) {
+fn turn_queries_back_avx2(frames: PageFrames<'_>, queries: &[f32], out: &mut [f32]) {
     turn_queries_back_lanes(frames, queries, out);
 }
 
 #[inline(always)]
-fn turn_queries_back_lanes(frames: RangeFrames<'_>, queries: &[f32], out: &mut [f32]) {
+fn turn_queries_back_lanes(frames: PageFrames<'_>, queries: &[f32], out: &mut [f32]) {
     let head_dim = 2 * frames.n_pairs;
     for (index, out) in out.chunks_exact_mut(queries.len()).enumerate() {
         let frame = frames.frame(index);
@@ -123,8 +123,8 @@ fn turn_queries_back_lanes(frames: RangeFrames<'_>, queries: &[f32], out: &mut [
     }
 }
 
-/// Turns keys `[RANGE_TOKENS/8 * head_dim][8]` by the angles of their frames, of the first `n_tokens` at least.
-pub(super) fn turn_keys(isa: Isa, frames: RangeFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
+/// Turns keys `[PAGE_TOKENS/8 * head_dim][8]` by the angles of their frames, of the first `n_tokens` at least.
+pub(super) fn turn_keys(isa: Isa, frames: PageFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
     match isa {
         Isa::Scalar => turn_keys_lanes(frames, n_tokens, keys),
         #[cfg(target_arch = "x86_64")]
@@ -135,19 +135,19 @@ pub(super) fn turn_keys(isa: Isa, frames: RangeFrames<'_>, n_tokens: usize, keys
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn turn_keys_avx2(frames: RangeFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
+fn turn_keys_avx2(frames: PageFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
     turn_keys_lanes(frames, n_tokens, keys);
 }
 
 #[inline(always)]
-fn turn_keys_lanes(frames: RangeFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
-    let groups = keys.chunks_exact_mut(2 * frames.n_pairs).take(n_tokens.div_ceil(8));
-    for (index, group) in groups.enumerate() {
-        frames.frame(8 * index / FRAME_TOKENS).turn(group);
+fn turn_keys_lanes(frames: PageFrames<'_>, n_tokens: usize, keys: &mut [Lanes]) {
+    let eights = keys.chunks_exact_mut(2 * frames.n_pairs).take(n_tokens.div_ceil(8));
+    for (index, eight) in eights.enumerate() {
+        frames.frame(8 * index / FRAME_TOKENS).turn(eight);
     }
 }
 
-/// Cosines and sines `[n_ranges][n_pairs][RANGE_TOKENS]`: an angle for each token, for position maps that do not move
+/// Cosines and sines `[n_pages][n_pairs][PAGE_TOKENS]`: an angle for each token, for position maps that do not move
 /// whole frames.
 #[derive(Clone, Debug)]
 pub struct TokenTable {
@@ -156,25 +156,25 @@ pub struct TokenTable {
     sin: Vec<Lanes>,
 }
 
-/// The angles of the tokens of one range.
+/// The angles of the tokens of one page.
 #[derive(Clone, Copy, Debug)]
-pub struct RangeTurns<'a> {
+pub struct PageTurns<'a> {
     n_pairs: usize,
-    /// `[n_pairs][RANGE_TOKENS/8][8]`
+    /// `[n_pairs][PAGE_TOKENS/8][8]`
     cos: &'a [Lanes],
     sin: &'a [Lanes],
 }
 
 impl TokenTable {
-    /// `n_ranges` ranges; `angle` gives cosine and sine of a token and a channel pair.
-    pub fn new(n_pairs: usize, n_ranges: usize, angle: impl Fn(usize, usize) -> (f32, f32)) -> TokenTable {
-        let n_groups = n_ranges * n_pairs * RANGE_TOKENS / 8;
-        let (mut cos, mut sin) = (Vec::with_capacity(n_groups), Vec::with_capacity(n_groups));
-        for range in 0..n_ranges {
+    /// `n_pages` pages; `angle` gives cosine and sine of a token and a channel pair.
+    pub fn new(n_pairs: usize, n_pages: usize, angle: impl Fn(usize, usize) -> (f32, f32)) -> TokenTable {
+        let n_eights = n_pages * n_pairs * PAGE_TOKENS / 8;
+        let (mut cos, mut sin) = (Vec::with_capacity(n_eights), Vec::with_capacity(n_eights));
+        for page in 0..n_pages {
             for pair in 0..n_pairs {
-                for group in 0..RANGE_TOKENS / 8 {
+                for eight in 0..PAGE_TOKENS / 8 {
                     let angles: [(f32, f32); 8] =
-                        std::array::from_fn(|lane| angle(range * RANGE_TOKENS + 8 * group + lane, pair));
+                        std::array::from_fn(|lane| angle(page * PAGE_TOKENS + 8 * eight + lane, pair));
                     cos.push(angles.map(|(cos, _)| cos));
                     sin.push(angles.map(|(_, sin)| sin));
                 }
@@ -183,19 +183,19 @@ impl TokenTable {
         TokenTable { n_pairs, cos, sin }
     }
 
-    /// The tokens of range `range`.
+    /// The tokens of page `page`.
     ///
     /// # Panics
     /// The table ends before it.
-    pub fn range(&self, range: usize) -> RangeTurns<'_> {
-        let len = self.n_pairs * RANGE_TOKENS / 8;
-        let rows = range * len..(range + 1) * len;
-        RangeTurns { n_pairs: self.n_pairs, cos: &self.cos[rows.clone()], sin: &self.sin[rows] }
+    pub fn page(&self, page: usize) -> PageTurns<'_> {
+        let len = self.n_pairs * PAGE_TOKENS / 8;
+        let rows = page * len..(page + 1) * len;
+        PageTurns { n_pairs: self.n_pairs, cos: &self.cos[rows.clone()], sin: &self.sin[rows] }
     }
 }
 
-impl RangeTurns<'_> {
-    /// Turns keys `[RANGE_TOKENS/8 * head_dim][8]` by the angles of their tokens.
+impl PageTurns<'_> {
+    /// Turns keys `[PAGE_TOKENS/8 * head_dim][8]` by the angles of their tokens.
     pub fn turn_keys(&self, isa: Isa, keys: &mut [[f32; 8]]) {
         match isa {
             Isa::Scalar => self.turn_keys_lanes(keys),
@@ -213,11 +213,11 @@ impl RangeTurns<'_> {
 
     #[inline(always)]
     fn turn_keys_lanes(&self, keys: &mut [Lanes]) {
-        for (index, group) in keys.chunks_exact_mut(2 * self.n_pairs).enumerate() {
-            let (left, right) = group.split_at_mut(self.n_pairs);
+        for (index, eight) in keys.chunks_exact_mut(2 * self.n_pairs).enumerate() {
+            let (left, right) = eight.split_at_mut(self.n_pairs);
             for (pair, (a, b)) in left.iter_mut().zip(right).enumerate() {
                 let (cos, sin) =
-                    (&self.cos[pair * RANGE_TOKENS / 8 + index], &self.sin[pair * RANGE_TOKENS / 8 + index]);
+                    (&self.cos[pair * PAGE_TOKENS / 8 + index], &self.sin[pair * PAGE_TOKENS / 8 + index]);
                 let (x, y) = (*a, *b);
                 *a = std::array::from_fn(|l| x[l] * cos[l] - y[l] * sin[l]);
                 *b = std::array::from_fn(|l| y[l] * cos[l] + x[l] * sin[l]);

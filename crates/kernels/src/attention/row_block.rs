@@ -1,132 +1,18 @@
-//! Prefill: one range as float32, and a block of query rows that attends to it.
+//! Prefill: a block of query rows that attends to pages as float32.
 //!
-//! Both are laid out for a register block of 6 rows × 16 columns: scores are `queries · keys` and outputs
+//! Rows and [`Tile`] are laid out for a register block of 6 rows × 16 columns: scores are `queries · keys` and outputs
 //! `weights · values`, two small matrix products around a softmax, and all of it stays in the cache of one core.
 
-use std::ops::Range;
-
-use bytemuck::{Pod, Zeroable};
-
-use super::state::{finish_row, record_len};
-use super::{
-    GROUP_TOKENS, HeadShape, Partial, RANGE_TOKENS, RangeFrames, RangeTurns, Rows, scalar, turn_keys,
-};
+use super::scalar;
+use super::source::PagePart;
 use crate::Isa;
+use crate::page::{HeadShape, Lines, PAGE_TOKENS, Partial, Rows, TILE_COLUMNS, Tile, finish_row, record_len};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 
 /// Query rows that are computed together.
 pub(super) const PANEL_ROWS: usize = 6;
-/// Channels of values that are computed together.
-pub(super) const TILE_COLUMNS: usize = 16;
-
-/// A cache line.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
-/// Float32 values that begin at a cache line.
-#[derive(Debug, Default)]
-struct Lines(Vec<Line>);
-
-impl Lines {
-    /// At least `n` values; those that were there stay.
-    fn grow(&mut self, n: usize) {
-        if self.0.len() * 16 < n {
-            self.0.resize(n.div_ceil(16), Line([0.0; 16]));
-        }
-    }
-    fn values(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.0)
-    }
-    fn values_mut(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(&mut self.0)
-    }
-}
-
-/// Keys and values of one range of one KV head as float32.
-///
-/// ```text
-/// keys   [RANGE_TOKENS/8][head_dim][8]
-/// values [⌈head_dim/16⌉][RANGE_TOKENS][16]    columns beyond head_dim are never used
-/// ```
-#[derive(Debug, Default)]
-pub struct Tile {
-    head_dim: usize,
-    keys: Lines,
-    values: Lines,
-}
-
-impl Tile {
-    /// Makes room for heads of `head_dim` channels.
-    pub fn set_shape(&mut self, head_dim: usize) {
-        self.head_dim = head_dim;
-        self.keys.grow(RANGE_TOKENS * head_dim);
-        self.values.grow(RANGE_TOKENS * head_dim.next_multiple_of(TILE_COLUMNS));
-    }
-
-    /// `[RANGE_TOKENS/8 * head_dim][8]`
-    pub fn keys(&self) -> &[[f32; GROUP_TOKENS]] {
-        &self.keys.values().as_chunks().0[..RANGE_TOKENS / GROUP_TOKENS * self.head_dim]
-    }
-
-    /// Moves the frames of the first `n_tokens`.
-    pub fn move_frames(&mut self, isa: Isa, frames: RangeFrames<'_>, n_tokens: usize) {
-        turn_keys(isa, frames, n_tokens, self.keys_mut());
-    }
-
-    /// Turns the key of each token by its angle.
-    pub fn turn(&mut self, isa: Isa, turns: RangeTurns<'_>) {
-        turns.turn_keys(isa, self.keys_mut());
-    }
-
-    /// `[RANGE_TOKENS/8 * head_dim][8]`
-    pub fn keys_mut(&mut self) -> &mut [[f32; GROUP_TOKENS]] {
-        &mut self.keys.values_mut().as_chunks_mut().0[..RANGE_TOKENS / GROUP_TOKENS * self.head_dim]
-    }
-
-    /// Channels `16·column..` of all tokens: `[RANGE_TOKENS][16]`.
-    ///
-    /// # Panics
-    /// There is no such column.
-    pub fn values(&self, column: usize) -> &[[f32; TILE_COLUMNS]] {
-        &self.values.values().as_chunks().0[column * RANGE_TOKENS..][..RANGE_TOKENS]
-    }
-
-    /// Channels `16·column..` of all tokens: `[RANGE_TOKENS][16]`.
-    ///
-    /// # Panics
-    /// There is no such column.
-    pub fn values_mut(&mut self, column: usize) -> &mut [[f32; TILE_COLUMNS]] {
-        &mut self.values.values_mut().as_chunks_mut().0[column * RANGE_TOKENS..][..RANGE_TOKENS]
-    }
-}
-
-/// Which tokens of a range a query sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RangePart {
-    /// those before it, and itself
-    Seen,
-    /// of a range before its own, in which a window ends: those that are at least the window away, `0..=i` for token `i`
-    /// of its own range
-    Far,
-    /// the others
-    Near,
-}
-
-impl RangePart {
-    /// Of the range beginning at token `first`, for a token that sees `n_visible` tokens of its sequence.
-    pub(super) fn tokens(self, first: usize, n_visible: usize) -> Range<usize> {
-        let split = (n_visible - 1) % RANGE_TOKENS + 1;
-        match self {
-            RangePart::Seen => 0..n_visible.saturating_sub(first).min(RANGE_TOKENS),
-            RangePart::Far => 0..split,
-            RangePart::Near if split == RANGE_TOKENS => 0..0,
-            RangePart::Near => split..RANGE_TOKENS,
-        }
-    }
-}
 
 /// The query rows of some neighbouring tokens on one KV head, `[n_tokens][heads_per_kv]`, and their softmax states.
 #[derive(Debug, Default)]
@@ -142,7 +28,7 @@ pub(super) struct RowBlock {
     limits: Vec<usize>,
     max: Vec<f32>,
     sum: Vec<f32>,
-    /// factors of the state and of the new range in their merge
+    /// factors of the state and of the new page in their merge
     keep: Vec<f32>,
     take: Vec<f32>,
     queries: Lines,
@@ -161,8 +47,8 @@ pub(super) struct RowBlockParts<'a> {
     pub take: &'a mut [f32],
     /// `[n_panels * head_dim][6]`, scaled
     pub queries: &'a [[f32; PANEL_ROWS]],
-    /// `[n_rows][RANGE_TOKENS]`
-    pub weights: &'a mut [[f32; RANGE_TOKENS]],
+    /// `[n_rows][PAGE_TOKENS]`
+    pub weights: &'a mut [[f32; PAGE_TOKENS]],
     /// `[n_rows * ⌈head_dim/16⌉][16]`
     pub out: &'a mut [[f32; TILE_COLUMNS]],
 }
@@ -182,7 +68,7 @@ impl RowBlock {
             values.resize(n_padded, 0.0);
         }
         self.queries.grow(n_padded * head_dim);
-        self.weights.grow(n_padded * RANGE_TOKENS);
+        self.weights.grow(n_padded * PAGE_TOKENS);
         self.out.grow(n_padded * head_dim.next_multiple_of(TILE_COLUMNS));
         self.clear();
     }
@@ -224,8 +110,8 @@ impl RowBlock {
         self.n_rows
     }
 
-    /// Sets which tokens of the range beginning at token `first` the rows see.
-    fn look_at(&mut self, first: usize, part: RangePart) {
+    /// Sets which tokens of the page beginning at token `first` the rows see.
+    fn look_at(&mut self, first: usize, part: PagePart) {
         self.starts.clear();
         self.ends.clear();
         for &n_visible in &self.visible {
@@ -257,8 +143,8 @@ impl RowBlock {
 
     /// Attends from every row to the tokens of a tile that it sees, and merges. The first one is token `first` of the
     /// sequence.
-    pub(super) fn attend(&mut self, isa: Isa, tile: &Tile, first: usize, part: RangePart) {
-        assert_eq!(self.head_dim, tile.head_dim, "head_dim of queries and keys");
+    pub(super) fn attend(&mut self, isa: Isa, tile: &Tile, first: usize, part: PagePart) {
+        assert_eq!(self.head_dim, tile.head_dim(), "head_dim of queries and keys");
         self.look_at(first, part);
         match isa {
             Isa::Scalar => scalar::attend_tile(self, tile),
