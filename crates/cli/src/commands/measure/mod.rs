@@ -121,7 +121,7 @@ pub struct MeasureArgs {
     #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// format::Format of the result: text, md, json, or a file whose name ends with .html (a page) or .svg (the picture of bits and
+    /// Format of the result: text, md, json, or a file whose name ends with .html (a page) or .svg (the picture of bits and
     /// loss)
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
     output: format::Format,
