@@ -34,8 +34,14 @@ fn main() -> std::io::Result<()> {
     let weights = weights.tensor("a", "BF16", &[2, 3], &[1; 12]).tensor("b", "F32", &[], &[2; 4]);
     put("safetensors_header", "two", weights.to_bytes())?;
     put("safetensors_header", "none", SafetensorsWriter::new().to_bytes())?;
+    put("chat_template", "loop", CHAT_TEMPLATE.as_bytes().to_vec())?;
     put("reference_file", "two", reference_rows()?)
 }
+
+/// A template with a loop, a macro, a filter, a test and a method.
+const CHAT_TEMPLATE: &str = "{% macro f(x) %}{{ x|trim }}{% endmacro %}{% for m in messages %}<{{ m.role }}>\n\
+    {% if m.content is string and not loop.last %}{{ f(m.content.split('a')[-1]) }}{% else %}{{ m.content }}{% endif %}\
+    {%- endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
 /// The number of predictions, and what stands between the header and the checksum of a file that holds them.
 fn reference_rows() -> std::io::Result<Vec<u8>> {

@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use lossy_engine::{Finish, GenerationOptions, Sequence};
-use lossy_tokenizer::{EncodeOptions, Message, RenderOptions, Tokenizer};
+use lossy_tokenizer::{EncodeOptions, Message, Tokenizer};
 
 use crate::answer::{Answer, End, Notes, Speaker};
 use crate::interrupt;
@@ -89,12 +89,13 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
 }
 
 fn encode(loaded: &Loaded, completion: &Completion) -> Result<Vec<u32>> {
-    let ids = match (&completion.form, &loaded.template) {
-        (Form::Message { system, special }, Some(template)) => {
+    let ids = match &completion.form {
+        Form::Message { system, special } => {
+            let template = loaded.template()?.context("the model has no chat template")?;
             system.as_deref().map_or(Ok(()), |system| loaded.check_system(system))?;
             let system = system.iter().map(Message::system);
             let messages: Vec<Message> = system.chain([Message::user(&completion.text)]).collect();
-            let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
+            let options = loaded.render_options();
             if *special {
                 let prompt = template.render(&messages, &options)?;
                 loaded.tokenizer.encode(&prompt, EncodeOptions { add_special: false, parse_special: true })?
@@ -102,13 +103,26 @@ fn encode(loaded: &Loaded, completion: &Completion) -> Result<Vec<u32>> {
                 template.encode(&loaded.tokenizer, &messages, &options)?
             }
         }
-        (Form::Message { .. }, None) => bail!("the model has no chat template"),
-        (Form::Bare { special }, _) => {
+        Form::Bare { special } => {
+            tell_double_bos(&loaded.tokenizer, completion, *special);
             let options = EncodeOptions { add_special: true, parse_special: *special };
             loaded.tokenizer.encode(&completion.text, options)?
         }
     };
     (!ids.is_empty()).then_some(ids).context("the prompt has no tokens")
+}
+
+/// Says that a begin-of-sequence token that was typed and the one that the model adds are one.
+fn tell_double_bos(tokenizer: &Tokenizer, completion: &Completion, special: bool) {
+    let bos = tokenizer.bos().filter(|_| special && tokenizer.adds_bos());
+    if let Some(bos) = bos.and_then(|bos| tokenizer.token_text(bos))
+        && completion.text.starts_with(bos)
+        && completion.notes != Notes::Few
+    {
+        note(&format!(
+            "the prompt begins with {bos}, which the model puts there by itself: it is there once"
+        ));
+    }
 }
 
 /// The seed, if chance was at work.

@@ -1,14 +1,16 @@
 //! A model that is ready to run, with its tokenizer and chat template.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use lossy_engine::{
     Cache, CacheOptions, Calibrated, Engine, EngineOptions, KvScheme, ModelInfo, ModelSource,
     SamplingOptions, SettingError,
 };
-use lossy_tokenizer::{ChatTemplate, Message, RenderOptions, Tokenizer};
+use lossy_tokenizer::{ChatTemplate, Message, RenderOptions, Tokenizer, TokenizerError};
+use serde_json::{Map, Value};
 
 use crate::terminal::{Spinner, note};
 use crate::units::grouped;
@@ -36,6 +38,7 @@ pub fn in_file<E: Into<Error>>(path: &Path) -> impl Fn(E) -> Error {
 
 /// A model in memory.
 pub struct Loaded {
+    path: PathBuf,
     /// weights and threads
     pub engine: Engine,
     /// where sequences live
@@ -44,8 +47,10 @@ pub struct Loaded {
     pub cache_options: CacheOptions,
     /// text to ids and back
     pub tokenizer: Tokenizer,
-    /// what turns messages into a prompt, if the model has it
-    pub template: Option<ChatTemplate>,
+    /// what turns messages into a prompt, once it was asked for
+    template: OnceCell<Option<ChatTemplate>>,
+    /// further variables of the template
+    pub template_variables: Map<String, Value>,
     /// shapes and names
     pub info: ModelInfo,
 }
@@ -81,10 +86,11 @@ impl Loaded {
         let spinner = Spinner::start("loading the model");
         let source = open(path)?;
         let tokenizer = source.tokenizer().map_err(in_file(path))?;
-        let template = source.chat_template().map_err(in_file(path))?;
         let mut engine = Engine::load(&source, options).map_err(in_file(path))?;
         let cache = make_cache(&mut engine, &cache_options, &spinner).map_err(in_file(path))?;
-        Ok(Loaded { tokenizer, template, info: source.info().clone(), engine, cache, cache_options })
+        let info = source.info().clone();
+        let (path, template, template_variables) = (path.to_path_buf(), OnceCell::new(), Map::new());
+        Ok(Loaded { path, engine, cache, cache_options, tokenizer, template, template_variables, info })
     }
 
     /// From now on sequences are stored in another KV scheme.
@@ -112,17 +118,42 @@ impl Loaded {
         }
     }
 
-    /// Fails if the chat template drops a system message, as some do in silence.
-    pub fn check_system(&self, system: &str) -> Result<()> {
-        let Some(template) = &self.template else { bail!("the model has no chat template") };
-        let render = |messages: &[Message]| template.render(messages, &RenderOptions::default());
-        let question = Message::user("?");
-        let with = render(&[Message::system(system), question.clone()])?;
-        let is_dropped = render(&[question]).is_ok_and(|without| without == with);
-        if is_dropped && !system.is_empty() {
-            bail!("the model's chat template has no place for a system message: put it into the prompt");
+    /// What turns messages into a prompt, if the model has it. It is parsed when it is first asked for, so that a
+    /// template with a mistake stops only what needs it.
+    ///
+    /// # Errors
+    /// The template has a mistake.
+    pub fn template(&self) -> Result<Option<&ChatTemplate>> {
+        if self.template.get().is_none() {
+            let template = self.engine.source().chat_template().map_err(in_file(&self.path))?;
+            self.template.set(template).ok().context("the template is set once")?;
         }
-        Ok(())
+        Ok(self.template.get().and_then(Option::as_ref))
+    }
+
+    /// Uses another template than the model's.
+    pub fn use_template(&mut self, template: ChatTemplate) {
+        self.template = OnceCell::from(Some(template));
+    }
+
+    /// How a conversation is rendered up to where the model answers.
+    pub fn render_options(&self) -> RenderOptions {
+        RenderOptions {
+            add_generation_prompt: true,
+            extra: self.template_variables.clone(),
+            ..RenderOptions::default()
+        }
+    }
+
+    /// Fails if the chat template has no place for a system message.
+    pub fn check_system(&self, system: &str) -> Result<()> {
+        let Some(template) = self.template()? else { bail!("the model has no chat template") };
+        match template.render(&[Message::system(system), Message::user("?")], &self.render_options()) {
+            Err(TokenizerError::LostMessage { number: 1, .. }) => {
+                bail!("the model's chat template has no place for a system message: put it into the prompt")
+            }
+            rendered => Ok(rendered.map(drop)?),
+        }
     }
 
     /// Fails if a token of `--logit-bias` is not in the vocabulary.

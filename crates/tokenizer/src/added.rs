@@ -46,23 +46,18 @@ impl Finder {
 }
 
 impl Finder {
-    /// The tokens in `text` that do not touch `plain`, in order, and where they are.
-    fn find(&self, text: &str, plain: &[Range<usize>]) -> Vec<(u32, Range<usize>)> {
-        let Finder(Some((automaton, ids))) = self else { return Vec::new() };
-        let mut found = Vec::new();
-        let mut at = 0;
-        while let Some(token) = automaton.find(Input::new(text).range(at..)) {
-            let touched = plain.iter().any(|range| range.start < token.end() && range.end > token.start());
-            if touched {
-                // what begins inside may still be one
-                at = token.start() + 1;
-            } else {
-                at = token.end();
-                found.push((ids[token.pattern().as_usize()], token.range()));
-            }
-        }
-        found
+    /// The first token in `text` from `at` on.
+    fn next(&self, text: &str, at: usize) -> Option<(u32, Range<usize>)> {
+        let Finder(Some((automaton, ids))) = self else { return None };
+        let found = automaton.find(Input::new(text).range(at..))?;
+        Some((ids[found.pattern().as_usize()], found.range()))
     }
+}
+
+/// Whether a range of `plain`, which is in order, has a byte of `token`.
+pub(crate) fn touches(plain: &[Range<usize>], token: &Range<usize>) -> bool {
+    let next = plain.partition_point(|range| range.end <= token.start);
+    plain.get(next).is_some_and(|range| range.start < token.end)
 }
 
 impl AddedTokens {
@@ -74,33 +69,49 @@ impl AddedTokens {
         })
     }
 
-    /// The parts of `text`, in order. Without `parse_special`, control tokens are plain text; so is every token that
-    /// touches a range of `plain`.
+    /// The parts of `text`, in order. Without `parse_special`, control tokens are plain text; so is every control token
+    /// that touches a range of `plain`.
     pub(crate) fn split<'t>(
         &self,
+        vocab: &Vocab,
         text: &'t str,
         parse_special: bool,
         plain: &[Range<usize>],
     ) -> Vec<Part<'t>> {
         let finder = if parse_special { &self.special } else { &self.always };
         let mut parts = Vec::new();
-        let mut end = 0;
-        for (id, token) in finder.find(text, plain) {
+        let (mut at, mut end) = (0, 0);
+        // the next token that is none of control, once it was looked for
+        let mut user_defined: Option<Option<(u32, Range<usize>)>> = None;
+        while let Some((mut id, mut token)) = finder.next(text, at) {
+            if vocab.kind(id) != Some(TokenKind::UserDefined) && touches(plain, &token) {
+                if user_defined
+                    .as_ref()
+                    .is_none_or(|next| next.as_ref().is_some_and(|(_, next)| next.start < token.start))
+                {
+                    user_defined = Some(self.always.next(text, token.start));
+                }
+                match &user_defined {
+                    Some(Some((other, next))) if next.start == token.start => {
+                        (id, token) = (*other, next.clone())
+                    }
+                    _ => {
+                        // what begins inside may still be one
+                        at = token.start + 1;
+                        continue;
+                    }
+                }
+            }
             if token.start > end {
                 parts.push(Part::Text(&text[end..token.start]));
             }
             parts.push(Part::Token(id));
-            end = token.end;
+            (at, end) = (token.end, token.end);
         }
         if end < text.len() {
             parts.push(Part::Text(&text[end..]));
         }
         parts
-    }
-
-    /// Ids and places of all tokens in `text` that `parse_special` reads.
-    pub(crate) fn find_special(&self, text: &str) -> Vec<(u32, Range<usize>)> {
-        self.special.find(text, &[])
     }
 }
 
@@ -119,6 +130,7 @@ mod tests {
             ("<s>", TokenKind::Control),
             ("<s>>", TokenKind::Control),
             ("<tool>", TokenKind::UserDefined),
+            ("<tool>x>", TokenKind::Control),
             ("ab", TokenKind::Normal),
         ];
         let vocab = Vocab::new(tokens.into_iter(), Spelling::ByteLevel).unwrap();
@@ -126,7 +138,8 @@ mod tests {
             Part::Token(id) => id.to_string(),
             Part::Text(text) => text.to_string(),
         };
-        AddedTokens::new(&vocab).unwrap().split(text, parse_special, plain).into_iter().map(spell).collect()
+        let added = AddedTokens::new(&vocab).unwrap();
+        added.split(&vocab, text, parse_special, plain).into_iter().map(spell).collect()
     }
 
     #[test]
@@ -142,6 +155,8 @@ mod tests {
         assert_eq!(parts_without("<s>a<s>", true, &[3..4]), ["0", "a", "0"]);
         // the longer token is text, and the shorter one in it as well
         assert_eq!(parts_without("<s>>", true, &[3..4]), ["<s>>"]);
+        assert_eq!(parts_without("<s><tool><s>", true, &[2..8]), ["<s>", "2", "0"]);
+        assert_eq!(parts_without("<tool>x>", true, &[0..8]), ["2", "x>"]);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Byte-level BPE (`tokenizer.ggml.model = gpt2`).
 //!
-//! A text is cut into words ([`Splitter`]); a word starts as its bytes, and pairs of tokens are joined in the order of
-//! the file's merges ([`Merger`]).
+//! A text is composed if the model asks for it, and cut into words ([`Splitter`]); a word starts as its bytes, and pairs of
+//! tokens are joined in the order of the file's merges ([`Merger`]).
+
+use std::borrow::Cow;
 
 use hashbrown::HashMap;
+use unicode_normalization_alignments::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use crate::TokenizerError;
 use crate::bytes::CHAR_OF_BYTE;
@@ -20,6 +23,8 @@ pub(crate) struct Bpe {
     merges: HashMap<(u32, u32), Merge>,
     /// A word that is a token is that token, whatever the merges say.
     ignore_merges: bool,
+    /// Characters are composed before the text is cut.
+    is_composed: bool,
 }
 
 impl Bpe {
@@ -53,14 +58,17 @@ impl Bpe {
             byte_ids,
             merges: table,
             ignore_merges: pre.ignore_merges,
+            is_composed: pre.is_composed,
         })
     }
 
-    /// Appends the tokens of a text. A byte that has no token is left out: there is nothing else it could become.
+    /// Appends the tokens of a text. A byte that has no token is left out before tokens are joined, as in
+    /// `tokenizers`: there is nothing else it could become.
     pub(crate) fn encode(&self, vocab: &Vocab, text: &str, ids: &mut Vec<u32>) {
+        let text = if self.is_composed { composed(text) } else { Cow::Borrowed(text) };
         let mut merger = Merger::default();
         let mut spelled = String::new();
-        self.splitter.split(text, |word| {
+        self.splitter.split(&text, |word| {
             if self.ignore_merges {
                 spelled.clear();
                 spelled.extend(word.bytes().map(|byte| CHAR_OF_BYTE[byte as usize]));
@@ -70,11 +78,19 @@ impl Bpe {
                 }
             }
             merger.clear();
-            for byte in word.bytes() {
-                merger.push(self.byte_ids[byte as usize], 1);
+            for id in word.bytes().map(|byte| self.byte_ids[byte as usize]).filter(|&id| id != NONE) {
+                merger.push(id, 1);
             }
             let symbols = merger.run(|a, b| self.merges.get(&(a.id, b.id)).copied());
-            ids.extend(symbols.map(|symbol| symbol.id).filter(|&id| id != NONE));
+            ids.extend(symbols.map(|symbol| symbol.id));
         });
     }
+}
+
+/// The text in Unicode's normalization form C.
+fn composed(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.nfc().map(|(character, _)| character).collect())
 }

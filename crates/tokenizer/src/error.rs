@@ -86,4 +86,12 @@ pub enum TokenizerError {
         /// What went wrong, in the template engine's words or the template's own.
         problem: String,
     },
+    /// Nothing of a message arrives in the prompt.
+    #[error("message {number} ({role}) is left out by the chat template, which has no place for it")]
+    LostMessage {
+        /// Which one, from 1.
+        number: usize,
+        /// Who speaks.
+        role: String,
+    },
 }

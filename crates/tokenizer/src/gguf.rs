@@ -68,12 +68,25 @@ impl<'a> TokenizerKeys<'a> {
 }
 
 impl ChatTemplate {
-    /// The chat template of a GGUF file, if it has one.
+    /// The chat template of a GGUF file, if it has one that is not empty.
     ///
     /// # Errors
     /// A mistake in the template, or a key of another type than it should have.
     pub fn from_gguf(metadata: &Metadata) -> Result<Option<Self>, TokenizerError> {
-        let Some(source) = metadata.str("tokenizer.chat_template").if_present()? else { return Ok(None) };
+        let source = metadata.str("tokenizer.chat_template").if_present()?;
+        let Some(source) = source.filter(|source| !source.trim().is_empty()) else { return Ok(None) };
+        let template = ChatTemplate::for_gguf(metadata, source)?;
+        match metadata.str("tokenizer.chat_template.tool_use").if_present()? {
+            Some(source) => template.with_tool_use(source).map(Some),
+            None => Ok(Some(template)),
+        }
+    }
+
+    /// Another template for the model of a GGUF file, with the file's special tokens as variables.
+    ///
+    /// # Errors
+    /// A mistake in the template, or a key of another type than it should have.
+    pub fn for_gguf(metadata: &Metadata, source: &str) -> Result<Self, TokenizerError> {
         let mut special_tokens = Vec::new();
         if let Some(tokens) = metadata.strings("tokenizer.ggml.tokens").if_present()? {
             for (variable, key) in [
@@ -90,10 +103,6 @@ impl ChatTemplate {
                 special_tokens.extend(text.map(|text| (variable.to_string(), text.to_string())));
             }
         }
-        let template = ChatTemplate::new(source, &special_tokens)?;
-        match metadata.str("tokenizer.chat_template.tool_use").if_present()? {
-            Some(source) => template.with_tool_use(source).map(Some),
-            None => Ok(Some(template)),
-        }
+        ChatTemplate::new(source, &special_tokens)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lossy_formats::hf::HfDir;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::json::JsonTokenizer;
 use crate::tokenizer::Algorithm;
@@ -11,7 +11,7 @@ use crate::{ChatTemplate, SpecialIds, Tokenizer, TokenizerError};
 
 impl Tokenizer {
     /// The tokenizer of a Hugging Face directory: `tokenizer.json`, with the roles of tokens from
-    /// `tokenizer_config.json`, `generation_config.json` and `config.json`.
+    /// `tokenizer_config.json` or `special_tokens_map.json`, then `generation_config.json`, then `config.json`.
     ///
     /// # Errors
     /// A directory without `tokenizer.json`, and all errors of [`Tokenizer::from_tokenizer_json`].
@@ -19,18 +19,15 @@ impl Tokenizer {
         let Some(path) = directory.tokenizer_json() else {
             return Err(TokenizerError::MissingKey { key: "tokenizer.json".to_string() });
         };
+        let special_tokens = Value::Object(special_tokens(directory));
         let null = Value::Null;
-        let configs = [
-            directory.tokenizer_config().unwrap_or(&null),
-            directory.generation_config().unwrap_or(&null),
-            directory.config(),
-        ];
+        let configs = [&special_tokens, directory.generation_config().unwrap_or(&null), directory.config()];
         Tokenizer::from_tokenizer_json(&path, &configs)
     }
 
     /// The tokenizer of a `tokenizer.json`. Roles of tokens come from `configs`: `bos_token` and `eos_token` by text, or
-    /// `bos_token_id` and `eos_token_id`, which may be a list; the first config that has one counts, and all of them
-    /// for what ends an answer.
+    /// `bos_token_id` and `eos_token_id`, which may be a list. Of each the first config that has it counts. An answer ends
+    /// with the token that ends a sequence, and with all of the first `eos_token_id`.
     ///
     /// # Errors
     /// A file that is not a tokenizer of a known kind, or an id outside the vocabulary.
@@ -49,7 +46,8 @@ impl Tokenizer {
             unknown: role("unk_token"),
             ..SpecialIds::default()
         };
-        let ends: Vec<u64> = configs.iter().flat_map(|config| ids(&config["eos_token_id"])).collect();
+        let ends = configs.iter().map(|config| ids(&config["eos_token_id"])).find(|ids| !ids.is_empty());
+        let ends = ends.unwrap_or_default();
         // Checked here, under the names that these files have for them.
         let n_vocab = parsed.vocab.len();
         let named =
@@ -68,39 +66,51 @@ impl Tokenizer {
 }
 
 impl ChatTemplate {
-    /// The chat template of a Hugging Face directory, if it has one: `chat_template.jinja`, or the one in
-    /// `tokenizer_config.json`.
+    /// The chat template of a Hugging Face directory, if it has one that is not empty: `chat_template.jinja`, or the one
+    /// in `tokenizer_config.json`.
     ///
     /// # Errors
     /// A mistake in the template.
     pub fn from_hf(directory: &HfDir) -> Result<Option<Self>, TokenizerError> {
         let config = directory.tokenizer_config().unwrap_or(&Value::Null);
-        let special_tokens: Vec<(String, String)> = config
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| name.ends_with("_token"))
-            .filter_map(|(name, token)| Some((name.clone(), token_text(token)?.to_string())))
-            .collect();
-        if let Some(source) = directory.chat_template() {
-            return ChatTemplate::new(source, &special_tokens).map(Some);
-        }
-        match &config["chat_template"] {
-            Value::String(source) => ChatTemplate::new(source, &special_tokens).map(Some),
-            Value::Array(named) => {
-                let find = |name: &str| {
-                    named.iter().find(|t| t["name"] == name).and_then(|t| t["template"].as_str())
-                };
-                let Some(source) = find("default") else { return Ok(None) };
-                let template = ChatTemplate::new(source, &special_tokens)?;
-                match find("tool_use") {
-                    Some(source) => template.with_tool_use(source).map(Some),
-                    None => Ok(Some(template)),
-                }
-            }
-            _ => Ok(None),
+        let named = |name: &str| {
+            let named = config["chat_template"].as_array()?;
+            named.iter().find(|template| template["name"] == name)?["template"].as_str()
+        };
+        let own = directory.chat_template().or_else(|| config["chat_template"].as_str());
+        let tool_use = if own.is_none() { named("tool_use") } else { None };
+        let Some(source) = own.or_else(|| named("default")).filter(|source| !source.trim().is_empty()) else {
+            return Ok(None);
+        };
+        let template = ChatTemplate::for_hf(directory, source)?;
+        match tool_use {
+            Some(source) => template.with_tool_use(source).map(Some),
+            None => Ok(Some(template)),
         }
     }
+
+    /// Another template for the model of a directory, with the directory's special tokens as variables.
+    ///
+    /// # Errors
+    /// A mistake in the template.
+    pub fn for_hf(directory: &HfDir, source: &str) -> Result<Self, TokenizerError> {
+        let tokens = special_tokens(directory);
+        let text = |(name, token): (&String, &Value)| Some((name.clone(), token_text(token)?.to_string()));
+        let special_tokens: Vec<(String, String)> = tokens.iter().filter_map(text).collect();
+        ChatTemplate::new(source, &special_tokens)
+    }
+}
+
+/// The special tokens by name (`bos_token`). As in transformers, `special_tokens_map.json` comes before
+/// `tokenizer_config.json`, but only if the latter has no `added_tokens_decoder`, which newer files have.
+fn special_tokens(directory: &HfDir) -> Map<String, Value> {
+    let fields = |json: Option<&Value>| json.and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut tokens = fields(directory.tokenizer_config());
+    if !tokens.contains_key("added_tokens_decoder") {
+        tokens.extend(fields(directory.special_tokens_map()));
+    }
+    tokens.retain(|name, token| name.ends_with("_token") && token_text(token).is_some());
+    tokens
 }
 
 /// The text of a token in a config: a string, or an object with `content`.

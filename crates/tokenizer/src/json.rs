@@ -12,11 +12,12 @@ use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::normalizer::Range as Slice;
 use tokenizers::{
-    AddedVocabulary, Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token,
+    AddedVocabulary, Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, Token,
 };
 
 use crate::TokenizerError;
-use crate::added::{AddedTokens, Part};
+use crate::added::{AddedTokens, Part, touches};
 use crate::vocab::{Spelling, TokenKind, Vocab, byte_of_token};
 
 /// A pipeline read from a file.
@@ -24,6 +25,8 @@ pub(crate) struct JsonTokenizer {
     pipeline: Box<tokenizers::Tokenizer>,
     /// The added tokens of the pipeline, as they are found where special ones are text.
     without_special: AddedVocabulary,
+    /// Added tokens that take the white space before or after them: `lstrip`, `rstrip`.
+    strips: BTreeMap<u32, (bool, bool)>,
 }
 
 /// A pipeline with what decoding needs.
@@ -64,7 +67,10 @@ impl JsonTokenizer {
         })?;
         let mut without_special = pipeline.get_added_vocabulary().clone();
         without_special.set_encode_special_tokens(true);
-        let json = JsonTokenizer { pipeline: Box::new(pipeline), without_special };
+        let added = pipeline.get_added_tokens_decoder();
+        let strips = added.iter().filter(|(_, token)| token.lstrip || token.rstrip);
+        let strips = strips.map(|(&id, token)| (id, (token.lstrip, token.rstrip))).collect();
+        let json = JsonTokenizer { pipeline: Box::new(pipeline), without_special, strips };
         let (prefix, suffix) = json.around().map_err(bad)?;
         Ok(Parsed { json, vocab, prefix, suffix, strips_space })
     }
@@ -87,43 +93,72 @@ impl JsonTokenizer {
     pub(crate) fn encode(
         &self,
         added: &AddedTokens,
+        vocab: &Vocab,
         text: &str,
         parse_special: bool,
         plain: &[Range<usize>],
     ) -> Result<Vec<u32>, TokenizerError> {
-        let encoded = match (parse_special, plain) {
-            (true, []) => self.pipeline.encode_fast(text, false),
-            (false, []) => self.encode_pieces(
-                self.without_special.extract_and_normalize(self.pipeline.get_normalizer(), text),
-            ),
-            _ => self.split(added, text, parse_special, plain).and_then(|pieces| self.encode_pieces(pieces)),
+        let normalizer = self.pipeline.get_normalizer();
+        let pieces = if parse_special {
+            let pieces = self.pipeline.get_added_vocabulary().extract_and_normalize(normalizer, text);
+            if finds_plain(&pieces, vocab, plain) {
+                self.split(added, vocab, text, plain)
+            } else {
+                Ok(pieces)
+            }
+        } else {
+            Ok(self.without_special.extract_and_normalize(normalizer, text))
         };
+        let encoded = pieces.and_then(|pieces| self.encode_pieces(pieces));
         match encoded {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(error) => Err(TokenizerError::Encode(error.to_string())),
         }
     }
 
-    /// What comes before the words are cut, with `added` to find the tokens in the text.
+    /// What comes before the words are cut, with `added` to find the tokens in the text, of control tokens only those that
+    /// do not touch `plain`.
     fn split(
         &self,
         added: &AddedTokens,
+        vocab: &Vocab,
         text: &str,
-        parse_special: bool,
         plain: &[Range<usize>],
     ) -> tokenizers::Result<PreTokenizedString> {
         let mut pieces = PreTokenizedString::from(text);
         pieces.split(|_, whole| {
             let mut parts: Vec<(NormalizedString, Option<Vec<Token>>)> = Vec::new();
-            let mut at = 0;
-            for part in added.split(text, parse_special, plain) {
-                let (len, token) = match part {
-                    Part::Token(id) => (self.pipeline.id_to_token(id).unwrap_or_default().len(), Some(id)),
-                    Part::Text(text) => (text.len(), None),
-                };
-                let slice = whole.slice(Slice::Normalized(at..at + len)).ok_or("a token cuts a character")?;
-                at += len;
-                parts.push((slice, token.map(|id| vec![Token::new(id, String::new(), (0, len))])));
+            let mut push = |range: Range<usize>, id: Option<u32>| -> tokenizers::Result<()> {
+                let length = range.len();
+                if length > 0 {
+                    let slice = whole.slice(Slice::Normalized(range)).ok_or("a token cuts a character")?;
+                    parts.push((slice, id.map(|id| vec![Token::new(id, String::new(), (0, length))])));
+                }
+                Ok(())
+            };
+            let (mut at, mut strips_next) = (0, false);
+            let mut found = added.split(vocab, text, true, plain).into_iter().peekable();
+            while let Some(part) = found.next() {
+                match part {
+                    Part::Token(id) => {
+                        let end = at + vocab.text(id).unwrap_or_default().len();
+                        push(at..end, Some(id))?;
+                        at = end;
+                        strips_next = self.strips.get(&id).is_some_and(|(_, right)| *right);
+                    }
+                    Part::Text(part) => {
+                        let strips_end = match found.peek() {
+                            Some(Part::Token(id)) => self.strips.get(id).is_some_and(|(left, _)| *left),
+                            _ => false,
+                        };
+                        let kept = if strips_next { part.trim_start() } else { part };
+                        let start = at + part.len() - kept.len();
+                        let kept = if strips_end { kept.trim_end() } else { kept };
+                        push(start..start + kept.len(), None)?;
+                        at += part.len();
+                        strips_next = false;
+                    }
+                }
             }
             Ok(parts)
         })?;
@@ -142,6 +177,15 @@ impl JsonTokenizer {
         pieces.tokenize(|piece| model.tokenize(piece.get()))?;
         pieces.into_encoding(None, 0, OffsetType::None)
     }
+}
+
+/// Whether a control token was found that touches `plain`.
+fn finds_plain(pieces: &PreTokenizedString, vocab: &Vocab, plain: &[Range<usize>]) -> bool {
+    let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+    splits.into_iter().any(|(_, (start, end), tokens)| {
+        let is_control = |token: &Token| vocab.kind(token.id) != Some(TokenKind::UserDefined);
+        tokens.as_ref().is_some_and(|tokens| tokens.iter().any(is_control)) && touches(plain, &(start..end))
+    })
 }
 
 /// How tokens spell bytes, and whether decoding takes a space from the beginning; `None` for a decoder of another family.

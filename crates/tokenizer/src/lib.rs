@@ -8,6 +8,7 @@ mod chat;
 mod error;
 mod gguf;
 mod hf;
+mod jinja;
 mod json;
 mod keys;
 mod merge;
@@ -19,7 +20,7 @@ mod stream;
 mod tokenizer;
 mod vocab;
 
-pub use chat::{ChatTemplate, Message, RenderOptions};
+pub use chat::{BUILT_IN_TEMPLATES, ChatTemplate, Message, RenderOptions};
 pub use error::TokenizerError;
 pub use keys::{SpecialIds, TokenizerKeys};
 pub use stream::DecodeStream;

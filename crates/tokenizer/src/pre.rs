@@ -1,10 +1,11 @@
 //! The pre-tokenizers that `tokenizer.ggml.pre` names.
 //!
 //! A name is one line of [`PRE_TOKENIZERS`]. The patterns are those of the models' own `tokenizer.json`; their trailing
-//! `\s+(?!\S)|\s+` is [`Pattern::AndSpaces`].
+//! `\s+(?!\S)|\s+` is [`Pattern::AndSpaces`]. So is whether a text is normalized before it is cut, which llama.cpp leaves
+//! out.
 
 use crate::TokenizerError;
-use crate::split::Pattern::{self, AndSpaces, Plain};
+use crate::split::Pattern::{self, AndSpaces, Plain, Thousands};
 
 /// How the words of a vocabulary are cut, and what goes with it.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct PreTokenizer {
     pub(crate) ignore_merges: bool,
     /// Whether a sequence begins with BOS if the file does not say.
     pub(crate) add_bos: bool,
+    /// Whether characters are composed first: Unicode's normalization form C.
+    pub(crate) is_composed: bool,
 }
 
 const GPT2: Pattern = AndSpaces(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+");
@@ -52,19 +55,49 @@ const FALCON: &[Pattern] = &[Plain(r"[\p{P}\$\+<=>\^~\|`]+"), GPT2, Plain("[0-9]
 const DEFAULT: &[Pattern] =
     &[Plain(r"[\p{P}\$\+<=>\^~\|]+"), GPT2, Plain(r"\p{N}+"), Plain("[0-9][0-9][0-9]")];
 
+const SEED_CODER: Pattern = AndSpaces(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+",
+);
+const NEWLINE: Pattern = Plain(r"[\r\n]");
+/// Letters that are used in words of English, Chinese, Korean and others; the ranges are the model's own.
+const CJK: Pattern = Plain("[一-龥ࠀ-一가-\u{d7ff}]+");
+const DEEPSEEK_LLM: &[Pattern] = &[
+    NEWLINE,
+    Plain(concat!(
+        r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\x{1f7d}ᾀ-ᾴᾶ-ᾼ",
+        "\u{1fbe}ῂ-ῄῆ-ῌῐ-\u{1fd3}ῖ-\u{1fdb}ῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u{2126}ℨ\u{212a}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿ",
+        "ﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+    )),
+    Plain("\\s?[!-/:-~！-／：-～‘-‟\u{3000}-。]+"),
+    Plain(r"\s+$"),
+    CJK,
+    ONE_DIGIT,
+];
+const DEEPSEEK_CODER: &[Pattern] = &[NEWLINE, Plain(r"\s?\p{L}+"), Plain(r"\s?\p{P}+"), CJK, ONE_DIGIT];
+const SUPERBPE: &[Pattern] = &[Plain(r"\p{N}+"), Thousands];
+const BLOOM: Pattern = Plain(r" ?[^(\s|.,!?…。，、।۔،)]+");
+
 const fn pre(names: &'static [&'static str], patterns: &'static [Pattern]) -> PreTokenizer {
-    PreTokenizer { names, patterns, ignore_merges: false, add_bos: false }
+    PreTokenizer { names, patterns, ignore_merges: false, add_bos: false, is_composed: false }
+}
+
+/// The same for models whose tokenizer composes characters.
+const fn composed(names: &'static [&'static str], patterns: &'static [Pattern]) -> PreTokenizer {
+    PreTokenizer { is_composed: true, ..pre(names, patterns) }
 }
 
 const PRE_TOKENIZERS: &[PreTokenizer] = &[
     pre(&["default"], DEFAULT),
-    pre(&["gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4", "gigachat", "mellum"], &[GPT2]),
+    pre(&["gpt-2", "phi-2", "jais", "trillion", "exaone4", "gigachat", "mellum"], &[GPT2]),
+    // the tokenizer of GPT-NeoX
+    composed(&["mpt", "olmo"], &[GPT2]),
     pre(
         &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
         &[ONE_DIGIT, GPT2],
     ),
-    pre(&["qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan"], &[QWEN2]),
-    pre(&["qwen35"], &[QWEN35]),
+    composed(&["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan"], &[QWEN2]),
+    pre(&["megrez"], &[QWEN2]),
+    composed(&["qwen35"], &[QWEN35]),
     PreTokenizer {
         ignore_merges: true,
         add_bos: true,
@@ -74,6 +107,12 @@ const PRE_TOKENIZERS: &[PreTokenizer] = &[
     PreTokenizer { ignore_merges: true, add_bos: true, ..pre(&["tekken"], &[TEKKEN]) },
     pre(&["gpt-4o", "llama4"], &[GPT4O]),
     pre(&["deepseek-v3", "hunyuan-dense"], DEEPSEEK_V3),
+    pre(&["deepseek-llm"], DEEPSEEK_LLM),
+    pre(&["deepseek-coder"], DEEPSEEK_CODER),
+    pre(&["seed-coder"], &[SEED_CODER]),
+    pre(&["superbpe"], SUPERBPE),
+    pre(&["poro-chat", "bloom", "gpt3-finnish"], &[BLOOM]),
+    pre(&["viking"], &[BLOOM, ONE_DIGIT]),
     pre(&["falcon"], FALCON),
 ];
 
@@ -127,6 +166,7 @@ mod tests {
             let regex = match pattern {
                 Plain(plain) => plain.to_string(),
                 AndSpaces(words) => format!(r"{words}|\s+(?!\S)|\s+"),
+                Thousands => r"(?=(\d{3})+(?!\d))".to_string(),
             };
             let split = Split::new(SplitPattern::Regex(regex), SplitDelimiterBehavior::Isolated, false);
             PreTokenizerWrapper::from(split.unwrap())
@@ -147,7 +187,7 @@ mod tests {
             parts in proptest::collection::vec(
                 select(vec![
                     " ", "  ", "   ", "\n", "\r\n", "\t", "\u{a0}", "\u{3000}", "a", "Bc", "É", "e\u{301}", "日本", "ひ", "1", "२३",
-                    "4567", "'s", "'LL", "'", ".", "!!", "/", "$", "😀", "\u{200d}", "\u{0}", "ǅ", "ʰ",
+                    "4567", "1234567890", "٣٤٥", "²", "'s", "'LL", "'", ".", "!!", "/", "$", "😀", "\u{200d}", "\u{0}", "ǅ", "ʰ",
                 ]),
                 0..40,
             ),

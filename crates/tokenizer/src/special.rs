@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::TokenizerError;
 use crate::keys::SpecialIds;
-use crate::vocab::Vocab;
+use crate::vocab::{TokenKind, Vocab};
 
 /// Roles of tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,8 +45,8 @@ const CODE_ENDS: [&[&str]; 3] = [
 ];
 
 impl Special {
-    /// Checks the ids of the file, and finds the tokens that end an answer: `more_ends`, and by key and by text. The latter
-    /// become control tokens, which print nothing: some files call them normal.
+    /// Checks the ids of the file, and finds the tokens that end an answer: `more_ends`, by key, and added tokens by text.
+    /// All of them but normal tokens become control tokens, which print nothing. A normal token of such a text is text.
     ///
     /// # Errors
     /// An id outside the vocabulary.
@@ -65,12 +65,13 @@ impl Special {
             check("fim_rep_token_id", ids.fim_rep)?,
             check("fim_sep_token_id", ids.fim_sep)?,
         ];
-        let mut ends: BTreeSet<u32> = ENDS.iter().filter_map(|text| vocab.id(text)).collect();
+        let added = |text: &&str| {
+            let id = vocab.id(text)?;
+            matches!(vocab.kind(id), Some(TokenKind::Control | TokenKind::UserDefined)).then_some(id)
+        };
+        let mut ends: BTreeSet<u32> = ENDS.iter().filter_map(added).collect();
         for (id, texts) in code_ends.into_iter().zip(CODE_ENDS) {
-            ends.extend(id.or_else(|| texts.iter().find_map(|text| vocab.id(text))));
-        }
-        for &id in &ends {
-            vocab.mark_control(id);
+            ends.extend(id.or_else(|| texts.iter().find_map(added)));
         }
         ends.extend(
             [eos, check("eot_token_id", ids.eot)?, check("eom_token_id", ids.eom)?].into_iter().flatten(),
@@ -79,10 +80,13 @@ impl Special {
             ends.extend(check("eos_token_id", Some(id))?);
         }
         // in the harmony format `<|end|>` ends a message of several
-        if let (Some(_), Some(_), Some(end)) =
-            (vocab.id("<|return|>"), vocab.id("<|call|>"), vocab.id("<|end|>"))
-        {
+        if let (Some(_), Some(_), Some(end)) = (added(&"<|return|>"), added(&"<|call|>"), added(&"<|end|>")) {
             ends.remove(&end);
+        }
+        for id in ends.iter().copied().chain(bos) {
+            if vocab.kind(id) == Some(TokenKind::UserDefined) {
+                vocab.mark_control(id);
+            }
         }
         Ok(Special { bos, eos, unknown, end_of_generation: ends })
     }
@@ -103,10 +107,12 @@ fn check_id(name: &str, id: Option<u64>, n_vocab: usize) -> Result<Option<u32>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocab::{Spelling, TokenKind};
+    use crate::vocab::Spelling;
 
+    /// Texts with brackets are control tokens.
     fn vocab(texts: &[&'static str]) -> Vocab {
-        Vocab::new(texts.iter().map(|text| (*text, TokenKind::Normal)), Spelling::ByteLevel).unwrap()
+        let kind = |text: &str| if text.starts_with('<') { TokenKind::Control } else { TokenKind::Normal };
+        Vocab::new(texts.iter().map(|text| (*text, kind(text))), Spelling::ByteLevel).unwrap()
     }
 
     fn ends(texts: &[&'static str], ids: SpecialIds) -> Vec<u32> {
@@ -143,9 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_ends_an_answer_prints_nothing_even_if_the_file_calls_it_normal() {
-        let mut vocab = vocab(&["<|im_end|>"]);
-        Special::find(&SpecialIds::default(), &[], &mut vocab).unwrap();
-        assert_eq!(vocab.kind(0), Some(TokenKind::Control));
+    fn the_text_of_a_normal_token_says_nothing_of_its_role() {
+        let tokens =
+            [("</s>", TokenKind::Normal), ("<|im_end|>", TokenKind::UserDefined), ("x", TokenKind::Normal)];
+        let mut vocab = Vocab::new(tokens.into_iter(), Spelling::ByteLevel).unwrap();
+        let ids = SpecialIds { eos: Some(2), ..Default::default() };
+        let special = Special::find(&ids, &[], &mut vocab).unwrap();
+        assert_eq!(special.end_of_generation.into_iter().collect::<Vec<_>>(), [1, 2]);
+        let kinds = [0, 1, 2].map(|id| vocab.kind(id).unwrap());
+        assert_eq!(kinds, [TokenKind::Normal, TokenKind::Control, TokenKind::Normal]);
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Pattern {
     Plain(&'static str),
     /// The same, with `|\s+(?!\S)|\s+` at the end of the pattern.
     AndSpaces(&'static str),
+    /// Digits are cut into threes from the right: `(?=(\d{3})+(?!\d))`.
+    Thousands,
 }
 
 /// Compiled passes, applied in order; each cuts every piece that the one before left.
@@ -22,9 +24,11 @@ pub(crate) struct Splitter {
     passes: Vec<Pass>,
 }
 
-struct Pass {
+enum Pass {
     /// Pattern 0 is the pattern, pattern 1 the run of spaces.
-    regex: Regex,
+    Words(Regex),
+    /// Finds runs of digits.
+    Thousands(Regex),
 }
 
 const SPACES: usize = 1;
@@ -41,8 +45,10 @@ impl Splitter {
             let regex = match pattern {
                 Pattern::Plain(plain) => builder.build(plain),
                 Pattern::AndSpaces(words) => builder.build_many(&[words, r"\s+"]),
+                Pattern::Thousands => builder.build(r"\d+"),
             };
-            Pass { regex: regex.expect("the patterns of this crate compile") }
+            let regex = regex.expect("the patterns of this crate compile");
+            if *pattern == Pattern::Thousands { Pass::Thousands(regex) } else { Pass::Words(regex) }
         });
         Splitter { passes: passes.collect() }
     }
@@ -60,9 +66,13 @@ fn split_with<'t>(passes: &[Pass], text: &'t str, word: &mut dyn FnMut(&'t str))
         }
         return;
     };
+    let regex = match pass {
+        Pass::Words(regex) => regex,
+        Pass::Thousands(digits) => return split_thousands(digits, rest, text, word),
+    };
     let mut at = 0;
     while at < text.len() {
-        let Some(found) = pass.regex.search(&Input::new(text).span(at..text.len())) else { break };
+        let Some(found) = regex.search(&Input::new(text).span(at..text.len())) else { break };
         let mut end = found.end();
         if found.pattern().as_usize() == SPACES && end < text.len() {
             let last = text[found.range()].char_indices().next_back();
@@ -80,6 +90,22 @@ fn split_with<'t>(passes: &[Pass], text: &'t str, word: &mut dyn FnMut(&'t str))
     if at < text.len() {
         split_with(rest, &text[at..], word);
     }
+}
+
+/// Cuts before every digit that has a multiple of three digits from itself to the end of its run.
+fn split_thousands<'t>(digits: &Regex, rest: &[Pass], text: &'t str, word: &mut dyn FnMut(&'t str)) {
+    let mut start = 0;
+    for run in digits.find_iter(text) {
+        let n = text[run.range()].chars().count();
+        for (i, (at, _)) in text[run.range()].char_indices().enumerate() {
+            let at = run.start() + at;
+            if (n - i).is_multiple_of(3) && at > start {
+                split_with(rest, &text[start..at], word);
+                start = at;
+            }
+        }
+    }
+    split_with(rest, &text[start..], word);
 }
 
 #[cfg(test)]
@@ -106,6 +132,14 @@ mod tests {
     fn a_second_pass_cuts_the_pieces_of_the_first() {
         let patterns = [Pattern::Plain("[0-9]"), Pattern::AndSpaces(r" ?\p{L}+")];
         assert_eq!(words(&patterns, "ab 12c"), ["ab", " ", "1", "2", "c"]);
+    }
+
+    #[test]
+    fn digits_are_cut_into_threes_from_the_right() {
+        let patterns = [Pattern::Plain(r"\p{N}+"), Pattern::Thousands];
+        assert_eq!(words(&patterns, "a 12345 b678"), ["a ", "12", "345", " b", "678"]);
+        assert_eq!(words(&patterns, "1"), ["1"]);
+        assert_eq!(words(&patterns, "1²345678"), ["1²", "345", "678"]);
     }
 
     #[test]

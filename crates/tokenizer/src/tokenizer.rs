@@ -126,7 +126,7 @@ impl Tokenizer {
         Ok(Tokenizer { inner: Arc::new(inner) })
     }
 
-    /// Token ids of `text`.
+    /// Token ids of `text`. A begin-of-sequence token that `text` begins with and the one that is added are one.
     ///
     /// # Errors
     /// A text that the vocabulary cannot spell.
@@ -134,7 +134,7 @@ impl Tokenizer {
         self.encode_with_plain(text, options, &[])
     }
 
-    /// The same, but no token is found that touches one of the byte ranges `plain`.
+    /// The same, but no control token is found that touches one of the byte ranges `plain`, which are in order.
     pub(crate) fn encode_with_plain(
         &self,
         text: &str,
@@ -146,9 +146,11 @@ impl Tokenizer {
         if options.add_special {
             ids.extend_from_slice(prefix);
         }
-        let parts = || added.split(text, options.parse_special, plain);
+        let parts = || added.split(vocab, text, options.parse_special, plain);
         match algorithm {
-            Algorithm::Json(json) => ids.extend(json.encode(added, text, options.parse_special, plain)?),
+            Algorithm::Json(json) => {
+                ids.extend(json.encode(added, vocab, text, options.parse_special, plain)?)
+            }
             Algorithm::Bpe(bpe) => {
                 for part in parts() {
                     match part {
@@ -167,6 +169,11 @@ impl Tokenizer {
             }
         }
         if options.add_special {
+            if let Some(bos) = self.bos().filter(|bos| prefix.last() == Some(bos))
+                && ids.get(prefix.len()) == Some(&bos)
+            {
+                ids.remove(prefix.len());
+            }
             ids.extend_from_slice(suffix);
         }
         Ok(ids)
@@ -249,10 +256,6 @@ impl Tokenizer {
     /// Whether the token steers the model and prints nothing.
     pub fn is_special(&self, id: u32) -> bool {
         matches!(self.inner.vocab.kind(id), Some(TokenKind::Control | TokenKind::Unknown))
-    }
-
-    pub(crate) fn added(&self) -> &AddedTokens {
-        &self.inner.added
     }
 
     pub(crate) fn vocab(&self) -> &Vocab {

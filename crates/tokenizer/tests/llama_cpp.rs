@@ -1,9 +1,13 @@
 //! Token ids of hostile strings equal llama.cpp's: `tools/make_token_fixtures.py`.
+//!
+//! llama.cpp does not compose characters where a model's tokenizer does, and takes Qwen2's ordinary token `</s>` for a control
+//! token. Strings that this changes are compared with the `tokenizers` package instead, in `published.rs`.
 
 mod models;
 
 use lossy_tokenizer::{EncodeOptions, Tokenizer, TokenizerKeys};
 use serde_json::Value;
+use unicode_normalization_alignments::is_nfc;
 
 fn read(name: &str) -> Value {
     let path = models::testdata("tokens").join(name);
@@ -11,7 +15,13 @@ fn read(name: &str) -> Value {
 }
 
 /// Differences, as lines that say what both have.
-fn differences(tokenizer: &Tokenizer, strings: &Value, fixture: &Value, kind: &str) -> Vec<String> {
+fn differences(
+    tokenizer: &Tokenizer,
+    strings: &Value,
+    fixture: &Value,
+    kind: &str,
+    is_qwen2: bool,
+) -> Vec<String> {
     let options = EncodeOptions { add_special: false, parse_special: kind == "special" };
     let strings = strings.as_array().unwrap();
     let expected = fixture[kind].as_array().unwrap();
@@ -20,6 +30,9 @@ fn differences(tokenizer: &Tokenizer, strings: &Value, fixture: &Value, kind: &s
     let mut differences = Vec::new();
     for (text, expected) in strings.iter().zip(expected) {
         let text = text.as_str().unwrap();
+        if is_qwen2 && (!is_nfc(text) || text == "</s>") {
+            continue;
+        }
         let expected: Vec<u32> = serde_json::from_value(expected.clone()).unwrap();
         let ids = tokenizer.encode(text, options).unwrap();
         if ids != expected {
@@ -32,29 +45,23 @@ fn differences(tokenizer: &Tokenizer, strings: &Value, fixture: &Value, kind: &s
     differences
 }
 
-fn check(name: &str, file: &'static str) {
+fn check(name: &str, file: &'static str, is_qwen2: bool) {
     let tokenizer = models::tokenizer(file);
     let (strings, fixture) = (read("strings.json"), read(&format!("{name}.json")));
     for kind in ["plain", "special"] {
-        let differences = differences(&tokenizer, &strings, &fixture, kind);
+        let differences = differences(&tokenizer, &strings, &fixture, kind, is_qwen2);
         assert!(differences.is_empty(), "{kind}: {} differ\n{}", differences.len(), differences.join("\n"));
     }
 }
 
 #[test]
 fn ids_of_smollm2_equal_those_of_llama_cpp() {
-    check("smollm2", models::SMOLLM2);
+    check("smollm2", models::SMOLLM2, false);
 }
 
 #[test]
 fn ids_of_qwen_equal_those_of_llama_cpp() {
-    check("qwen2.5-coder-0.5b", models::QWEN);
-}
-
-/// FNV-1a of ids as little-endian numbers.
-fn fnv1a(ids: &[u32]) -> u32 {
-    let bytes = ids.iter().flat_map(|id| id.to_le_bytes());
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    check("qwen2.5-coder-0.5b", models::QWEN, true);
 }
 
 #[test]
@@ -68,9 +75,12 @@ fn every_pre_tokenizer_cuts_as_llama_cpp_does() {
         let tokenizer = Tokenizer::from_keys(&keys).unwrap();
         for (text, hash) in strings.as_array().unwrap().iter().zip(hashes.as_array().unwrap()) {
             let text = text.as_str().unwrap();
+            if ["qwen2", "qwen35"].contains(&name.as_str()) && !is_nfc(text) {
+                continue;
+            }
             let options = EncodeOptions { add_special: false, parse_special: false };
             let ids = tokenizer.encode(text, options).unwrap();
-            if u64::from(fnv1a(&ids)) != hash.as_u64().unwrap() {
+            if u64::from(models::fnv1a(&ids)) != hash.as_u64().unwrap() {
                 wrong.push(format!("{name}: {text:?} {ids:?}"));
             }
         }

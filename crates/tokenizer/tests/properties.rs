@@ -116,7 +116,7 @@ fn byte_level_keys() -> impl Strategy<Value = Keys> {
         b"  abcdefgh0123.\n\xc3\xa9\xe2\x82\xac".iter().map(|&byte| usize::from(byte)).collect();
     let pick = prop_oneof![2 => select(common), 1 => 0..400usize];
     let names =
-        select(vec!["smollm", "qwen2", "llama-bpe", "gpt-2", "default", "tekken", "gpt-4o", "deepseek-v3"]);
+        select(vec!["smollm", "dbrx", "llama-bpe", "gpt-2", "default", "tekken", "superbpe", "deepseek-v3"]);
     (vec((pick.clone(), pick), 1..60), names).prop_map(|(pairs, pre)| {
         let mut tokens = byte_characters();
         let mut merges = Vec::new();

@@ -1,11 +1,13 @@
 //! Options that several subcommands share, with the spellings of llama.cpp.
 
 mod engine;
+mod escape;
 mod list;
 mod model;
 mod prompt;
 mod sampling;
 mod spelling;
+mod template;
 mod value;
 
 pub use engine::{Activations, CacheArgs, CalibrationArgs, EngineArgs, UnreadArgs};
@@ -14,4 +16,5 @@ pub use model::ModelArgs;
 pub use prompt::PromptArgs;
 pub use sampling::SamplingArgs;
 pub use spelling::with_long_spellings;
+pub use template::TemplateArgs;
 pub use value::TokenIds;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use super::escape::unescaped;
 use crate::terminal::note;
 
 /// How long an open pipe that sends nothing is waited for when there is another prompt.
@@ -26,6 +27,14 @@ pub struct PromptArgs {
     /// File with text of the prompt, `-` for standard input; may be given several times
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// Reads \n, \t, \r, \", \', \\, \xNN and \uNNNN in the text of -p and --system as what they stand for
+    #[arg(short = 'e', long, overrides_with = "no_escape")]
+    pub escape: bool,
+
+    /// Leaves them as they are (the default)
+    #[arg(long, overrides_with = "escape")]
+    pub no_escape: bool,
 }
 
 impl PromptArgs {
@@ -55,7 +64,7 @@ impl PromptArgs {
                 read_stdin(is_enough.then_some(PIPE_PATIENCE))?.filter(|text| !is_enough || !text.is_empty()),
             );
         }
-        parts.extend(self.prompt.clone());
+        parts.extend(self.prompt.as_deref().map(|text| self.unescaped(text)).transpose()?);
         if parts.is_empty() {
             return Ok(None);
         }
@@ -64,6 +73,17 @@ impl PromptArgs {
             bail!("the prompt is empty");
         }
         Ok(Some(prompt))
+    }
+
+    /// A text of the command line, with its escapes read if -e asks for it.
+    ///
+    /// # Errors
+    /// An escape that is none.
+    pub fn unescaped(&self, text: &str) -> Result<String> {
+        if !self.escape {
+            return Ok(text.to_string());
+        }
+        unescaped(text).map_err(|error| crate::usage_error(error).into())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use lossy_engine::Sequence;
-use lossy_tokenizer::{Message, RenderOptions};
+use lossy_tokenizer::Message;
 
 use crate::loaded::Loaded;
 
@@ -74,8 +74,7 @@ impl Conversation {
 
     /// Ids of the whole conversation, up to where the model answers. Control tokens in messages are plain text.
     pub fn encode(&self, loaded: &Loaded) -> Result<Vec<u32>> {
-        let template = loaded.template.as_ref().context("the model has no chat template")?;
-        let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
-        Ok(template.encode(&loaded.tokenizer, &self.messages, &options)?)
+        let template = loaded.template()?.context("the model has no chat template")?;
+        Ok(template.encode(&loaded.tokenizer, &self.messages, &loaded.render_options())?)
     }
 }

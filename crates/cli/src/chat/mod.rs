@@ -57,7 +57,7 @@ pub fn run(loaded: &mut Loaded, settings: Settings) -> Result<Outcome> {
     if !stdout().is_terminal() {
         bail!("there is no prompt, and a chat needs a terminal: give -p, -f or standard input");
     }
-    if loaded.template.is_none() {
+    if loaded.template()?.is_none() {
         bail!("{} has no chat template: give a prompt with -p and --no-chat-template", settings.model);
     }
     settings.system.as_deref().map_or(Ok(()), |system| loaded.check_system(system))?;

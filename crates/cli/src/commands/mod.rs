@@ -19,7 +19,7 @@ use crate::outcome::Outcome;
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     Pull(pull::PullArgs),
     List(list::ListArgs),
     Inspect(inspect::InspectArgs),
@@ -35,7 +35,7 @@ impl Command {
     /// Does it.
     pub fn run(self) -> Result<Outcome> {
         match self {
-            Command::Run(args) => run::run(args),
+            Command::Run(args) => run::run(*args),
             Command::Pull(args) => pull::run(args),
             Command::List(args) => list::run(args),
             Command::Inspect(args) => inspect::run(args),

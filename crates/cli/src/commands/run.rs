@@ -7,7 +7,7 @@ use clap::Args;
 use lossy_eval::Budget;
 
 use crate::answer::Notes;
-use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs};
+use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs, TemplateArgs};
 use crate::chat;
 use crate::completion::{self, Completion, Form};
 use crate::hub;
@@ -53,6 +53,9 @@ pub struct RunArgs {
     #[arg(long, visible_alias = "no-conversation", help_heading = "Prompt")]
     no_chat_template: bool,
 
+    #[command(flatten)]
+    template: TemplateArgs,
+
     /// Reads the text of control tokens in the prompt as such; without it they are plain text
     #[arg(long, help_heading = "Prompt")]
     special: bool,
@@ -97,6 +100,7 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     }
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let prompt = args.prompt.read()?;
+    let system = args.system.as_deref().map(|system| args.prompt.unescaped(system)).transpose()?;
     if prompt.is_none() && args.prompt_cache.is_some() {
         return Err(crate::usage_error("--prompt-cache needs a prompt: -p, -f or standard input").into());
     }
@@ -105,6 +109,7 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     }
     let path = hub::resolve(&model)?;
     let mut loaded = Loaded::open(&path, &args.engine.engine_options()?, cache_options)?;
+    args.template.apply(&mut loaded)?;
     if !args.quiet {
         loaded.tell_positions();
     }
@@ -130,16 +135,15 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     };
     match prompt {
         Some(text) => {
-            let form = match (&loaded.template, args.no_chat_template) {
-                (Some(_), false) => Form::Message { system: args.system, special: args.special },
-                (_, true) => Form::Bare { special: true },
-                (None, false) if args.system.is_some() => {
-                    bail!("{model} has no chat template, which --system needs")
-                }
-                (None, false) => {
-                    note(&format!("{model} has no chat template: continuing the bare text"));
-                    Form::Bare { special: args.special }
-                }
+            let form = if args.no_chat_template {
+                Form::Bare { special: true }
+            } else if loaded.template()?.is_some() {
+                Form::Message { system, special: args.special }
+            } else if system.is_some() {
+                bail!("{model} has no chat template, which --system needs")
+            } else {
+                note(&format!("{model} has no chat template: continuing the bare text"));
+                Form::Bare { special: args.special }
             };
             completion::run(
                 &mut loaded,
@@ -147,7 +151,7 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
             )
         }
         None => {
-            let settings = chat::Settings { model, system: args.system, options, notes };
+            let settings = chat::Settings { model, system, options, notes };
             chat::run(&mut loaded, settings)
         }
     }

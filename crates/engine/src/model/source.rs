@@ -111,6 +111,17 @@ impl ModelSource {
         })
     }
 
+    /// Another chat template for this model, with its special tokens as variables.
+    ///
+    /// # Errors
+    /// The template cannot be parsed.
+    pub fn chat_template_of(&self, source: &str) -> Result<ChatTemplate, EngineError> {
+        Ok(match &self.files {
+            Files::Gguf(gguf) => ChatTemplate::for_gguf(gguf.metadata(), source)?,
+            Files::Hf(dir) => ChatTemplate::for_hf(dir, source)?,
+        })
+    }
+
     /// A tensor by its GGUF name.
     pub(crate) fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         match &self.files {

@@ -4,7 +4,8 @@
 //! config.json                        what the model is
 //! model.safetensors                  all weights, or
 //! model.safetensors.index.json       which of the shards beside it has each tensor
-//! generation_config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja     if they are there
+//! generation_config.json, tokenizer.json, tokenizer_config.json, special_tokens_map.json, chat_template.jinja
+//!                                    if they are there
 //! ```
 //!
 //! Weights are mapped and checked once, then read in place. Files may be links, as in the hub's cache, where a
@@ -39,6 +40,7 @@ pub struct HfDir {
     config: Value,
     generation_config: Option<Value>,
     tokenizer_config: Option<Value>,
+    special_tokens_map: Option<Value>,
     chat_template: Option<String>,
     shards: Vec<Shard>,
     tensors: Vec<ShardTensor>,
@@ -79,6 +81,7 @@ impl HfDir {
             config,
             generation_config: if_present(&directory.join("generation_config.json"), read_json)?,
             tokenizer_config: if_present(&directory.join("tokenizer_config.json"), read_json)?,
+            special_tokens_map: if_present(&directory.join("special_tokens_map.json"), read_json)?,
             chat_template,
             directory: directory.to_owned(),
             shards,
@@ -105,6 +108,11 @@ impl HfDir {
     /// `tokenizer_config.json`, if there is one.
     pub fn tokenizer_config(&self) -> Option<&Value> {
         self.tokenizer_config.as_ref()
+    }
+
+    /// `special_tokens_map.json`, if there is one.
+    pub fn special_tokens_map(&self) -> Option<&Value> {
+        self.special_tokens_map.as_ref()
     }
 
     /// `chat_template.jinja`, if there is one; it takes the place of the template in `tokenizer_config.json`.

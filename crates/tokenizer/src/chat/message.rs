@@ -54,7 +54,7 @@ impl Message {
     /// The message as templates expect it. They were written for what transformers gives them, not for OpenAI's wire:
     /// arguments of a call are a map and not JSON in a string, a message that only calls has no content, and the
     /// reasoning has the names `reasoning_content` and `thinking`.
-    pub(crate) fn for_template(&self) -> Value {
+    pub(crate) fn for_template(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         fields.insert("role".into(), self.role.clone().into());
         let only_calls = self.content.is_empty() && !self.tool_calls.is_empty();
@@ -78,7 +78,7 @@ impl Message {
             fields.entry("thinking").or_insert_with(|| reasoning.clone());
             fields.insert("reasoning_content".into(), reasoning);
         }
-        Value::Object(fields)
+        fields
     }
 }
 

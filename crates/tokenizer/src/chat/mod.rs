@@ -1,10 +1,10 @@
 //! Chat templates.
 
+mod built_in;
 mod encode;
-mod json;
 mod message;
-mod python;
 mod template;
 
+pub use built_in::BUILT_IN_TEMPLATES;
 pub use message::Message;
 pub use template::{ChatTemplate, RenderOptions};

@@ -1,17 +1,13 @@
 //! A chat template and how it is rendered.
 //!
-//! Templates are written for Jinja2 as transformers sets it up: `trim_blocks`, `lstrip_blocks`, loop controls, its own
-//! `tojson`, `raise_exception` and `strftime_now`, Python's methods on strings and dicts. A template comes with a model
-//! file, so it is foreign code: it can reach nothing, and fuel bounds its time and memory.
+//! Templates are written for Jinja2 as transformers sets it up. A template comes with a model file, so it is foreign code:
+//! it can reach nothing but its variables, and its steps and memory are bounded (see [`crate::jinja`]).
 
-use std::borrow::Cow;
+use serde_json::{Map, Value, json};
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind};
-use serde_json::{Map, Value};
-
-use super::{Message, json, python};
+use super::Message;
 use crate::TokenizerError;
+use crate::jinja::{Limits, Origin, Problem, Rendered, Template, Variable};
 
 /// What a template is rendered with, besides the messages.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,51 +21,51 @@ pub struct RenderOptions {
 }
 
 /// A model's chat template, parsed.
+#[derive(Debug)]
 pub struct ChatTemplate {
     source: String,
-    environment: Environment<'static>,
+    template: Template,
+    /// The template that some models have apart for conversations with tools.
+    tool_use: Option<Template>,
     /// `bos_token` and the like.
-    special_tokens: Vec<(String, String)>,
+    special_tokens: Vec<(String, Value)>,
 }
 
-const NAME: &str = "chat";
-const TOOL_USE: &str = "tool_use";
+/// Roles that templates write into control tokens (`'<|' + role + '|>'`). Any other role is a foreign text.
+const ROLES: &[&str] = &[
+    "system",
+    "developer",
+    "user",
+    "assistant",
+    "tool",
+    "function",
+    "ipython",
+    "observation",
+    "environment",
+    "model",
+    "context",
+    "documents",
+];
+
+/// Whose text it is, besides the messages that are numbered from 1.
+const OTHERS: Origin = Origin::Foreign(u32::MAX);
 
 impl ChatTemplate {
     /// Parses a template. `special_tokens` are variables of it: pairs such as (`bos_token`, `<s>`).
     ///
     /// # Errors
-    /// A mistake in the template, with its line.
+    /// A mistake in the template or a limit that it exceeds, with its line.
     pub fn new(source: &str, special_tokens: &[(String, String)]) -> Result<Self, TokenizerError> {
-        let mut environment = Environment::new();
-        let syntax =
-            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(problem)?;
-        environment.set_syntax(syntax);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(python::method);
-        environment.add_filter("tojson", json::tojson);
-        environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_function("strftime_now", |format: String| -> Result<String, Error> {
-            jiff::fmt::strtime::format(&format, &jiff::Zoned::now())
-                .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
-        });
-        let mut template =
-            ChatTemplate { source: source.to_string(), environment, special_tokens: special_tokens.to_vec() };
-        template.add(NAME, source)?;
-        Ok(template)
+        let special_tokens =
+            special_tokens.iter().map(|(name, text)| (name.clone(), Value::String(text.clone()))).collect();
+        let template = Template::parse(source).map_err(problem)?;
+        Ok(ChatTemplate { source: source.to_string(), template, tool_use: None, special_tokens })
     }
 
     /// Adds the template that some models have apart for conversations with tools.
     pub(crate) fn with_tool_use(mut self, source: &str) -> Result<Self, TokenizerError> {
-        self.add(TOOL_USE, source)?;
+        self.tool_use = Some(Template::parse(source).map_err(problem)?);
         Ok(self)
-    }
-
-    fn add(&mut self, name: &'static str, source: &str) -> Result<(), TokenizerError> {
-        let source = without_generation_marks(source).into_owned();
-        self.environment.add_template_owned(name, source).map_err(problem)
     }
 
     /// The template as the model's file has it.
@@ -79,117 +75,120 @@ impl ChatTemplate {
 
     /// The prompt of a conversation.
     ///
+    /// A template that knows content only as a list of parts gets such lists.
+    ///
     /// # Errors
-    /// What the template cannot render or refuses, with its line.
+    /// What the template refuses, what fails in it, or a limit that it exceeds, with its line; a message of which nothing
+    /// arrives in the prompt.
     pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String, TokenizerError> {
-        let messages: Vec<Value> = messages.iter().map(Message::for_template).collect();
-        self.render_values(&messages, options)
+        self.prompt(messages, options).map(|prompt| prompt.text)
     }
 
-    /// Renders messages that are values already.
-    pub(crate) fn render_values(
+    /// The prompt, and which of its bytes are the template's own.
+    pub(super) fn prompt(
         &self,
-        messages: &[Value],
+        messages: &[Message],
         options: &RenderOptions,
-    ) -> Result<String, TokenizerError> {
-        let mut variables = Map::new();
-        for (name, text) in &self.special_tokens {
-            variables.insert(name.clone(), Value::String(text.clone()));
+    ) -> Result<Rendered, TokenizerError> {
+        let mut values: Vec<Map<String, Value>> = messages.iter().map(Message::for_template).collect();
+        let first = match self.render_values(&values, options) {
+            Ok(prompt) => match lost_message(messages, &prompt) {
+                None => return Ok(prompt),
+                Some(lost) => lost,
+            },
+            Err(error) => problem(error),
+        };
+        for content in values.iter_mut().filter_map(|fields| fields.get_mut("content")) {
+            if let Value::String(text) = content {
+                *content = json!([{"type": "text", "text": text}]);
+            }
         }
-        let tools = if options.tools.is_empty() { Value::Null } else { Value::Array(options.tools.clone()) };
+        match self.render_values(&values, options) {
+            Ok(prompt) if lost_message(messages, &prompt).is_none() => Ok(prompt),
+            // the error of the usual shape says more
+            _ => Err(first),
+        }
+    }
+
+    fn render_values(
+        &self,
+        messages: &[Map<String, Value>],
+        options: &RenderOptions,
+    ) -> Result<Rendered, Problem> {
+        let has_tools = !options.tools.is_empty();
+        let tools = if has_tools { Value::Array(options.tools.clone()) } else { Value::Null };
+        let add_generation_prompt = Value::Bool(options.add_generation_prompt);
+        let own = |(name, text)| (name, Variable::Value(text, Origin::Own));
+        let mut variables: Vec<(&str, Variable)> =
+            self.special_tokens.iter().map(|(name, text)| own((name.as_str(), text))).collect();
         // what a template tests with `is none` has to be there
-        variables.insert("tools".to_string(), tools);
-        variables.insert("documents".to_string(), Value::Null);
-        variables.extend(options.extra.clone());
-        variables.insert("add_generation_prompt".to_string(), Value::Bool(options.add_generation_prompt));
-        variables.insert("messages".to_string(), Value::Array(messages.to_vec()));
-
-        let has_tool_use = self.environment.get_template(TOOL_USE).is_ok();
-        let name = if has_tool_use && !options.tools.is_empty() { TOOL_USE } else { NAME };
-        let mut environment = self.environment.clone();
-        environment.set_fuel(Some(fuel(&variables, messages.len())));
-        let template = environment.get_template(name).map_err(problem)?;
-        template.render(to_template(&Value::Object(variables))).map_err(problem)
+        variables.push(("tools", Variable::Value(&tools, OTHERS)));
+        variables.push(("documents", Variable::Value(&Value::Null, OTHERS)));
+        variables.extend(
+            options.extra.iter().map(|(name, value)| (name.as_str(), Variable::Value(value, OTHERS))),
+        );
+        variables.push(own(("add_generation_prompt", &add_generation_prompt)));
+        let fields = messages.iter().enumerate().map(|(i, fields)| fields_of(fields, i));
+        variables.push(("messages", Variable::Objects(fields.collect())));
+        let template = self.tool_use.as_ref().filter(|_| has_tools).unwrap_or(&self.template);
+        template.render(&variables, limits(messages, options), clock)
     }
 }
 
-impl std::fmt::Debug for ChatTemplate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChatTemplate").field("source", &self.source).finish_non_exhaustive()
-    }
+/// The fields of message `i`, with their origins.
+fn fields_of(fields: &Map<String, Value>, i: usize) -> Vec<(&str, &Value, Origin)> {
+    let of_message = Origin::Foreign(source_of(i));
+    let origin = |name: &str, value: &Value| match name {
+        "role" if value.as_str().is_some_and(|role| ROLES.contains(&role)) => Origin::Own,
+        "content" | "tool_calls" => of_message,
+        _ => OTHERS,
+    };
+    fields.iter().map(|(name, value)| (name.as_str(), value, origin(name, value))).collect()
 }
 
-fn to_template(value: &Value) -> minijinja::Value {
+fn source_of(i: usize) -> u32 {
+    u32::try_from(i + 1).unwrap_or(u32::MAX - 1)
+}
+
+/// The error of a message that says something, but of which nothing is in the prompt.
+fn lost_message(messages: &[Message], prompt: &Rendered) -> Option<TokenizerError> {
+    let says_something = |message: &Message| {
+        // templates leave out what an assistant thought, and that may be all
+        let is_thought = message.role == "assistant" && message.content.contains("</think>");
+        !message.tool_calls.is_empty() || !(message.content.trim().is_empty() || is_thought)
+    };
+    let is_there = |i: usize| prompt.foreign.iter().any(|foreign| foreign.source == source_of(i));
+    let lost = (0..messages.len()).find(|&i| says_something(&messages[i]) && !is_there(i))?;
+    Some(TokenizerError::LostMessage { number: lost + 1, role: messages[lost].role.clone() })
+}
+
+/// Ten times what templates need that copy all text a few times and look at every message for every message.
+fn limits(messages: &[Map<String, Value>], options: &RenderOptions) -> Limits {
+    const MOST_STEPS: u64 = 1_000_000_000;
+    let n_messages = messages.len() as u64;
+    let of_messages: usize = messages.iter().flat_map(|fields| fields.values()).map(bytes_of).sum();
+    let of_options: usize = options.tools.iter().chain(options.extra.values()).map(bytes_of).sum();
+    let bytes = of_messages + of_options;
+    let steps =
+        1_000_000 + 4 * bytes as u64 + 10_000 * n_messages + 100 * n_messages.saturating_mul(n_messages);
+    Limits { steps: steps.min(MOST_STEPS), bytes: (64 << 20) + 64 * bytes }
+}
+
+fn bytes_of(value: &Value) -> usize {
     match value {
-        Value::Null => minijinja::Value::from(()),
-        Value::Bool(x) => minijinja::Value::from(*x),
-        Value::Number(x) => match (x.as_i64(), x.as_u64()) {
-            (Some(x), _) => minijinja::Value::from(x),
-            (None, Some(x)) => minijinja::Value::from(x),
-            (None, None) => minijinja::Value::from(x.as_f64().unwrap_or(f64::NAN)),
-        },
-        Value::String(text) => minijinja::Value::from(text.as_str()),
-        Value::Array(items) => items.iter().map(to_template).collect(),
-        Value::Object(fields) => {
-            minijinja::Value::from_pairs(fields.iter().map(|(key, value)| (key.as_str(), to_template(value))))
-        }
-    }
-}
-
-/// Instructions, and units of 64 bytes of results, that a conversation may cost. Ten times what templates need that
-/// copy all text a few times and look at every message for every message.
-fn fuel(variables: &Map<String, Value>, n_messages: usize) -> u64 {
-    let n_messages = n_messages as u64;
-    let text_bytes: u64 = variables.values().map(text_bytes).sum();
-    1_000_000 + text_bytes + 10_000 * n_messages + 100 * n_messages * n_messages
-}
-
-fn text_bytes(value: &Value) -> u64 {
-    match value {
-        Value::String(text) => text.len() as u64,
-        Value::Array(items) => items.iter().map(text_bytes).sum(),
-        Value::Object(fields) => fields.iter().map(|(key, value)| key.len() as u64 + text_bytes(value)).sum(),
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes_of).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| key.len() + bytes_of(value)).sum(),
         _ => 8,
     }
 }
 
-fn problem(error: Error) -> TokenizerError {
-    let text = match (error.kind(), error.detail()) {
-        (ErrorKind::InvalidOperation, Some(detail)) => detail.to_string(),
-        (kind, Some(detail)) => format!("{kind}: {detail}"),
-        (kind, None) => kind.to_string(),
-    };
-    TokenizerError::Template { line: error.line(), problem: text }
+fn clock(format: &str) -> Result<String, String> {
+    jiff::fmt::strtime::format(format, &jiff::Zoned::now()).map_err(|error| error.to_string())
 }
 
-/// Replaces `{% generation %}` and `{% endgeneration %}`, which mark the assistant's words for training, by blocks that
-/// print the same: whitespace around a block depends on there being one.
-fn without_generation_marks(source: &str) -> Cow<'_, str> {
-    let mut out = String::new();
-    let mut copied = 0;
-    let mut at = 0;
-    while let Some(found) = source[at..].find("{%") {
-        let start = at + found;
-        at = start + 2;
-        let Some(length) = source[at..].find("%}") else { break };
-        let tag = &source[at..at + length];
-        let name = tag.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
-        let block = match name.trim() {
-            "generation" => " if true ",
-            "endgeneration" => " endif ",
-            _ => continue,
-        };
-        let name_start = at + (tag.len() - tag.trim_start_matches(['-', '+']).len());
-        out.push_str(&source[copied..name_start]);
-        out.push_str(block);
-        copied = name_start + name.len();
-        at = copied;
-    }
-    if copied == 0 {
-        return Cow::Borrowed(source);
-    }
-    out.push_str(&source[copied..]);
-    Cow::Owned(out)
+fn problem(problem: Problem) -> TokenizerError {
+    TokenizerError::Template { line: problem.line, problem: problem.text }
 }
 
 #[cfg(test)]
@@ -212,9 +211,10 @@ mod tests {
     #[test]
     fn a_template_that_never_ends_is_stopped() {
         let nested = "{% for a in range(100000) %}".repeat(3) + "x" + &"{% endfor %}".repeat(3);
-        assert!(render(&nested).unwrap_err().to_string().contains("fuel"));
+        assert!(render(&nested).unwrap_err().to_string().contains("steps, the limit"));
         let growing = "{% set ns = namespace(x='abcdefgh') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}";
-        assert!(render(growing).is_err());
+        let error = render(growing).unwrap_err().to_string();
+        assert!(error.starts_with("chat template, line 1: ") && error.contains("the limit"), "{error}");
     }
 
     #[test]
@@ -223,19 +223,55 @@ mod tests {
             "{% for m in messages %}{%- generation -%}\n{{ m.content }}\n{%  endgeneration +%}\n{% endfor %}";
         let same = "{% for m in messages %}{%- if true -%}\n{{ m.content }}\n{% endif +%}\n{% endfor %}";
         assert_eq!(render(source).unwrap(), render(same).unwrap());
-        assert_eq!(without_generation_marks("{% if x %}{% endif %}{%"), "{% if x %}{% endif %}{%");
     }
 
     #[test]
     fn what_is_not_given_is_none_and_not_undefined() {
         let source = "{{ tools is none }} {{ documents is none }} {{ add_generation_prompt }} {{ bos_token is defined }}";
-        assert_eq!(render(source).unwrap(), "True True False False");
+        let prompt = ChatTemplate::new(source, &[]).unwrap().render(&[], &RenderOptions::default()).unwrap();
+        assert_eq!(prompt, "True True False False");
     }
 
     #[test]
     fn the_date_comes_from_the_clock() {
-        let year: i32 = render("{{ strftime_now('%Y') }}").unwrap().parse().unwrap();
+        let date = |format: &str| {
+            let source = format!("{{{{ strftime_now('{format}') }}}}");
+            ChatTemplate::new(&source, &[]).unwrap().render(&[], &RenderOptions::default())
+        };
+        let year: i32 = date("%Y").unwrap().parse().unwrap();
         assert!((2024..3000).contains(&year));
-        assert!(render("{{ strftime_now('%') }}").is_err());
+        assert!(date("%").is_err());
+    }
+
+    #[test]
+    fn a_message_that_vanishes_is_an_error_that_names_it() {
+        let source = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}";
+        let template = ChatTemplate::new(source, &[]).unwrap();
+        let options = RenderOptions::default();
+        let user = Message::user("Hi");
+        let error = template.render(&[user.clone(), Message::system("Be brief.")], &options).unwrap_err();
+        assert!(
+            matches!(&error, TokenizerError::LostMessage { number: 2, role } if role == "system"),
+            "{error}"
+        );
+        assert_eq!(template.render(&[user.clone(), Message::system("  ")], &options).unwrap(), "Hi");
+        let thought = Message::assistant("<think>x</think>");
+        assert_eq!(template.render(&[user, thought], &options).unwrap(), "Hi");
+    }
+
+    #[test]
+    fn a_template_that_knows_content_as_parts_gets_parts() {
+        let options = RenderOptions::default();
+        for source in [
+            "{% for m in messages %}{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}{% endfor %}",
+            "{{ messages[0]['content'][0]['text'] }}{{ messages[1]['content'][0]['text'] }}",
+            "{% for m in messages %}{{ m.content[0].text.strip() }}{% endfor %}",
+        ] {
+            let template = ChatTemplate::new(source, &[]).unwrap();
+            assert_eq!(
+                template.render(&[Message::user("Hi"), Message::assistant("Ho")], &options).unwrap(),
+                "HiHo"
+            );
+        }
     }
 }

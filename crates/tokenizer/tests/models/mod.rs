@@ -28,3 +28,10 @@ pub fn tokenizer(file: &'static str) -> Tokenizer {
 pub fn testdata(name: &str) -> PathBuf {
     lossy_testkit::testdata().join(name)
 }
+
+/// FNV-1a of ids as little-endian numbers.
+#[allow(dead_code, reason = "not every test binary compares hashes")]
+pub fn fnv1a(ids: &[u32]) -> u32 {
+    let bytes = ids.iter().flat_map(|id| id.to_le_bytes());
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
