@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use lossy_engine::{EngineError, Logits, Progress};
+use lossy_engine::{EngineError, Logits, Progress, common_prefix};
 use lossy_tokenizer::Tokenizer;
 
 use super::{Case, Task};
@@ -63,7 +63,7 @@ pub fn run<L: Lanes>(
     let mut n_done = 0;
     for (index, case) in cases.iter().enumerate() {
         let next = cases.get(index + 1);
-        let n_shared = next.map_or(0, |next| n_common(&case.prompt, &next.prompt));
+        let n_shared = next.map_or(0, |next| common_prefix(&case.prompt, &next.prompt));
         let mut answers = Vec::with_capacity(n_lanes);
         for (lane, prefixes) in prefixes.iter_mut().enumerate() {
             let mut reader =
@@ -81,10 +81,6 @@ pub fn run<L: Lanes>(
     let _ = progress(Progress { n_done, n_total });
     done.is_complete = true;
     Ok(done)
-}
-
-fn n_common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// Caches at beginnings of the last case, shortest first.
@@ -122,7 +118,7 @@ impl<L: Lanes> Reader<'_, L> {
     ) -> Result<Option<WithLogits<L::Sequence>>, EngineError> {
         let prompt = &case.prompt;
         // The last token is always read anew: its logits are wanted.
-        let n_same = n_common(&prefixes.tokens, prompt).min(prompt.len().saturating_sub(1));
+        let n_same = common_prefix(&prefixes.tokens, prompt).min(prompt.len().saturating_sub(1));
         prefixes.caches.retain(|(len, _)| *len <= n_same);
         prefixes.tokens.clone_from(prompt);
         let (mut at, mut sequence) = match prefixes.caches.last() {

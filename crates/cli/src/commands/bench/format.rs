@@ -28,7 +28,7 @@ pub struct Printer<W: Write> {
     n_rows: usize,
     /// tokens that were read where others are copies
     n_read: Option<usize>,
-    /// what is said below a table, a line for each setting
+    /// what is said below a table, a line for each cache
     below: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ impl<W: Write> Printer<W> {
     pub fn row(&mut self, row: &Row) -> io::Result<()> {
         let is_first = self.n_rows == 0;
         self.n_rows += 1;
-        let n_read = row.setting.depth_fill.n_read(row.n_depth);
+        let n_read = row.conditions.depth_fill.n_read(row.n_depth);
         self.n_read = self.n_read.or((n_read < row.n_depth).then_some(n_read));
         match self.format {
             Format::Md => {
@@ -91,8 +91,8 @@ impl<W: Write> Printer<W> {
         self.out.flush()
     }
 
-    /// After the last workload of a setting, which has these rows: what is said about it below the table.
-    pub fn end_setting(&mut self, last: &[Row]) {
+    /// After the last workload of a cache, which has these rows: what is said about it below the table.
+    pub fn end_cache(&mut self, last: &[Row]) {
         self.below.extend(load_and_memory(last));
     }
 
@@ -112,15 +112,15 @@ impl<W: Write> Printer<W> {
 /// schemes all caches.
 fn load_and_memory(rows: &[Row]) -> Option<String> {
     let last = rows.last()?;
-    let (setting, memory) = (&last.setting, &last.memory);
+    let (conditions, memory) = (&last.conditions, &last.memory);
     let peak = memory.peak_bytes.map_or("not known here".to_string(), units::bytes);
     let kv_bytes: usize = rows.iter().map(|row| row.memory.kv_bytes).sum();
     Some(format!(
         "{} threads, batch {}: loaded in {:.2} s; peak memory {peak} (weights {}, KV cache{} {})",
-        setting.n_threads,
-        setting.n_batch,
-        setting.load_ns as f64 * 1e-9,
-        units::bytes(setting.weight_bytes as u64),
+        conditions.n_threads,
+        conditions.n_batch,
+        conditions.load_ns as f64 * 1e-9,
+        units::bytes(conditions.weight_bytes as u64),
         if rows.len() > 1 { "s" } else { "" },
         units::bytes(kv_bytes as u64),
     ))
@@ -151,16 +151,16 @@ fn dashes(column: &str) -> String {
 }
 
 fn cells(row: &Row) -> [String; 12] {
-    let setting = &row.setting;
+    let conditions = &row.conditions;
     [
-        setting.model_type.clone(),
-        units::bytes(setting.model_size),
-        units::parameters(setting.model_n_params),
-        format!("{} {}", setting.backends, setting.cpu_isa),
-        setting.n_threads.to_string(),
-        match setting.positions.as_str() {
-            "linear" => setting.type_k.clone(),
-            positions => format!("{} {positions}", setting.type_k),
+        conditions.model_type.clone(),
+        units::bytes(conditions.model_size),
+        units::parameters(conditions.model_n_params),
+        format!("{} {}", conditions.backends, conditions.cpu_isa),
+        conditions.n_threads.to_string(),
+        match conditions.positions.as_str() {
+            "linear" => conditions.type_k.clone(),
+            positions => format!("{} {positions}", conditions.type_k),
         },
         units::bytes(row.memory.kv_bytes as u64),
         row.test.clone(),
@@ -189,12 +189,12 @@ mod tests {
     use std::time::Duration;
 
     use super::super::cost::Cost;
-    use super::super::row::{Machine, Memory, Setting};
+    use super::super::row::{Conditions, Machine, Memory};
     use super::super::workload::{DepthFill, Workload};
     use super::*;
 
     fn row() -> Row {
-        let setting = Setting {
+        let conditions = Conditions {
             build_version: "0.1.0",
             model_filename: "a \"b\".gguf".into(),
             model_type: "llama Q4_1".into(),
@@ -217,7 +217,7 @@ mod tests {
         let memory = Memory { kv_bytes: 14 << 20, peak_bytes: Some(130 << 20) };
         let cost = Cost { bytes: 1e9, matrix_ops: 50e9, attention_ops: 25e9 };
         Row::new(
-            &setting,
+            &conditions,
             machine,
             &workload,
             cost,
@@ -231,7 +231,7 @@ mod tests {
         let mut printer = Printer::new(&mut out, format);
         printer.row(&row()).unwrap();
         printer.row(&row()).unwrap();
-        printer.end_setting(&[row()]);
+        printer.end_cache(&[row()]);
         printer.finish().unwrap();
         String::from_utf8(out).unwrap()
     }

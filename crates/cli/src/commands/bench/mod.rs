@@ -26,7 +26,7 @@ use crate::{hub, version};
 use cost::ModelCost;
 use format::{Format, Printer};
 use measure::Bench;
-use row::{Memory, Row, Setting};
+use row::{Conditions, Memory, Row};
 use workload::{DepthFill, Numbers, Pair, Workload};
 
 /// Measures how fast a model runs, as llama-bench does
@@ -186,7 +186,7 @@ fn measure(
     let spinner = Spinner::start("measuring the machine");
     let default = [engine.exact_scheme()];
     let mut sequences = Vec::new();
-    let mut settings = Vec::new();
+    let mut caches = Vec::new();
     let schemes = if schemes.is_empty() { &default } else { schemes };
     let auto = [PositionScheme::auto()];
     let maps = args.positions.as_ref().map_or(&auto[..], |Listed(maps)| maps);
@@ -196,7 +196,7 @@ fn measure(
         let cache =
             loaded::make_cache(&mut engine, &cache_options, &spinner).map_err(loaded::in_file(path))?;
         sequences.push(cache.sequence());
-        let setting = setting(args, path, &engine, &cache, start.elapsed());
+        let conditions = conditions(args, path, &engine, &cache, start.elapsed());
         let cost = ModelCost::new(
             source.info(),
             is_tied(source),
@@ -204,7 +204,7 @@ fn measure(
             cache.bytes_per_token(),
             options.chunk,
         );
-        settings.push((setting, cost));
+        caches.push((conditions, cost));
     }
     let load_peak = memory::peak_bytes();
     let machine = machine::measure(engine.n_threads(), options.isa, options.activations);
@@ -217,15 +217,15 @@ fn measure(
         let times = bench.measure(workload, args.repetitions as usize, !args.no_warmup)?;
         let peak_bytes = load_peak.max(memory::peak_bytes());
         last.clear();
-        for (((setting, cost), times), kv_bytes) in settings.iter().zip(times).zip(bench.kv_bytes()) {
+        for (((conditions, cost), times), kv_bytes) in caches.iter().zip(times).zip(bench.kv_bytes()) {
             let memory = Memory { kv_bytes, peak_bytes };
-            let row = Row::new(setting, machine, workload, cost.of(workload), memory, &times);
+            let row = Row::new(conditions, machine, workload, cost.of(workload), memory, &times);
             spinner.hide(|| printer.row(&row))?;
             last.push(row);
         }
     }
     // The peak only rises, so the last rows have the highest.
-    printer.end_setting(&last);
+    printer.end_cache(&last);
     // Whoever runs a model also has its tokenizer in memory.
     drop(tokenizer);
     Ok(())
@@ -252,10 +252,16 @@ fn is_tied(source: &ModelSource) -> bool {
     }
 }
 
-fn setting(args: &BenchArgs, path: &Path, engine: &Engine, cache: &Cache, load_time: Duration) -> Setting {
+fn conditions(
+    args: &BenchArgs,
+    path: &Path,
+    engine: &Engine,
+    cache: &Cache,
+    load_time: Duration,
+) -> Conditions {
     let info = engine.info();
     let kv_type = cache.kv().to_string();
-    Setting {
+    Conditions {
         build_version: version::short(),
         model_filename: path.display().to_string(),
         model_type: format!("{} {}", info.name.as_deref().unwrap_or(&info.architecture), info.weight_type),

@@ -10,7 +10,7 @@ use super::workload::{DepthFill, Workload};
 
 /// What the rows of one table have in common. The names in JSON and CSV are those of llama-bench where it has them.
 #[derive(Clone, Debug, Serialize)]
-pub struct Setting {
+pub struct Conditions {
     pub build_version: &'static str,
     pub model_filename: String,
     pub model_type: String,
@@ -57,7 +57,7 @@ pub struct Memory {
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     #[serde(flatten)]
-    pub setting: Setting,
+    pub conditions: Conditions,
     pub test: String,
     pub n_prompt: usize,
     pub n_gen: usize,
@@ -82,7 +82,7 @@ pub struct Row {
 impl Row {
     /// From the times of one workload.
     pub fn new(
-        setting: &Setting,
+        conditions: &Conditions,
         machine: Machine,
         workload: &Workload,
         cost: Cost,
@@ -96,7 +96,7 @@ impl Row {
         let least_computing =
             cost.matrix_ops / machine.matrix_ops_per_s + cost.attention_ops / machine.float_ops_per_s;
         Row {
-            setting: setting.clone(),
+            conditions: conditions.clone(),
             test: workload.to_string(),
             n_prompt: workload.n_prompt,
             n_gen: workload.n_gen,

@@ -200,9 +200,8 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     if args.reference_positions.is_some() {
         measuring.meter.name_reference_positions();
     }
-    let search = args.max_loss.clone().map(|budget| match settings.is_empty() {
-        true => Search::new(budget),
-        false => Search::among(budget, settings.clone()),
+    let search = args.max_loss.clone().map(|budget| {
+        if settings.is_empty() { Search::new(budget) } else { Search::among(budget, settings.clone()) }
     });
     let set = match &search {
         Some(search) => search.set(&mut measuring.meter, &mut measuring.watcher),
