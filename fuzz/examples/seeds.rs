@@ -1,6 +1,6 @@
 //! Writes small good files into `fuzz/corpus/`, from which fuzzing starts: `cargo run --example seeds` in `fuzz/`.
 
-use lossy_eval::divergence::{KeptReference, KeptRow, LogProb, Origin, OriginKey};
+use lossy_eval::divergence::{LogProb, Origin, OriginKey, SavedPrediction, SavedReference};
 use lossy_formats::gguf::write::GgufWriter;
 use lossy_formats::gguf::{Array, Value};
 use lossy_formats::hf::write::SafetensorsWriter;
@@ -35,6 +35,15 @@ fn main() -> std::io::Result<()> {
     put("safetensors_header", "two", weights.to_bytes())?;
     put("safetensors_header", "none", SafetensorsWriter::new().to_bytes())?;
     put("chat_template", "loop", CHAT_TEMPLATE.as_bytes().to_vec())?;
+    let listing = r#"{"sha":"0123456789abcdef0123456789abcdef01234567","siblings":[{"rfilename":"README.md"},
+        {"rfilename":"m.gguf","size":7,"blobId":null,"lfs":{"sha256":"ab","size":7,"pointerSize":130}}]}"#;
+    put("hub_answer", "listing", listing.into())?;
+    put("hub_answer", "range", "bytes 10-56/57".into())?;
+    put(
+        "hub_answer",
+        "pointer",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 7\n".into(),
+    )?;
     put("reference_file", "two", reference_rows()?)
 }
 
@@ -46,21 +55,29 @@ const CHAT_TEMPLATE: &str = "{% macro f(x) %}{{ x|trim }}{% endmacro %}{% for m 
 /// The number of predictions, and what stands between the header and the checksum of a file that holds them.
 fn reference_rows() -> std::io::Result<Vec<u8>> {
     let kept = |token| LogProb { token, log_prob: -1.5 };
-    let row = |top| KeptRow { top, nll: 0.25, rest: 0.1, head: vec![kept(top), kept(9)], sample: vec![kept(4)] };
+    let row = |top| SavedPrediction {
+        top,
+        nll: 0.25,
+        rest: 0.1,
+        head: vec![kept(top), kept(9)],
+        sample: vec![kept(4)],
+    };
     let what = OriginKey {
         model_hash: String::new(),
         setting: String::new(),
         activations: String::new(),
+        version: String::new(),
+        start_position: 0,
         n_vocab: 64,
         n_ctx: 8,
         n_scored: 2,
         text_hash: String::new(),
     };
-    let (version, date, model) = (String::new(), String::new(), String::new());
-    let origin = Origin { what, bytes_per_token: 1, version, date, model };
+    let (date, model) = (String::new(), String::new());
+    let origin = Origin { what, bytes_per_token: 1, date, model };
     let header_bytes = serde_json::to_vec(&origin)?.len();
     let mut file = Vec::new();
-    KeptReference { origin, rows: vec![row(1), row(2)] }.write(&mut file)?;
+    SavedReference { origin, predictions: vec![row(1), row(2)] }.save(&mut file)?;
     let rows = &file[8 + 4 + header_bytes..file.len() - 32];
     Ok([&[2], rows].concat())
 }

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use lossy_eval::RowSummary;
-use lossy_eval::divergence::{KeptReference, Origin, OriginKey};
+use lossy_eval::divergence::{Origin, OriginKey, SavedReference};
 use sha2::{Digest, Sha256};
 
 const N_VOCAB: usize = 64;
@@ -16,13 +16,14 @@ fuzz_target!(|data: &[u8]| {
             model_hash: String::new(),
             setting: "f16".to_string(),
             activations: "q8".to_string(),
+            version: String::new(),
+            start_position: 0,
             n_vocab: N_VOCAB,
             n_ctx: 8,
             n_scored: n_scored.into(),
             text_hash: String::new(),
         },
         bytes_per_token: 1,
-        version: String::new(),
         date: String::new(),
         model: String::new(),
     };
@@ -33,11 +34,11 @@ fuzz_target!(|data: &[u8]| {
     file.extend(body);
     let digest = Sha256::digest(&file);
     file.extend(digest.as_slice());
-    let Ok(kept) = KeptReference::read(&file[..], &origin.what) else { return };
-    assert_eq!(kept.rows.len(), usize::from(n_scored));
+    let Ok(kept) = SavedReference::load(&file[..], &origin.what) else { return };
+    assert_eq!(kept.predictions.len(), usize::from(n_scored));
     let found = [0.0; N_VOCAB];
     let summary = RowSummary::of(&found).unwrap();
-    for row in &kept.rows {
+    for row in &kept.predictions {
         row.kl_divergence(&found, &summary);
     }
 });

@@ -1,6 +1,6 @@
 //! One prompt, one answer.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -58,7 +58,7 @@ pub fn run(loaded: &mut Loaded, completion: Completion) -> Result<Outcome> {
         Some(path) if n_read > 1 => prompt_cache::keep(sequence, path),
         _ => Ok(()),
     };
-    let mut output = Output::lock();
+    let mut output = Output::answer();
     let mut ends_with_newline = true;
     let mut print = |text: &str| {
         ends_with_newline = text.ends_with('\n');
@@ -149,7 +149,6 @@ pub fn cut_off(answer: &Answer, options: &GenerationOptions) -> Option<String> {
 
 /// A line for each token: its log-probability, its text, and the most probable tokens.
 fn print_logprobs(tokenizer: &Tokenizer, answer: &Answer) {
-    let mut err = std::io::stderr().lock();
     let text = |id: u32| {
         format!(
             "{:?}",
@@ -162,7 +161,6 @@ fn print_logprobs(tokenizer: &Tokenizer, answer: &Answer) {
         let top = sampled.top.iter().map(|top| format!("{} {:.4}", text(top.id), top.logprob));
         let top = top.collect::<Vec<_>>().join("  ");
         let logprob = sampled.logprob.unwrap_or(f32::NAN);
-        // A closed stderr is not a reason to fail.
-        let _ = writeln!(err, "{logprob:>9.4}  {:>7}  {:<16}  {top}", sampled.id, text(sampled.id));
+        note(&format!("{logprob:>9.4}  {:>7}  {:<16}  {top}", sampled.id, text(sampled.id)));
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Error;
 use lossy_engine::{ActivationKind, EngineError, RequestError, SavedError};
+use lossy_eval::divergence::ReferenceError;
 
 /// The error and its causes in one line, and what to do about it.
 pub fn with_hint(error: &Error) -> String {
@@ -12,16 +13,31 @@ pub fn with_hint(error: &Error) -> String {
 }
 
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    /// Somebody's own file is not to be deleted.
+    const FOREIGN: &str = "name another file";
+    const OF_NO_USE: &str = "name another file, or delete this one";
     if let Some(EngineError::Unread(_)) = cause.downcast_ref() {
         return Some("--ignore-unread goes on without it");
     }
-    match (cause.downcast_ref(), cause.downcast_ref()) {
-        (Some(RequestError::TooLong { .. }), _) => Some("raise --ctx-size or shorten the prompt"),
-        (Some(RequestError::NotFinite { activations: ActivationKind::Q8, .. }), _) => {
-            Some("try --activations f32")
-        }
-        (_, Some(SavedError::TooLong { .. })) => Some("raise --ctx-size"),
-        _ => None,
+    if let Some(error) = cause.downcast_ref::<RequestError>() {
+        return match error {
+            RequestError::TooLong { .. } => Some("raise --ctx-size or shorten the prompt"),
+            RequestError::NotFinite { activations: ActivationKind::Q8, .. } => Some("try --activations f32"),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<SavedError>() {
+        return match error {
+            SavedError::TooLong { .. } => Some("raise --ctx-size"),
+            SavedError::NotOurs => Some(FOREIGN),
+            SavedError::Other { .. } | SavedError::Damaged(_) => Some(OF_NO_USE),
+            SavedError::Io(_) | SavedError::Cache(_) => None,
+        };
+    }
+    match cause.downcast_ref::<ReferenceError>()? {
+        ReferenceError::Foreign => Some(FOREIGN),
+        ReferenceError::Other { .. } | ReferenceError::Damaged(_) => Some(OF_NO_USE),
+        ReferenceError::Io(_) => None,
     }
 }
 

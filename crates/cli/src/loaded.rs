@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::terminal::{Spinner, note};
 use crate::units::grouped;
-use crate::{directories, interrupt};
+use crate::{directories, hub, interrupt};
 
 /// Opens a model without its weights.
 ///
@@ -24,7 +24,7 @@ pub fn open(path: &Path) -> Result<ModelSource> {
     if path.is_dir() && !path.join("config.json").exists() {
         bail!("{} is a directory without config.json: name one that has it, or a GGUF file", path.display());
     }
-    ModelSource::open(path).map_err(in_file(path))
+    ModelSource::open(path).map_err(in_file(path)).map_err(|error| hub::with_mending(path, error))
 }
 
 /// Names the file in an error, unless it does so itself.

@@ -1,7 +1,6 @@
 //! The KV cache of a prompt in a file.
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, ErrorKind};
+use std::io::{BufReader, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,16 +8,19 @@ use anyhow::{Context, Result};
 use lossy_engine::{Cache, Sequence};
 use lossy_formats::AtomicFile;
 
-/// What the file holds; an empty sequence if there is none yet.
+use crate::saved_file;
+
+/// What the file holds; an empty sequence if there is none yet, or nothing in it.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or was made with another model, scheme or calibration.
+/// The file cannot be read or written, is damaged, or was made with another model or in another way.
 pub fn open(cache: &Arc<Cache>, path: &Path) -> Result<Sequence> {
-    let context = || format!("--prompt-cache {}: delete it, or name another file", path.display());
-    match File::open(path) {
-        Ok(file) => cache.restore(BufReader::with_capacity(1 << 20, file)).with_context(context),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(cache.sequence()),
-        Err(error) => Err(error).with_context(|| format!("--prompt-cache {}", path.display())),
+    let option = || format!("--prompt-cache {}", path.display());
+    // Now, and not after a long prompt has been read.
+    AtomicFile::check(path).with_context(option)?;
+    match saved_file::open(path).with_context(option)? {
+        Some(file) => cache.restore(BufReader::with_capacity(1 << 20, file)).with_context(option),
+        None => Ok(cache.sequence()),
     }
 }
 

@@ -1,11 +1,16 @@
-//! What goes to stderr besides errors: notes, and progress bars on a terminal only.
+//! What goes to stderr: errors, notes, and progress bars on a terminal only.
+//!
+//! Names of files and words of a hub, a model or a template are in all of them, so this is where they are
+//! [escaped](lossy_formats::Escaped).
 
 use std::fmt;
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use lossy_formats::{Escaped, EscapedLines, Escaping};
 
+use crate::hint::with_hint;
 use crate::units;
 
 /// Whether progress may be drawn.
@@ -13,9 +18,31 @@ pub fn is_drawn() -> bool {
     stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// A line on stderr. A stderr that is closed is not a reason to stop.
+/// One line on stderr, whatever is in the text. A stderr that is closed is not a reason to stop.
 pub fn note(text: &str) {
-    let _ = writeln!(stderr(), "{text}");
+    let line = text.replace(['\n', '\r'], " ");
+    let _ = writeln!(stderr(), "{}", Escaped(line));
+}
+
+/// A text on stderr that has lines of its own.
+pub fn note_lines(text: &str) {
+    let _ = writeln!(stderr(), "{}", EscapedLines(text));
+}
+
+/// What went wrong, why, and what can be done, in one line on stderr.
+pub fn error(error: &anyhow::Error) {
+    note(&format!("error: {}", with_hint(error)));
+}
+
+/// Says how the program was called wrongly, and ends it. What was typed is quoted, so a hostile name could be in it: then
+/// there are no colours.
+pub fn exit_with_usage(usage: &clap::Error) -> ! {
+    let text = usage.render().to_string();
+    if !Escaping::Lines.is_needed(&text) {
+        usage.exit();
+    }
+    let _ = write!(stderr(), "{}", EscapedLines(text));
+    std::process::exit(usage.exit_code());
 }
 
 /// The progress of a file: a bar on a terminal, else one line when it starts.
@@ -35,7 +62,7 @@ impl Transfer {
             total,
             "{msg}  {bar:24}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left",
         );
-        bar.set_message(name.to_string());
+        bar.set_message(Escaped(name).to_string());
         bar.set_position(done);
         bar.reset_eta();
         Transfer { bar }
@@ -107,7 +134,7 @@ impl Spinner {
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         bar.set_style(style("{spinner} {msg}"));
-        bar.set_message(what.to_string());
+        bar.set_message(Escaped(what).to_string());
         bar.enable_steady_tick(Duration::from_millis(200));
         Spinner { bar: Some(bar) }
     }
@@ -115,7 +142,7 @@ impl Spinner {
     /// Shows something else.
     pub fn say(&self, what: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(what.to_string());
+            bar.set_message(Escaped(what).to_string());
         }
     }
 
@@ -125,7 +152,7 @@ impl Spinner {
         if bar.length() != Some(n_total as u64) {
             bar.set_style(style("{msg}  {bar:24}  {percent} %  {eta} left"));
             bar.set_length(n_total as u64);
-            bar.set_message(what.to_string());
+            bar.set_message(Escaped(what).to_string());
             bar.reset_eta();
         }
         bar.set_position(n_done as u64);

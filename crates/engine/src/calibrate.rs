@@ -27,17 +27,14 @@ pub struct Calibrated {
     pub file: Option<PathBuf>,
 }
 
-/// What statistics depend on besides the program: the model, how it is computed, the text.
+/// What statistics depend on: the program, the model, how it is computed, the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CalibrationKey([u8; 32]);
 
 impl CalibrationKey {
     pub(crate) fn new(model: Fingerprint, activations: ActivationKind, text: &str) -> CalibrationKey {
-        let mut hash = Sha256::new().chain_update(model).chain_update(text);
-        match activations {
-            ActivationKind::Q8 => {}
-            ActivationKind::F32 => hash.update("\0activations f32"),
-        }
+        let how = format!("{} {}\0", env!("CARGO_PKG_VERSION"), activations.name());
+        let hash = Sha256::new().chain_update(model).chain_update(how).chain_update(text);
         CalibrationKey(hash.finalize().into())
     }
 

@@ -114,7 +114,7 @@ impl Engine {
             calibrated,
             source: self.source.clone(),
             activations: self.activations,
-            fingerprint: OnceLock::new(),
+            saved_key: OnceLock::new(),
         }))
     }
 

@@ -4,14 +4,13 @@ use std::io::{Read, Write};
 use std::sync::{Arc, OnceLock};
 
 use lossy_kernels::ActivationKind;
-use sha2::{Digest, Sha256};
 
-use crate::cache::{KvPool, KvScheme, KvSequence, PAGE_TOKENS, SavedError};
+use crate::cache::{KvPool, KvScheme, KvSequence, PAGE_TOKENS, SavedError, SavedKey};
 use crate::calibrate::Calibrated;
 use crate::extent::Extent;
 use crate::model::ModelSource;
 use crate::positions::Positions;
-use crate::{RequestError, prefix};
+use crate::{Hex, RequestError, prefix};
 
 /// Tells the sequences of one engine from those of others.
 pub(crate) type EngineId = Arc<()>;
@@ -29,8 +28,8 @@ pub struct Cache {
     pub(crate) calibrated: Option<Calibrated>,
     pub(crate) source: ModelSource,
     pub(crate) activations: ActivationKind,
-    /// what a saved sequence depends on besides the scheme's name, once somebody asked
-    pub(crate) fingerprint: OnceLock<[u8; 32]>,
+    /// what the bytes of a saved sequence depend on, once somebody asked
+    pub(crate) saved_key: OnceLock<SavedKey>,
 }
 
 impl Cache {
@@ -74,41 +73,39 @@ impl Cache {
         self.pool.bytes_in_use()
     }
 
-    /// What a saved sequence depends on besides the scheme's name: model, activations, positions, statistics. The model's
-    /// files are read whole the first time.
-    pub fn fingerprint(&self) -> [u8; 32] {
-        *self.fingerprint.get_or_init(|| {
-            let mut hash = Sha256::new().chain_update(self.source.fingerprint());
-            hash.update(match self.activations {
-                ActivationKind::Q8 => "",
-                ActivationKind::F32 => "activations f32",
-            });
-            let positions = self.positions().scheme();
+    /// What the bytes of a saved sequence depend on. The cut of a prompt, threads and instruction set change no bit. The
+    /// model's files are read whole the first time.
+    fn saved_key(&self) -> &SavedKey {
+        self.saved_key.get_or_init(|| {
             // Those of `auto` go on where the model's own end, so a cache can grow from one into the other. Others decide
             // the keys (YaRN), or at least what the model made of the text that it read.
-            if !positions.is_auto(self.source.info().trained()) {
-                hash.update(positions.to_string());
-            }
-            if self.extent.start > 0 {
-                hash.update(self.extent.start.to_le_bytes());
-            }
-            if self.exact_prefill {
-                hash.update("exact prefill");
-            }
-            if let Some(calibrated) = &self.calibrated {
-                hash.update(calibrated.calibration.digest());
-            }
-            hash.finalize().into()
+            let positions = self.positions().scheme();
+            let is_auto = positions.is_auto(self.source.info().trained());
+            let positions = if is_auto { "auto".to_string() } else { positions.to_string() };
+            let prefill =
+                if self.exact_prefill && self.pool.packed().is_some() { "exact" } else { "as stored" };
+            let digest = |calibrated: &Calibrated| Hex(&calibrated.calibration.digest()).to_string();
+            let calibration = self.calibrated.as_ref().map_or("none".to_string(), digest);
+            SavedKey::new(vec![
+                ("model", self.source.fingerprint().to_string()),
+                ("version of lossy", env!("CARGO_PKG_VERSION").to_string()),
+                ("KV scheme", self.pool.layout().name.clone()),
+                ("kind of activations", self.activations.name().to_string()),
+                ("position map", positions),
+                ("first position", self.extent.start.to_string()),
+                ("prefill", prefill.to_string()),
+                ("calibration", calibration),
+            ])
         })
     }
 
-    /// Reads a sequence that was [saved](Sequence::save) by a cache with the same
-    /// [fingerprint](Cache::fingerprint) and scheme.
+    /// Reads a sequence that was [saved](Sequence::save) by a cache of the same model, scheme, activations, positions,
+    /// statistics and way to read a prompt, and by this version of the program.
     ///
     /// # Errors
     /// It was saved by another, is longer than the context, or is damaged.
     pub fn restore(self: &Arc<Self>, input: impl Read) -> Result<Sequence, SavedError> {
-        let (kv, tokens) = self.pool.restore(&self.fingerprint(), self.n_ctx(), input)?;
+        let (kv, tokens) = self.pool.restore(self.saved_key(), self.n_ctx(), input)?;
         let n_vocab = self.source.info().n_vocab;
         if tokens.iter().any(|&id| id as usize >= n_vocab) {
             return Err(SavedError::Damaged("it has a token that is not in the vocabulary"));
@@ -238,7 +235,7 @@ impl Sequence {
     /// # Errors
     /// Those of `out`.
     pub fn save(&self, out: impl Write) -> Result<(), SavedError> {
-        self.kv.save(&self.cache.fingerprint(), &self.tokens, out)?;
+        self.kv.save(self.cache.saved_key(), &self.tokens, out)?;
         Ok(())
     }
 

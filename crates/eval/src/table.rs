@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use lossy_formats::{Escaped, EscapedLines};
+
 use crate::divergence::Estimate;
 
 /// How a column stands.
@@ -49,7 +51,8 @@ impl Table {
         let _ = writeln!(text, "| {} |", heads.join(" | "));
         let _ = writeln!(text, "| {} |", rules.collect::<Vec<_>>().join(" | "));
         for row in &self.rows {
-            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            let cell = |cell: &String| Escaped(cell).to_string().replace('|', "\\|");
+            let cells: Vec<String> = row.iter().map(cell).collect();
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
         text
@@ -86,6 +89,7 @@ pub fn percent(share: f64, decimals: usize) -> String {
 
 /// As text of a page.
 pub fn escape(text: &str) -> String {
+    let text = EscapedLines(text).to_string();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -109,5 +113,9 @@ mod tests {
     #[test]
     fn names_cannot_break_the_page() {
         assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
+        assert_eq!(escape("a\u{202e}b\nc"), "a\\u{202e}b\nc");
+        let mut table = Table::new(HEADS);
+        table.push(["a\n| b |\x1b".to_string(), String::new()]);
+        assert!(table.markdown().ends_with("\n| a\\u{a}\\| b \\|\\u{1b} |  |\n"), "{}", table.markdown());
     }
 }

@@ -13,11 +13,14 @@
 //!
 //! [`AtomicFile`] is the other direction: files of ours that appear whole or not at all.
 //!
+//! What is in a file may be hostile to the eye too: [`Escaped`] is how it is shown.
+//!
 //! What the bytes of a tensor mean is the business of `lossy-quant`.
 #![deny(unsafe_code)]
 
 // In the order of their dependencies: a module uses only those above it.
 mod atomic_file;
+mod escaped;
 mod instead;
 mod map;
 mod name;
@@ -26,5 +29,6 @@ pub mod gguf;
 pub mod hf;
 
 pub use atomic_file::{AtomicFile, WriteError};
+pub use escaped::{Escaped, EscapedLines, Escaping};
 pub use instead::{Instead, without_bom};
 pub use tensor::TensorView;

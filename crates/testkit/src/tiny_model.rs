@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lossy_formats::gguf::{Gguf, write::GgufWriter};
+use lossy_formats::gguf::{Gguf, Value, write::GgufWriter};
 use lossy_quant::DType;
 
 use crate::testdata;
@@ -35,18 +35,54 @@ pub fn write_with_template(folder: &Path, template: Option<&str>) -> PathBuf {
 /// # Panics
 /// If `folder` cannot be written to.
 pub fn write_with(folder: &Path, add: impl FnOnce(GgufWriter) -> GgufWriter) -> PathBuf {
+    write_file(&folder.join("tiny.gguf"), &Changes::default(), add)
+}
+
+/// What is not as in the tiny model.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// keys that are added or replaced
+    pub keys: Vec<(String, Value)>,
+    /// texts of tokens, by id
+    pub tokens: Vec<(usize, String)>,
+    /// a tensor that no model has
+    pub extra_tensor: Option<String>,
+    /// another name of a tensor that the model needs
+    pub renamed_tensor: Option<String>,
+}
+
+/// Writes it with changes into `folder`.
+///
+/// # Panics
+/// If `folder` cannot be written to.
+pub fn write_changed(folder: &Path, name: &str, changes: &Changes) -> PathBuf {
+    write_file(&folder.join(name), changes, |file| file)
+}
+
+fn write_file(path: &Path, changes: &Changes, add: impl FnOnce(GgufWriter) -> GgufWriter) -> PathBuf {
     let weights = Gguf::open(&testdata().join("tiny/llama/model.gguf")).expect("a tiny model");
+    let is_changed = |key: &str| changes.keys.iter().any(|(changed, _)| changed == key);
     let mut writer = GgufWriter::new();
-    for (key, value) in weights.metadata().iter() {
+    for (key, value) in weights.metadata().iter().filter(|(key, _)| !is_changed(key)) {
         writer = writer.set(key, value.clone());
     }
-    writer = add(with_tokenizer(writer));
-    for tensor in weights.tensors() {
-        writer = writer.tensor(tensor.name, tensor.dtype, tensor.shape, tensor.bytes);
+    for (key, value) in tokenizer(&changes.tokens).into_iter().filter(|(key, _)| !is_changed(key)) {
+        writer = writer.set(key, value);
     }
-    let path = folder.join("tiny.gguf");
-    fs::write(&path, writer.to_bytes()).expect("a file in a temporary folder");
-    path
+    for (key, value) in &changes.keys {
+        writer = writer.set(key, value.clone());
+    }
+    writer = add(writer);
+    let last = weights.tensors().count() - 1;
+    for (index, tensor) in weights.tensors().enumerate() {
+        let renamed = changes.renamed_tensor.as_deref().filter(|_| index == last);
+        writer = writer.tensor(renamed.unwrap_or(tensor.name), tensor.dtype, tensor.shape, tensor.bytes);
+    }
+    if let Some(name) = &changes.extra_tensor {
+        writer = writer.tensor_from_f32(name, DType::F32, &[1, 2], &[0.0; 2]);
+    }
+    fs::write(path, writer.to_bytes()).expect("a file in a temporary folder");
+    path.to_path_buf()
 }
 
 /// Writes [`wide`] into `folder`.
@@ -73,7 +109,9 @@ pub fn wide() -> Vec<u8> {
         .set("llama.attention.head_count", 1u32)
         .set("llama.attention.head_count_kv", 1u32)
         .set("llama.attention.layer_norm_rms_epsilon", 1e-5f32);
-    writer = with_tokenizer(writer);
+    for (key, value) in tokenizer(&[]) {
+        writer = writer.set(key, value);
+    }
     let mut state = 1u64;
     // Sums of three numbers that a generator (Knuth's MMIX) makes: nearly normal, with this deviation.
     let mut random = |len: usize, deviation: f32| -> Vec<f32> {
@@ -100,18 +138,23 @@ pub fn wide() -> Vec<u8> {
     add(writer, "output.weight", N_VOCAB, 0.25).to_bytes()
 }
 
-/// A SentencePiece vocabulary of single characters.
-fn with_tokenizer(writer: GgufWriter) -> GgufWriter {
-    let characters: Vec<String> = ('!'..='~').map(String::from).collect();
-    let tokens = ["<unk>", "<s>", "</s>", "▁"].into_iter().chain(characters.iter().map(String::as_str));
-    let tokens: Vec<&str> = tokens.take(N_VOCAB).collect();
+/// A SentencePiece vocabulary of single characters, but for tokens that are given by id.
+fn tokenizer(others: &[(usize, String)]) -> Vec<(&'static str, Value)> {
+    let characters = ('!'..='~').map(String::from);
+    let mut tokens: Vec<String> =
+        ["<unk>", "<s>", "</s>", "▁"].map(String::from).into_iter().chain(characters).take(N_VOCAB).collect();
+    for (id, text) in others {
+        tokens[*id].clone_from(text);
+    }
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
     let types: Vec<i32> = (0..N_VOCAB).map(|id| [2, 3, 3].get(id).copied().unwrap_or(1)).collect();
-    writer
-        .set("tokenizer.ggml.model", "llama")
-        .set("tokenizer.ggml.tokens", tokens)
-        .set("tokenizer.ggml.scores", vec![0.0f32; N_VOCAB])
-        .set("tokenizer.ggml.token_type", types)
-        .set("tokenizer.ggml.bos_token_id", 1u32)
-        .set("tokenizer.ggml.eos_token_id", 2u32)
-        .set("tokenizer.ggml.unknown_token_id", 0u32)
+    vec![
+        ("tokenizer.ggml.model", "llama".into()),
+        ("tokenizer.ggml.tokens", tokens.into()),
+        ("tokenizer.ggml.scores", vec![0.0f32; N_VOCAB].into()),
+        ("tokenizer.ggml.token_type", types.into()),
+        ("tokenizer.ggml.bos_token_id", 1u32.into()),
+        ("tokenizer.ggml.eos_token_id", 2u32.into()),
+        ("tokenizer.ggml.unknown_token_id", 0u32.into()),
+    ]
 }

@@ -13,6 +13,7 @@ use lossy_engine::{
 use crate::instructions;
 use crate::loaded::calibrations;
 use crate::terminal::note;
+use crate::text_file;
 use crate::units::parse_bytes;
 
 /// Context, threads, precision.
@@ -109,9 +110,8 @@ impl CalibrationArgs {
     /// # Errors
     /// The text cannot be read, or is no UTF-8.
     pub fn options(&self) -> Result<CalibrationOptions> {
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).with_context(|| format!("--calibrate {}", path.display()))
-        };
+        let read =
+            |path: &PathBuf| text_file::read(path).with_context(|| format!("--calibrate {}", path.display()));
         let text = self.calibrate.as_ref().map(read).transpose()?.map(Arc::from);
         Ok(CalibrationOptions { text, directory: calibrations(), statistics: None })
     }

@@ -22,12 +22,18 @@ pub struct ModelArgs {
     hf_file: Option<String>,
 }
 
+/// `user/repo` of `user/repo:Q8_0`, and `hf://user/repo` as it is.
+fn without_quantization(repo: &str) -> &str {
+    let start = repo.find("://").map_or(0, |at| at + 3);
+    repo[start..].find(':').map_or(repo, |at| &repo[..start + at])
+}
+
 impl ModelArgs {
     /// What the user asked for, if anything.
     pub fn name(&self) -> Option<String> {
         if let Some(repo) = &self.hf_repo {
             return Some(match &self.hf_file {
-                Some(file) => format!("{}:{file}", repo.split(':').next().unwrap_or(repo)),
+                Some(file) => format!("{}:{file}", without_quantization(repo)),
                 None => repo.clone(),
             });
         }

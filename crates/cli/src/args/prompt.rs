@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{IsTerminal, Read, stdin};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::escape::unescaped;
 use crate::terminal::note;
+use crate::text_file;
 
 /// How long an open pipe that sends nothing is waited for when there is another prompt.
 const PIPE_PATIENCE: Duration = Duration::from_secs(3);
@@ -35,12 +36,16 @@ pub struct PromptArgs {
     /// Leaves them as they are (the default)
     #[arg(long, overrides_with = "escape")]
     pub no_escape: bool,
+
+    /// Leaves standard input alone, as in the body of a `while read` loop
+    #[arg(long)]
+    pub no_stdin: bool,
 }
 
 impl PromptArgs {
     /// The whole prompt, unchanged; `None` if there is none and somebody sits at a terminal.
     ///
-    /// Standard input is read if it is a file or a pipe. A pipe that stays open and silent for three seconds although
+    /// Standard input is read if it is a file or a pipe, unless `--no-stdin` is given. A pipe that stays open and silent for three seconds although
     /// there is a prompt already is left alone, with a note.
     ///
     /// # Errors
@@ -50,22 +55,28 @@ impl PromptArgs {
         let mut names_stdin = false;
         for file in &self.files {
             if file.as_os_str() == "-" {
+                if self.no_stdin {
+                    bail!("-f - reads standard input, and --no-stdin forbids it");
+                }
                 if std::mem::replace(&mut names_stdin, true) {
                     bail!("-f - can be given only once");
                 }
                 parts.push(read_stdin(None)?.unwrap_or_default());
             } else {
-                parts.push(read_file(file)?);
+                parts.push(text_file::read(file)?);
             }
         }
         let is_enough = self.prompt.is_some() || !parts.is_empty();
-        if !names_stdin && stdin_has_text(is_enough) {
+        if !names_stdin && !self.no_stdin && stdin_has_text(is_enough) {
             parts.extend(
                 read_stdin(is_enough.then_some(PIPE_PATIENCE))?.filter(|text| !is_enough || !text.is_empty()),
             );
         }
         parts.extend(self.prompt.as_deref().map(|text| self.unescaped(text)).transpose()?);
         if parts.is_empty() {
+            if self.no_stdin && !stdin().is_terminal() {
+                bail!("there is no prompt: --no-stdin leaves -p and -f");
+            }
             return Ok(None);
         }
         let prompt = join(&parts);
@@ -148,20 +159,7 @@ fn read_stdin(patience: Option<Duration>) -> Result<Option<String>> {
     }
     let result = receiver.iter().flatten().next().context("reading standard input")?;
     let bytes = result.context("reading standard input")?;
-    text(bytes, "standard input").map(Some)
-}
-
-/// The text of a file.
-fn read_file(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    text(bytes, &path.display().to_string())
-}
-
-fn text(bytes: Vec<u8>, name: &str) -> Result<String> {
-    String::from_utf8(bytes).map_err(|error| {
-        let position = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("{name} is not UTF-8: byte {position} is 0x{:02x}", error.as_bytes()[position])
-    })
+    text_file::decode(bytes, "standard input").map(Some)
 }
 
 #[cfg(test)]
@@ -182,13 +180,5 @@ mod tests {
         assert_eq!(joined(&["book", "question"]), "book\n\nquestion");
         assert_eq!(joined(&["book\n", "question"]), "book\n\nquestion");
         assert_eq!(joined(&["book\n\n\n", "", "question"]), "book\n\n\nquestion");
-    }
-
-    #[test]
-    fn what_is_not_utf8_is_named_with_its_position() {
-        let error = text(b"ab\xffc".to_vec(), "x.txt").unwrap_err().to_string();
-        assert_eq!(error, "x.txt is not UTF-8: byte 2 is 0xff");
-        let cut = text("aé".as_bytes()[..2].to_vec(), "x.txt").unwrap_err().to_string();
-        assert_eq!(cut, "x.txt is not UTF-8: byte 1 is 0xc3");
     }
 }

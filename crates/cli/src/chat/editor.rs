@@ -1,6 +1,7 @@
 //! The line in which a message is written: editing, history, several lines.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -68,9 +69,23 @@ impl Editor {
                 Ok(Input::Nothing)
             }
             Err(ReadlineError::Eof) => Ok(Input::End),
+            Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+                forget_typed();
+                note(
+                    "this line was not sent: it has bytes that are not UTF-8; set the terminal's encoding to UTF-8",
+                );
+                Ok(Input::Nothing)
+            }
             Err(error) => Err(error).context("reading from the terminal"),
         }
     }
+}
+
+/// Drops what was typed or pasted after a wrong byte: half a message is none.
+fn forget_typed() {
+    // Without a terminal there is nothing to drop.
+    #[cfg(unix)]
+    let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
 }
 
 /// A message may have several lines.

@@ -12,12 +12,11 @@ use lossy_engine::GenerationOptions;
 
 use crate::answer::{Answer, End, Notes, Speaker};
 use crate::completion::{cut_off, seed_to_tell};
-use crate::hint::with_hint;
 use crate::interrupt;
 use crate::loaded::Loaded;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
-use crate::terminal::note;
+use crate::terminal::{self, note, note_lines};
 use crate::units;
 use command::Command;
 use conversation::Conversation;
@@ -83,7 +82,7 @@ pub fn run(loaded: &mut Loaded, settings: Settings) -> Result<Outcome> {
         };
         match result {
             Err(error) if output::is_closed(&error) => return Err(error),
-            Err(error) => note(&format!("error: {}", with_hint(&error))),
+            Err(error) => terminal::error(&error),
             Ok(()) => {}
         }
     }
@@ -116,7 +115,7 @@ impl Chat<'_> {
         let mut options = self.settings.options.clone();
         options.sampling.seed = options.sampling.seed.wrapping_add(self.n_answers);
         self.n_answers += 1;
-        let mut output = Output::lock();
+        let mut output = Output::answer();
         let mut print = |text: &str| output.write_now(text);
         let notes = self.settings.notes;
         let mut speaker =
@@ -143,13 +142,15 @@ impl Chat<'_> {
 
     fn obey(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Help => note(HELP),
+            Command::Help => note_lines(HELP),
             Command::Clear => {
                 self.conversation.clear();
                 note("the conversation is forgotten");
             }
             Command::Retry => return self.retry(),
-            Command::System(None) => note(self.conversation.system().unwrap_or("no system message")),
+            Command::System(None) => {
+                note_lines(self.conversation.system().unwrap_or("no system message"));
+            }
             Command::System(Some(text)) => {
                 self.loaded.check_system(&text)?;
                 self.conversation.set_system(text);

@@ -24,6 +24,6 @@ pub struct CompletionsArgs {
 pub fn run(args: CompletionsArgs) -> Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut crate::Cli::command(), "lossy", &mut script);
-    Output::lock().write_all(&script)?;
+    Output::raw().write_all(&script)?;
     Ok(Outcome::Done)
 }

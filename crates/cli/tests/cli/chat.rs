@@ -3,6 +3,7 @@
 use std::fs;
 
 use lossy_testkit::TestModel;
+use lossy_testkit::tiny_model::{self, Changes};
 
 use crate::program::Home;
 use crate::terminal::{BACKSPACE, CTRL_C, CTRL_D, ENTER, LEFT, Terminal, UP};
@@ -170,5 +171,49 @@ fn a_long_prompt_shows_how_far_it_is() {
     let bar = run.wait_for(" t/s");
     assert!(bar.contains(" tokens  ") && bar.contains(" of "), "{bar:?}");
     run.wait_for("generated 1 (");
+    assert_eq!(run.end(), Some(0));
+}
+
+/// Of a tiny model whose tokens but the first four are `token`.
+fn tiny(home: &Home, token: &str, args: &[&str]) -> Terminal {
+    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+    let changes = Changes {
+        keys: vec![("tokenizer.chat_template".to_string(), template.into())],
+        tokens: (4..60).map(|id| (id, format!("{token}{id}"))).collect(),
+        ..Changes::default()
+    };
+    let path = tiny_model::write_changed(home.path(), "tiny.gguf", &changes).display().to_string();
+    Terminal::start(
+        home,
+        &[&["run", &path, "--temp", "0", "-n", "4", "--ignore-eos", "--probe", "never"], args].concat(),
+    )
+}
+
+#[test]
+fn a_line_with_bytes_that_are_no_text_is_refused_and_the_chat_goes_on() {
+    let home = Home::new();
+    let mut chat = tiny(&home, "a", &[]);
+    chat.type_line("hi");
+    chat.wait_for("generated 4 ");
+    for line in [&b"caf\xe9\r"[..], b"a\xffb\r", b"\xc3\x28\r", b"\xed\xa0\x80\r"] {
+        chat.wait_for_prompt();
+        chat.press_bytes(line);
+        chat.wait_for("this line was not sent: it has bytes that are not UTF-8");
+    }
+    chat.type_line("again");
+    chat.wait_for("generated 4 ");
+    chat.type_line("/save talk.json");
+    chat.wait_for("4 messages written");
+    chat.type_line("/exit");
+    assert_eq!(chat.end(), Some(0));
+}
+
+#[test]
+fn control_characters_of_an_answer_are_shown_on_a_terminal_and_not_obeyed() {
+    let home = Home::new();
+    let mut run = tiny(&home, "\x1b[31m\u{9b}", &["-p", "hi"]);
+    run.wait_for("\\u{1b}[31m\\u{9b}");
+    run.wait_for("generated 4 ");
+    assert!(!run.everything().contains("\x1b[31m") && !run.everything().contains('\u{9b}'));
     assert_eq!(run.end(), Some(0));
 }

@@ -331,3 +331,216 @@ fn an_empty_machine_lists_nothing_and_says_what_to_do() {
     let output = home.lossy(&["list", "--json"]).output().unwrap();
     assert_eq!(text(&output.stdout).trim(), "[]");
 }
+
+/// What a hub answers to a request for a file of [`FILES`], and what is said of it in the end.
+type BadAnswer = (fn(&Request) -> Reply, &'static str);
+
+const LFS_POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 57\n";
+
+/// Answers that never bring the file, however often they come.
+const BAD_ANSWERS: &[BadAnswer] = &[
+    (|_| Reply::body("<html>please sign in</html>"), "an HTML page came instead of the file"),
+    (|_| Reply::body(format!("<!DOCTYPE html>{}", " ".repeat(42))), "an HTML page came instead of the file"),
+    (|_| Reply::body(LFS_POINTER), "a Git LFS pointer came instead of the file"),
+    (|_| Reply::body("short"), "announces 57 bytes and sends 5"),
+    (|_| Reply::body(""), "unexpected end of file (5 tries; 0 of 57 bytes"),
+    (|_| Reply::body(vec![b'x'; 58]), "announces 57 bytes and sends more"),
+    (
+        |_| Reply::body(MODEL).header("content-encoding", "gzip"),
+        "Content-Encoding gzip, which was not asked for",
+    ),
+    (|request| cut(Reply::part(MODEL, request), 1), "the connection broke"),
+    (|request| cut(Reply::part(MODEL, request), 0), "the connection broke"),
+    (|request| cut(Reply::body(MODEL), 1 + request.n_before), "the connection broke"),
+    (|_| cut(Reply::body(MODEL), 56), "the connection broke"),
+    (|_| range("bytes 5-56/57"), "asked for byte 0 and answers with `bytes 5-56/57`"),
+    (|_| range("bytes 0-56/1000"), "announces 57 bytes and sends 1000"),
+    (|_| range("nonsense"), "answers with `nonsense`"),
+    (|_| Reply::status(206), "status 206 and no range"),
+    (|_| Reply::status(416), "status 416 and no range"),
+    (|_| Reply::status(204), "answers 204"),
+    (|_| Reply::body(vec![b'x'; 57]), "its checksum is"),
+    (|request| Reply::redirect(format!("http://{}/again/resolve", request.headers["host"])), "cannot reach"),
+];
+
+fn cut(mut reply: Reply, bytes: usize) -> Reply {
+    reply.cut_after = Some(bytes);
+    reply
+}
+
+fn range(text: &str) -> Reply {
+    Reply { status: 206, ..Reply::body(MODEL) }.header("content-range", text)
+}
+
+#[test]
+fn whatever_a_hub_answers_there_is_an_end_and_a_reason() {
+    std::thread::scope(|scope| {
+        for &(answer, expected) in BAD_ANSWERS {
+            scope.spawn(move || {
+                let hub = MockHub::start(move |request: &Request| match request.path.starts_with("/api/") {
+                    true => Reply::body(listing(FILES)),
+                    false => answer(request),
+                });
+                let home = Home::new();
+                let line = error_line(&mut pull(&home, &hub, "org/name"));
+                assert!(line.contains("m-Q4_K_M.gguf") && line.contains(expected), "{expected}: {line}");
+                let n_requests = hub.requests().len();
+                assert!(n_requests <= 20, "{expected}: {n_requests} requests");
+                assert!(!home.hub_cache().join("models--org--name/snapshots").exists(), "{expected}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_page_in_between_does_not_cost_what_was_there() {
+    let hub = MockHub::start(|request: &Request| match request.n_before {
+        _ if request.path.starts_with("/api/") => Reply::body(listing(FILES)),
+        0 => cut(Reply::body(MODEL), 40),
+        1 => Reply::body("<html>busy</html>"),
+        _ => Reply::part(MODEL, request),
+    });
+    let home = Home::new();
+    assert_eq!(fs::read(pulled(&home, &hub, "org/name")).unwrap(), MODEL);
+    let starts: Vec<usize> = hub.requests_for("/resolve/").iter().map(Request::start).collect();
+    assert_eq!(starts, [0, 40, 40]);
+}
+
+#[test]
+fn a_hub_that_cannot_resume_and_says_so_wrongly_is_asked_for_the_whole() {
+    let hub =
+        MockHub::start(|request: &Request| match (request.path.starts_with("/api/"), request.start()) {
+            (true, _) => Reply::body(listing(FILES)),
+            (false, 0) if request.n_before == 0 => cut(Reply::body(MODEL), 40),
+            (false, 0) => Reply::body(MODEL),
+            (false, _) => Reply::status(416),
+        });
+    let home = Home::new();
+    assert_eq!(fs::read(pulled(&home, &hub, "org/name")).unwrap(), MODEL);
+}
+
+#[test]
+fn lists_that_come_badly_have_an_end_and_a_reason() {
+    let short = || cut(Reply::body(listing(FILES)), 20);
+    let answers: [BadAnswer; 5] = [
+        (|_| Reply::body("<html>please sign in</html>"), "an HTML page"),
+        (|_| Reply::body("{}"), "missing field `sha`"),
+        (|_| Reply::body(b"\xff\xfe".to_vec()), "cannot be read"),
+        (|_| Reply::body("x").header("content-encoding", "br"), "Content-Encoding br"),
+        (|_| Reply::body(r#"{"sha": "main", "siblings": []}"#), "`main` is not a commit"),
+    ];
+    for (answer, expected) in answers {
+        let hub = MockHub::start(move |request: &Request| answer(request));
+        let line = error_line(&mut pull(&Home::new(), &hub, "org/name"));
+        assert!(line.contains("org/name") && line.contains(expected), "{expected}: {line}");
+        assert_eq!(hub.requests().len(), 1, "{expected}");
+    }
+    let hub = MockHub::start(move |_: &Request| short());
+    let line = error_line(&mut pull(&Home::new(), &hub, "org/name"));
+    assert!(line.contains("the hub's answer cannot be read") && line.contains("tried 4 times"), "{line}");
+    assert_eq!(hub.requests().len(), 4);
+}
+
+#[test]
+fn files_that_nobody_asks_for_need_neither_size_nor_checksum() {
+    let siblings = |described: bool| {
+        let mut answer: serde_json::Value = serde_json::from_str(&listing(FILES)).unwrap();
+        let files = answer["siblings"].as_array_mut().unwrap();
+        files[0] = serde_json::json!({"rfilename": "README.md"});
+        files.push(serde_json::json!({"rfilename": "picture: a.png", "size": "big"}));
+        if !described {
+            files[2].as_object_mut().unwrap().remove("lfs");
+            files[2]["blobId"] = serde_json::Value::Null;
+        }
+        answer.to_string()
+    };
+    let hub = MockHub::start(move |request: &Request| match request.path.starts_with("/api/") {
+        true => Reply::body(siblings(!request.path.contains("unknown"))),
+        false => honest(FILES)(request),
+    });
+    let home = Home::new();
+    assert_eq!(fs::read(pulled(&home, &hub, "org/name")).unwrap(), MODEL);
+    let line = error_line(&mut pull(&Home::new(), &hub, "org/unknown"));
+    assert!(line.contains("the hub states no checksum of m-Q4_K_M.gguf"), "{line}");
+}
+
+#[test]
+fn an_endpoint_without_a_scheme_and_a_token_of_two_lines_are_named_when_they_are_needed() {
+    let home = Home::new();
+    let line = error_line(home.lossy(&["pull", "org/name"]).env("HF_ENDPOINT", "hf-mirror.com"));
+    assert!(
+        line.contains("HF_ENDPOINT is `hf-mirror.com`") && line.contains("https://hf-mirror.com"),
+        "{line}"
+    );
+    let hub = MockHub::start(honest(FILES));
+    let line = error_line(pull(&home, &hub, "org/name").env("HF_TOKEN", "hf_one\nhf_two"));
+    assert!(line.contains("HF_TOKEN: character 7") && !line.contains("hf_one"), "{line}");
+    assert_eq!(hub.requests().len(), 0);
+    // What is on the disk needs neither.
+    fs::write(home.path().join("x.gguf"), "no").unwrap();
+    let mut command = home.lossy(&["inspect", "x.gguf"]);
+    let line = error_line(command.env("HF_ENDPOINT", "hf-mirror.com").env("HF_TOKEN", "hf_one\nhf_two"));
+    assert!(line.contains("x.gguf") && !line.contains("HF_"), "{line}");
+}
+
+#[test]
+fn a_model_is_found_under_every_address_that_it_has() {
+    let (home, hub) = (Home::new(), MockHub::start(honest(FILES)));
+    let path = pulled(&home, &hub, "org/name:Q8_0");
+    let url = format!("{}/org/name/blob/main/m-Q8_0.gguf", hub.endpoint());
+    for name in [
+        "hf.co/org/name:Q8_0",
+        "hf://org/name/m-Q8_0.gguf",
+        "https://huggingface.co/org/name/resolve/main/m-Q8_0.gguf?download=true",
+        &url,
+    ] {
+        assert_eq!(pulled(&home, &hub, name), path, "{name}");
+    }
+    assert_eq!(hub.requests_for("/resolve/").len(), 1);
+    let line = error_line(&mut pull(&home, &hub, "https://example.com/m.gguf"));
+    assert!(line.contains("is no address of the Hugging Face hub"), "{line}");
+}
+
+#[test]
+fn a_revision_is_asked_for_and_found_again() {
+    let (home, hub) = (Home::new(), MockHub::start(honest(FILES)));
+    let path = pulled(&home, &hub, "org/name@refs/pr/1:Q8_0");
+    assert_eq!(hub.requests()[0].path, "/api/models/org/name/revision/refs%2Fpr%2F1?blobs=true");
+    let folder = home.hub_cache().join("models--org--name");
+    assert_eq!(fs::read_to_string(folder.join("refs/refs/pr/1")).unwrap(), COMMIT);
+    assert!(!folder.join("refs/main").exists());
+    let n_requests = hub.requests().len();
+    for name in ["org/name@refs/pr/1:Q8_0".to_string(), format!("org/name@{COMMIT}:Q8_0")] {
+        let mut command = home.lossy(&["inspect", &name]);
+        let line = error_line(command.env("HF_HUB_OFFLINE", "1"));
+        assert!(line.contains(&path), "{name}: {line}");
+    }
+    let line = error_line(home.lossy(&["inspect", "org/name:Q8_0"]).env("HF_HUB_OFFLINE", "1"));
+    assert!(line.contains("org/name is not on this machine"), "{line}");
+    assert_eq!(hub.requests().len(), n_requests);
+}
+
+#[test]
+fn a_damaged_file_is_named_when_it_is_used_and_mended_when_it_is_pulled() {
+    let (home, hub) = (Home::new(), MockHub::start(honest(FILES)));
+    let path = pulled(&home, &hub, "org/name");
+    let blob = fs::canonicalize(&path).unwrap();
+    let mut other = MODEL.to_vec();
+    other[30] ^= 1;
+    for content in [&MODEL[..20], &other, b""] {
+        fs::write(&blob, content).unwrap();
+        let mut command = home.lossy(&["inspect", "org/name"]);
+        let line = error_line(command.env("HF_ENDPOINT", hub.endpoint()));
+        assert!(
+            line.ends_with("the file is damaged: `lossy pull org/name:m-Q4_K_M.gguf` fetches it again"),
+            "{line}"
+        );
+        let output = pull(&home, &hub, "org/name:m-Q4_K_M.gguf").output().unwrap();
+        assert!(
+            output.status.success() && text(&output.stderr).contains("is damaged"),
+            "{}",
+            text(&output.stderr)
+        );
+        assert_eq!(fs::read(&path).unwrap(), MODEL);
+    }
+}

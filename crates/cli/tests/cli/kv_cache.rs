@@ -42,7 +42,11 @@ fn a_prompt_cache_is_used_again_and_refuses_another_scheme() {
     assert!(text(&second.stderr).contains("cached"), "{}", text(&second.stderr));
     let other = run("f16", "Who jumps?");
     assert_eq!(other.status.code(), Some(1));
-    assert!(text(&other.stderr).contains("in the scheme q8, but f16 is in use"), "{}", text(&other.stderr));
+    assert!(
+        text(&other.stderr).contains("its KV scheme is q8, but f16 is in use"),
+        "{}",
+        text(&other.stderr)
+    );
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

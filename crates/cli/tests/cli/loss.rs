@@ -222,8 +222,8 @@ fn a_kept_reference_that_is_damaged_or_foreign_is_an_error_and_stays_as_it_is() 
     for bytes in [&changed, &good[..good.len() - 1], &good[..50]] {
         assert!(error(bytes, &measure).contains("it is damaged: "));
     }
-    assert!(error(b"", &measure).contains("it does not begin with LOSSYREF"));
-    assert!(error(b"a text of somebody", &measure).contains("delete it, or name another file"));
+    let foreign = error(b"a text of somebody", &measure);
+    assert!(foreign.ends_with("it does not begin with LOSSYREF; name another file"), "{foreign}");
     let line = error(&good, &[&measure[..], &["--activations", "f32"]].concat());
     assert!(line.contains("its setting is f16 linear, but f32 linear is measured"), "{line}");
     fs::write(case.home.path().join("own.txt"), "a text of my own ".repeat(40)).unwrap();

@@ -3,6 +3,7 @@
 
 #[cfg(unix)]
 mod chat;
+mod hostile;
 mod hub;
 mod kv_cache;
 mod loss;
@@ -12,6 +13,7 @@ mod no_model;
 mod package;
 mod positions;
 mod program;
+mod prompt_cache;
 mod real_model;
 mod templates;
 #[cfg(unix)]

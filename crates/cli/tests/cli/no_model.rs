@@ -11,12 +11,21 @@ fn what_is_no_model_is_refused_in_a_line_that_names_it() {
     let home = Home::new();
     let whole = fs::read(tiny_model::write(home.path())).unwrap();
     fs::create_dir(home.path().join("folder")).unwrap();
+    for (folder, files) in
+        [("files", ["a.gguf", "b.gguf"]), ("model", ["model.safetensors", "tokenizer.json"])]
+    {
+        fs::create_dir(home.path().join(folder)).unwrap();
+        files.iter().for_each(|file| fs::write(home.path().join(folder).join(file), "").unwrap());
+    }
     fs::write(home.path().join("empty.gguf"), "").unwrap();
     fs::write(home.path().join("text.gguf"), "Once upon a time there was a file that was no model.").unwrap();
     fs::write(home.path().join("header.gguf"), &whole[..20]).unwrap();
     fs::write(home.path().join("half.gguf"), &whole[..whole.len() / 2]).unwrap();
     for (name, why) in [
-        ("./folder", "is a directory without config.json"),
+        ("./folder", "is a directory without config.json, so it is no Hugging Face model"),
+        ("./files", "is a directory without config.json: give a GGUF file in it (a.gguf, b.gguf)"),
+        ("model/model.safetensors", "is one file of a Hugging Face model: give the directory, model"),
+        ("model/tokenizer.json", "give the directory, model"),
         ("empty.gguf", "the file has 0"),
         ("text.gguf", "GGUF"),
         ("header.gguf", "the file has 20"),

@@ -88,7 +88,12 @@ impl Terminal {
 
     /// Presses keys.
     pub fn press(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).expect("the program reads the keys");
+        self.press_bytes(keys.as_bytes());
+    }
+
+    /// Sends bytes that no key has.
+    pub fn press_bytes(&mut self, bytes: &[u8]) {
+        self.keyboard.write_all(bytes).expect("the program reads the keys");
     }
 
     /// Types a line once the program is ready for it.
@@ -114,7 +119,8 @@ impl Terminal {
         self.child.wait().expect("the program's status").code()
     }
 
-    fn everything(&self) -> String {
+    /// All that was shown.
+    pub fn everything(&self) -> String {
         String::from_utf8_lossy(&self.shown).into_owned()
     }
 }

@@ -1,6 +1,10 @@
 //! Help, versions, completions, and what is typed wrongly.
 
-use crate::program::{Home, text};
+use std::fs;
+
+use lossy_testkit::tiny_model;
+
+use crate::program::{Home, error_line, text};
 
 const COMMANDS: [&str; 10] =
     ["run", "pull", "list", "inspect", "tokenize", "logits", "measure", "calibrate", "bench", "completions"];
@@ -138,4 +142,39 @@ fn arguments_that_are_not_utf8_are_refused() {
     let bad = std::ffi::OsStr::from_bytes(b"a\xff");
     let output = Home::new().lossy(&["run", "-p"]).arg(bad).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
+
+#[test]
+fn standard_input_is_left_alone_when_that_is_asked_for() {
+    let home = Home::new();
+    let model = tiny_model::write(home.path()).display().to_string();
+    let ids = |args: &[&str], stdin: &str| {
+        let mut command = home.lossy(&[&["tokenize", &model, "--ids"], args].concat());
+        command.write_stdin(stdin).output().unwrap()
+    };
+    let prompt = ids(&["-p", "hi", "--no-stdin"], "");
+    assert!(prompt.status.success(), "{}", text(&prompt.stderr));
+    assert_eq!(ids(&["-p", "hi", "--no-stdin"], "more").stdout, prompt.stdout);
+    assert_ne!(ids(&["-p", "hi"], "more").stdout, prompt.stdout);
+    for (args, expected) in
+        [(&["--no-stdin"][..], "leaves -p and -f"), (&["--no-stdin", "-f", "-"], "forbids it")]
+    {
+        let output = ids(args, "more");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_not_a_part_of_a_prompt() {
+    let home = Home::new();
+    let model = tiny_model::write(home.path()).display().to_string();
+    fs::write(home.path().join("plain.txt"), "hi").unwrap();
+    fs::write(home.path().join("marked.txt"), "\u{feff}hi").unwrap();
+    fs::write(home.path().join("wide.txt"), b"\xff\xfeh\0i\0").unwrap();
+    let ids = |file: &str| home.lossy(&["tokenize", &model, "--ids", "-f", file]).output().unwrap();
+    assert!(!ids("plain.txt").stdout.is_empty());
+    assert_eq!(ids("marked.txt").stdout, ids("plain.txt").stdout);
+    let line = error_line(&mut home.lossy(&["tokenize", &model, "-f", "wide.txt"]));
+    assert!(line.contains("wide.txt is UTF-16") && line.contains("save it as UTF-8"), "{line}");
 }

@@ -13,6 +13,7 @@ use super::{
 };
 
 mod copies;
+mod saved;
 
 /// How far a layer's attention may be from exact attention.
 #[derive(Clone, Copy)]
@@ -226,45 +227,6 @@ impl Suite<'_> {
         let codes = 8 * pool.bytes_per_page();
         let exact = (n_recent + 1) * pool.exact_bytes_per_page();
         assert!(held.cache.bytes() <= codes + exact, "{} bytes of {codes} + {exact}", held.cache.bytes());
-    }
-
-    fn a_saved_sequence_is_the_same_when_it_is_restored(&self) {
-        let fingerprint = [7; 32];
-        for len in [0, 1, PAGE_TOKENS - 1, PAGE_TOKENS, PAGE_TOKENS + 1, 4 * PAGE_TOKENS + 5] {
-            let pool = self.pool(None);
-            let tokens: Vec<Token> = (0..len as u64).collect();
-            let ids: Vec<u32> = (0..len as u32).collect();
-            let mut held = Held::new(&pool);
-            self.extend(&self.one, &mut held, &tokens, &[]);
-            let mut file = Vec::new();
-            held.cache.save(&fingerprint, &ids, &mut file).unwrap();
-
-            let other = self.pool(None);
-            let (cache, restored) = other.restore(&fingerprint, len, &file[..]).unwrap();
-            assert_eq!(restored, ids);
-            assert_eq!(cache.bytes(), held.cache.bytes());
-            let mut again = Held { cache, tokens };
-            let wanted = self.extend(&self.one, &mut held, &[50, 51, 52], &[]);
-            assert_same(&self.extend(&self.one, &mut again, &[50, 51, 52], &[]), &wanted, "restored");
-
-            let error = |fingerprint: &[u8; 32], n_ctx, file: &[u8]| {
-                other.restore(fingerprint, n_ctx, file).expect_err("not as it was saved").to_string()
-            };
-            assert!(error(&[8; 32], len, &file).contains("another model"));
-            if len > 0 {
-                assert!(error(&fingerprint, len - 1, &file).contains("tokens, but the context holds"));
-            }
-            for cut in [0, 5, 20, 50, file.len() / 2, file.len() - 1] {
-                error(&fingerprint, len, &file[..cut.min(file.len() - 1)]);
-            }
-            for wrong in [0, 45, file.len() / 2, file.len() - 33, file.len() - 1] {
-                let mut file = file.clone();
-                file[wrong] ^= 0x10;
-                error(&fingerprint, len + 1000, &file);
-            }
-            drop(again);
-            assert_eq!(other.bytes_in_use(), 0, "a refused file leaves nothing");
-        }
     }
 
     fn a_prompt_that_is_kept_exact_is_seen_so_until_it_is_packed(&self) {

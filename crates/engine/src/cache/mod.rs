@@ -60,6 +60,6 @@ pub use family::{Context, KvSchemeError};
 pub use layout::{CacheLayout, PackedLayers, Window};
 pub use lossy_kernels::page::{PAGE_TOKENS, Rows};
 pub use pool::{KvGeometry, KvPool};
-pub use saved::SavedError;
+pub use saved::{SavedError, SavedKey};
 pub use scheme::KvScheme;
 pub use sequence::KvSequence;

@@ -26,8 +26,6 @@ pub struct Origin {
     pub what: OriginKey,
     /// of the reference's cache
     pub bytes_per_token: usize,
-    /// name and version of the program
-    pub version: String,
     /// when, UTC
     pub date: String,
     /// the model's file
@@ -43,6 +41,10 @@ pub struct OriginKey {
     pub setting: String,
     /// `q8` or `f32`
     pub activations: String,
+    /// version of the program
+    pub version: String,
+    /// position of the first token of every window
+    pub start_position: usize,
     /// columns of the logits
     pub n_vocab: usize,
     /// tokens of a window
@@ -97,6 +99,8 @@ impl OriginKey {
             ("model", short(&self.model_hash), short(&wanted.model_hash)),
             ("setting", self.setting.clone(), wanted.setting.clone()),
             ("kind of activations", self.activations.clone(), wanted.activations.clone()),
+            ("program's version", self.version.clone(), wanted.version.clone()),
+            ("first position", self.start_position.to_string(), wanted.start_position.to_string()),
             ("vocabulary", self.n_vocab.to_string(), wanted.n_vocab.to_string()),
             ("context length", self.n_ctx.to_string(), wanted.n_ctx.to_string()),
             ("number of predictions", self.n_scored.to_string(), wanted.n_scored.to_string()),
@@ -260,13 +264,14 @@ mod tests {
                     model_hash: "0123456789abcdef0123".to_string(),
                     setting: "f16".to_string(),
                     activations: "q8".to_string(),
+                    version: "1".to_string(),
+                    start_position: 0,
                     n_vocab: 10,
                     n_ctx: 64,
                     n_scored: 2,
                     text_hash: "00".to_string(),
                 },
                 bytes_per_token: 160,
-                version: "1".to_string(),
                 date: "2026-01-01".to_string(),
                 model: "toy.gguf".to_string(),
             },
@@ -362,14 +367,26 @@ mod tests {
         assert!(with(|row| row.nll = f64::INFINITY).is_ok(), "a token that was impossible");
     }
 
+    type Change = fn(&mut OriginKey);
+
     #[test]
-    fn another_reference_is_named() {
-        let mut wanted = reference().origin.what;
-        wanted.n_ctx = 128;
-        let error = SavedReference::load(&file()[..], &wanted).unwrap_err().to_string();
-        assert_eq!(error, "it is of another reference: its context length is 64, but 128 is measured");
-        let wanted = OriginKey { n_scored: 3, ..reference().origin.what };
-        let error = SavedReference::load(&file()[..], &wanted).unwrap_err().to_string();
-        assert_eq!(error, "it is of another reference: its number of predictions is 2, but 3 is measured");
+    fn whatever_alone_makes_it_another_reference_is_named_with_both_values() {
+        let changes: [(Change, &str); 9] = [
+            (|key| key.model_hash = "fedc".to_string(), "its model is 0123456789abcdef, but fedc"),
+            (|key| key.setting = "f32".to_string(), "its setting is f16, but f32"),
+            (|key| key.activations = "f32".to_string(), "its kind of activations is q8, but f32"),
+            (|key| key.version = "2".to_string(), "its program's version is 1, but 2"),
+            (|key| key.start_position = 64, "its first position is 0, but 64"),
+            (|key| key.n_vocab = 11, "its vocabulary is 10, but 11"),
+            (|key| key.n_ctx = 128, "its context length is 64, but 128"),
+            (|key| key.n_scored = 3, "its number of predictions is 2, but 3"),
+            (|key| key.text_hash = "01".to_string(), "its text is 00, but 01"),
+        ];
+        for (change, expected) in changes {
+            let mut wanted = reference().origin.what;
+            change(&mut wanted);
+            let error = SavedReference::load(&file()[..], &wanted).unwrap_err().to_string();
+            assert_eq!(error, format!("it is of another reference: {expected} is measured"));
+        }
     }
 }

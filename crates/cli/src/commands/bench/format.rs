@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::row::Row;
+use crate::output::Output;
 use crate::units;
 
 /// How rows are printed.
@@ -19,6 +20,16 @@ pub enum Format {
     Json,
     /// one object on each line
     Jsonl,
+}
+
+impl Format {
+    /// Standard output for it.
+    pub fn out(self) -> Output {
+        match self {
+            Format::Md | Format::Csv => Output::text(),
+            Format::Json | Format::Jsonl => Output::json(),
+        }
+    }
 }
 
 /// Prints rows as they come.

@@ -145,7 +145,7 @@ pub fn run(args: BenchArgs) -> Result<Outcome> {
     // Speed does not depend on what the model was trained for: `tg128 @ d8192` of a model trained on 8,192 is measured.
     let longest = workloads.iter().map(|workload| workload.n_tokens()).max().unwrap_or(0);
     let n_ctx = longest.max(source.info().n_ctx_train);
-    let mut printer = Printer::new(Output::lock(), args.output);
+    let mut printer = Printer::new(args.output.out(), args.output);
     for &n_threads in &threads {
         for &chunk in &args.batch_size.0 {
             let options = EngineOptions {

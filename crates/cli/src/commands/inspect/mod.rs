@@ -48,8 +48,10 @@ pub struct InspectArgs {
 pub fn run(args: InspectArgs) -> Result<Outcome> {
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let path = hub::resolve(&model)?;
-    let report = report(&path, args.ctx_size as usize).map_err(in_file(&path))?;
-    let mut out = std::io::BufWriter::new(Output::lock());
+    let report = report(&path, args.ctx_size as usize)
+        .map_err(in_file(&path))
+        .map_err(|error| hub::with_mending(&path, error))?;
+    let mut out = std::io::BufWriter::new(if args.json { Output::json() } else { Output::text() });
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
         std::io::Write::write_all(&mut out, b"\n")?;

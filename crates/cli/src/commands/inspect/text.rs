@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 
+use lossy_formats::Escaped;
+
 use super::report::{ModelReport, Report};
 use super::value::to_line;
 use crate::units::{bytes, grouped, parameters};
 
 /// Writes a report; with `tensors` every tensor.
 pub fn write(out: &mut dyn Write, report: &Report, tensors: bool) -> io::Result<()> {
-    row(out, "file", &report.path.display())?;
+    row(out, "file", &Escaped(report.path.display()))?;
     let files = report.n_files.filter(|&n| n > 1).map_or_else(String::new, |n| format!(", {n} files"));
     row(out, "format", &format!("{}, {}{files}", report.format, bytes(report.file_bytes)))?;
     if let Some(model) = &report.model {
@@ -28,17 +30,18 @@ pub fn write(out: &mut dyn Write, report: &Report, tensors: bool) -> io::Result<
     }
     writeln!(out, "\nmetadata")?;
     for (key, value) in &report.metadata {
-        writeln!(out, "  {key} = {}", to_line(value))?;
+        writeln!(out, "  {} = {}", Escaped(key), Escaped(to_line(value)))?;
     }
     if tensors {
         writeln!(out, "\ntensors")?;
-        let width = report.tensors.iter().map(|tensor| tensor.name.len()).max().unwrap_or(0);
+        let width =
+            report.tensors.iter().map(|tensor| Escaped(&tensor.name).to_string().len()).max().unwrap_or(0);
         for tensor in &report.tensors {
             let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
             writeln!(
                 out,
                 "  {:<width$}  {:<7} {shape:>18}  {:>9}",
-                tensor.name,
+                Escaped(&tensor.name),
                 tensor.dtype,
                 bytes(tensor.bytes)
             )?;
@@ -48,8 +51,8 @@ pub fn write(out: &mut dyn Write, report: &Report, tensors: bool) -> io::Result<
 }
 
 fn write_model(out: &mut dyn Write, model: &ModelReport) -> io::Result<()> {
-    row(out, "model", &model.name.as_deref().unwrap_or("(no name)"))?;
-    row(out, "architecture", &model.architecture)?;
+    row(out, "model", &Escaped(model.name.as_deref().unwrap_or("(no name)")))?;
+    row(out, "architecture", &Escaped(&model.architecture))?;
     row(out, "parameters", &format!("{}, mostly {}", parameters(model.n_params), model.weight_type))?;
     row(out, "layers", &model.n_layers)?;
     let heads =

@@ -57,7 +57,7 @@ impl Format {
             Format::Md | Format::Html(_) | Format::Svg(_) => report.text(false),
             Format::Json => format!("{}\n", serde_json::to_string_pretty(report)?),
         };
-        let mut out = Output::lock();
+        let mut out = if *self == Format::Json { Output::json() } else { Output::text() };
         out.write_all(text.as_bytes())?;
         out.flush()?;
         match self {

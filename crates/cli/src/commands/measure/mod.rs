@@ -22,7 +22,7 @@ use crate::loss::file_name;
 use crate::observer::Watcher;
 use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
-use crate::{directories, hub, instructions, interrupt, version};
+use crate::{directories, hub, instructions, interrupt, text_file, version};
 
 /// Tokens of a window or a task where nothing else is said.
 const N_CTX: usize = 2048;
@@ -253,9 +253,7 @@ impl MeasureArgs {
             return Ok(Text::bundled(tokenizer)?);
         }
         let read = |path: &PathBuf| -> Result<Text> {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path).with_context(|| format!("reading {name}"))?;
-            Ok(Text::new(&name, &text, tokenizer)?)
+            Ok(Text::new(&path.display().to_string(), &text_file::read(path)?, tokenizer)?)
         };
         self.files.iter().map(read).collect()
     }

@@ -1,30 +1,31 @@
 //! `--reference`: the reference's predictions in a file.
 
-use std::fs::File;
-use std::io::{BufWriter, ErrorKind};
+use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use lossy_eval::divergence::{Origin, SavedReference};
 use lossy_formats::AtomicFile;
 
-/// Fails if the file is not there and could not be written later.
+use crate::saved_file;
+
+/// Fails if what is there cannot be read, or if nothing is and it could not be written later.
 pub fn check(path: &Path) -> Result<()> {
-    let context = || format!("--reference {}", path.display());
-    if path.exists() { Ok(()) } else { AtomicFile::check(path).with_context(context) }
+    let option = || format!("--reference {}", path.display());
+    match saved_file::open(path).with_context(option)? {
+        Some(_) => Ok(()),
+        None => AtomicFile::check(path).with_context(option),
+    }
 }
 
-/// What the file holds; `None` if there is none yet.
+/// What the file holds; `None` if there is none yet, or nothing in it.
 ///
 /// # Errors
 /// The file cannot be read, is damaged, or is of another reference.
 pub fn load(path: &Path, origin: &Origin) -> Result<Option<SavedReference>> {
-    let context = || format!("--reference {}: delete it, or name another file", path.display());
-    match File::open(path) {
-        Ok(file) => SavedReference::load(file, &origin.what).with_context(context).map(Some),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("--reference {}", path.display())),
-    }
+    let option = || format!("--reference {}", path.display());
+    let Some(file) = saved_file::open(path).with_context(option)? else { return Ok(None) };
+    SavedReference::load(file, &origin.what).with_context(option).map(Some)
 }
 
 /// Writes the file, whole or not at all.
