@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use lossy_formats::without_bom;
 
 /// The text of a file, unchanged but for a byte order mark at its beginning, which is not part of a text (RFC 3629).
 ///
@@ -19,9 +20,8 @@ pub fn read(path: &Path) -> Result<String> {
 /// # Errors
 /// They are not UTF-8.
 pub fn decode(mut bytes: Vec<u8>, name: &str) -> Result<String> {
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
-    }
+    let n_marks = bytes.len() - without_bom(&bytes).len();
+    bytes.drain(..n_marks);
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         bail!("{name} is UTF-16, as its first two bytes say: save it as UTF-8");
     }

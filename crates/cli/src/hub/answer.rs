@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use lossy_formats::Instead;
+
 /// Which bytes of a file a body has: `Content-Range: bytes 10-56/57`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentRange {
@@ -61,16 +63,9 @@ impl Substitute {
 
     /// Looks at the beginning of what came; `None` if it may be the file.
     pub fn of(head: &[u8]) -> Option<Substitute> {
-        let head = &head[..head.len().min(Self::HEAD_BYTES)];
-        let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-        let begins =
-            |word: &[u8]| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
-        if begins(b"<!doctype html") || begins(b"<html") {
-            Some(Substitute::Html)
-        } else if text.starts_with(b"version https://git-lfs.github.com/spec/") {
-            Some(Substitute::LfsPointer)
-        } else {
-            None
+        match Instead::of(&head[..head.len().min(Self::HEAD_BYTES)])? {
+            Instead::WebPage => Some(Substitute::Html),
+            Instead::LfsPointer { .. } => Some(Substitute::LfsPointer),
         }
     }
 }
