@@ -1,7 +1,7 @@
 //! What the user can type against an error of the library, which knows no options.
 
 use anyhow::Error;
-use lossy_engine::{ActivationKind, EngineError, RequestError, SavedError};
+use lossy_engine::{ActivationKind, LoadError, RequestError, SavedError};
 use lossy_eval::divergence::ReferenceError;
 
 /// The error and its causes in one line, and what to do about it.
@@ -16,7 +16,7 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     /// Somebody's own file is not to be deleted.
     const FOREIGN: &str = "name another file";
     const OF_NO_USE: &str = "name another file, or delete this one";
-    if let Some(EngineError::Unread(_)) = cause.downcast_ref() {
+    if let Some(LoadError::Unread(_)) = cause.downcast_ref() {
         return Some("--ignore-unread goes on without it");
     }
     if let Some(error) = cause.downcast_ref::<RequestError>() {
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn a_model_with_more_than_is_read_names_the_option() {
         let parts = UnreadParts { keys: vec!["llama.unheard_of = 3".to_owned()], ..Default::default() };
-        let error = anyhow::Error::from(EngineError::Unread(parts)).context("model.gguf");
+        let error = anyhow::Error::from(LoadError::Unread(parts)).context("model.gguf");
         assert!(with_hint(&error).ends_with("; --ignore-unread goes on without it"), "{}", with_hint(&error));
     }
 

@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::positions::Positions;
 use crate::sequence::EngineId;
 use crate::{
-    BatchItem, Cache, CacheOptions, CalibrationOptions, EngineError, EngineOptions, Generation, LogitRows,
+    BatchItem, Cache, CacheOptions, CalibrationOptions, EngineOptions, Generation, LoadError, LogitRows,
     Logits, ModelInfo, ModelSource, RequestError, Sequence, SettingError, Step,
 };
 
@@ -51,10 +51,10 @@ impl Engine {
     ///
     /// # Errors
     /// A tensor is missing, has another shape than the file's configuration says, or a type that cannot be computed.
-    pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Engine, EngineError> {
+    pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Engine, LoadError> {
         let info = source.info();
         if !geometry(info).heads().is_supported() {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "attention heads of {} channels cannot be computed: they must be a multiple of 8, at most {}",
                 info.head_dim,
                 HeadShape::MAX_HEAD_DIM

@@ -10,6 +10,87 @@ use crate::positions::PositionError;
 use crate::sampling::SampleError;
 use crate::unread::UnreadParts;
 
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// a GGUF file that cannot be read
+    #[error(transparent)]
+    Gguf(#[from] lossy_formats::gguf::GgufError),
+    /// metadata that a model needs and the file does not have so
+    #[error(transparent)]
+    Metadata(#[from] lossy_formats::gguf::MetadataError),
+    /// a Hugging Face directory that cannot be read
+    #[error(transparent)]
+    Hf(#[from] lossy_formats::hf::HfError),
+    /// a file of a Hugging Face directory in place of the directory
+    #[error(
+        "{} is one file of a Hugging Face directory: give the directory, {}, which needs config.json, tokenizer.json and \
+         model.safetensors or its shards",
+        path.display(),
+        directory_of(path).display()
+    )]
+    PartOfDirectory {
+        /// the file
+        path: PathBuf,
+    },
+    /// a tokenizer or chat template that cannot be built
+    #[error(transparent)]
+    Tokenizer(#[from] lossy_tokenizer::TokenizerError),
+    /// a model of another kind
+    #[error("models of architecture `{found}` cannot be computed (known: {known})")]
+    Architecture {
+        /// the file's word
+        found: String,
+        /// what is known
+        known: String,
+    },
+    /// the model's configuration cannot be
+    #[error("the model's configuration is not usable: {0}")]
+    Config(String),
+    /// a tensor that the architecture needs
+    #[error("the model has no tensor `{name}`{}", alike.as_ref().map(|alike| format!(", but one called `{alike}`")).unwrap_or_default())]
+    MissingTensor {
+        /// its name
+        name: String,
+        /// a tensor of the file whose name ends alike
+        alike: Option<String>,
+    },
+    /// a model with more than is read
+    #[error(
+        "the model has the {0}, which this program does not read: without that it may compute something else than the model"
+    )]
+    Unread(UnreadParts),
+    /// a tensor of another shape than the configuration says
+    #[error("tensor `{name}` has shape {found:?}, but the model's configuration needs {wanted:?}")]
+    TensorShape {
+        /// its name
+        name: String,
+        /// rows, columns
+        found: Vec<usize>,
+        /// rows, columns
+        wanted: Vec<usize>,
+    },
+    /// a weight matrix whose type cannot be computed
+    #[error("tensor `{name}`: {problem}")]
+    Pack {
+        /// its name
+        name: String,
+        /// why
+        problem: lossy_kernels::PackError,
+    },
+    /// a vector or embedding whose type cannot be computed
+    #[error("tensor `{name}`: {message}")]
+    Dequantize {
+        /// its name
+        name: String,
+        /// why
+        message: String,
+    },
+    /// a weight that is no number
+    #[error(transparent)]
+    Weight(#[from] WeightNotFinite),
+}
+
 /// Why a cache cannot be made as it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
@@ -171,9 +252,12 @@ impl RequestError {
     }
 }
 
-/// What can go wrong between a model file and text: loading, and for callers that need not tell tasks apart, the rest.
+/// Any of these, for callers that need not tell the tasks apart.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    /// a model that cannot be loaded
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// a cache that cannot be made
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -183,82 +267,6 @@ pub enum EngineError {
     /// a saved cache that cannot be used
     #[error(transparent)]
     Saved(#[from] SavedError),
-    /// a GGUF file that cannot be read
-    #[error(transparent)]
-    Gguf(#[from] lossy_formats::gguf::GgufError),
-    /// metadata that a model needs and the file does not have so
-    #[error(transparent)]
-    Metadata(#[from] lossy_formats::gguf::MetadataError),
-    /// a Hugging Face directory that cannot be read
-    #[error(transparent)]
-    Hf(#[from] lossy_formats::hf::HfError),
-    /// a file of a Hugging Face directory in place of the directory
-    #[error(
-        "{} is one file of a Hugging Face directory: give the directory, {}, which needs config.json, tokenizer.json and \
-         model.safetensors or its shards",
-        path.display(),
-        directory_of(path).display()
-    )]
-    PartOfDirectory {
-        /// the file
-        path: PathBuf,
-    },
-    /// a tokenizer or chat template that cannot be built
-    #[error(transparent)]
-    Tokenizer(#[from] lossy_tokenizer::TokenizerError),
-    /// a model of another kind
-    #[error("models of architecture `{found}` cannot be computed (known: {known})")]
-    Architecture {
-        /// the file's word
-        found: String,
-        /// what is known
-        known: String,
-    },
-    /// the model's configuration cannot be
-    #[error("the model's configuration is not usable: {0}")]
-    Config(String),
-    /// a tensor that the architecture needs
-    #[error("the model has no tensor `{name}`{}", alike.as_ref().map(|alike| format!(", but one called `{alike}`")).unwrap_or_default())]
-    MissingTensor {
-        /// its name
-        name: String,
-        /// a tensor of the file whose name ends alike
-        alike: Option<String>,
-    },
-    /// a model with more than is read
-    #[error(
-        "the model has the {0}, which this program does not read: without that it may compute something else than the model"
-    )]
-    Unread(UnreadParts),
-    /// a tensor of another shape than the configuration says
-    #[error("tensor `{name}` has shape {found:?}, but the model's configuration needs {wanted:?}")]
-    TensorShape {
-        /// its name
-        name: String,
-        /// rows, columns
-        found: Vec<usize>,
-        /// rows, columns
-        wanted: Vec<usize>,
-    },
-    /// a weight matrix whose type cannot be computed
-    #[error("tensor `{name}`: {problem}")]
-    Pack {
-        /// its name
-        name: String,
-        /// why
-        problem: lossy_kernels::PackError,
-    },
-    /// a vector or embedding whose type cannot be computed
-    #[error("tensor `{name}`: {message}")]
-    Dequantize {
-        /// its name
-        name: String,
-        /// why
-        message: String,
-    },
-    /// a weight that is no number
-    #[error(transparent)]
-    Weight(#[from] WeightNotFinite),
 }
 
 /// The directory that a file is in.

@@ -35,7 +35,7 @@ pub use batch::{BatchItem, LogitRows, Logits};
 pub use cache::{Budget, Calibration, KvScheme, KvSchemeError, SavedError};
 pub use calibrate::{CALIBRATION_TEXT, Calibrated};
 pub use engine::{Engine, OnProgress, Progress};
-pub use error::{EngineError, RequestError, RequestErrorKind, SettingError};
+pub use error::{EngineError, LoadError, RequestError, RequestErrorKind, SettingError};
 pub use fingerprint::Fingerprint;
 pub use finite::{Place, WeightNotFinite};
 pub use generate::{Finish, Generation, GenerationOptions, Step};

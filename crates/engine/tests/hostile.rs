@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lossy_engine::{BatchItem, CacheOptions, Engine, EngineError, EngineOptions, Logits, ModelSource};
+use lossy_engine::{
+    BatchItem, CacheOptions, Engine, EngineError, EngineOptions, LoadError, Logits, ModelSource,
+};
 use lossy_formats::TensorView;
 use lossy_formats::gguf::write::GgufWriter;
 use lossy_formats::gguf::{Array, Gguf, Value};
@@ -26,7 +28,7 @@ const NAMES: [&str; 10] = [
 
 /// Runs a few tokens, if the model can be loaded. A message says what `change` led to.
 #[track_caller]
-fn try_to_run(source: Result<ModelSource, EngineError>, change: &str) -> Result<(), EngineError> {
+fn try_to_run(source: Result<ModelSource, LoadError>, change: &str) -> Result<(), EngineError> {
     let source = source?;
     let options = EngineOptions { n_threads: Some(1), ..EngineOptions::default() };
     let mut engine = Engine::load(&source, &options)?;
@@ -53,7 +55,7 @@ fn rewritten<'a>(
     gguf: &'a Gguf,
     change_value: impl Fn(&str, &Value) -> Option<Value>,
     change_tensor: impl Fn(GgufWriter, TensorView<'a>) -> GgufWriter,
-) -> Result<ModelSource, EngineError> {
+) -> Result<ModelSource, LoadError> {
     let mut writer = GgufWriter::new();
     for (key, value) in gguf.metadata().iter() {
         if let Some(value) = change_value(key, value) {
@@ -230,7 +232,7 @@ fn shapes_that_fit_together_are_computed_or_refused_however_odd_they_are() {
 }
 
 /// A copy of a tiny directory with this `config.json`.
-fn with_config(folder: &Path, config: &serde_json::Value) -> Result<ModelSource, EngineError> {
+fn with_config(folder: &Path, config: &serde_json::Value) -> Result<ModelSource, LoadError> {
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
     ModelSource::open(folder)
 }

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::ModelSource;
 use super::keys::{self, Verdict, verdict};
 use super::tensors::{self, BiasGroup, Expected};
-use crate::{EngineError, Unread, UnreadParts};
+use crate::{LoadError, Unread, UnreadParts};
 
 /// What a file was found to have.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Account {
     /// # Errors
     /// A tensor is missing or of another shape, the configuration contradicts the tensors, or asks for something that is
     /// not computed.
-    pub(super) fn of(source: &ModelSource) -> Result<Account, EngineError> {
+    pub(super) fn of(source: &ModelSource) -> Result<Account, LoadError> {
         let info = source.info();
         let mut account = Account {
             unread: UnreadParts { keys: unread_keys(source)?, ..Default::default() },
@@ -67,11 +67,11 @@ impl Account {
     /// Tells what is not read, or refuses the model for it.
     ///
     /// # Errors
-    /// [`EngineError::Unread`] if there is something and it is to be refused.
-    pub(super) fn tell(&self, unread: &Unread) -> Result<(), EngineError> {
+    /// [`LoadError::Unread`] if there is something and it is to be refused.
+    pub(super) fn tell(&self, unread: &Unread) -> Result<(), LoadError> {
         match unread {
             _ if self.unread == UnreadParts::default() => Ok(()),
-            Unread::Refuse => Err(EngineError::Unread(self.unread.clone())),
+            Unread::Refuse => Err(LoadError::Unread(self.unread.clone())),
             Unread::Warn(warn) => {
                 warn(&self.unread);
                 Ok(())
@@ -81,7 +81,7 @@ impl Account {
 }
 
 /// The keys that no table has.
-fn unread_keys(source: &ModelSource) -> Result<Vec<String>, EngineError> {
+fn unread_keys(source: &ModelSource) -> Result<Vec<String>, LoadError> {
     match (source.gguf(), source.hf()) {
         (Some(gguf), _) => unread_keys_of_gguf(gguf, &source.info().architecture),
         (_, Some(dir)) => unread_keys_of_hf(dir),
@@ -89,7 +89,7 @@ fn unread_keys(source: &ModelSource) -> Result<Vec<String>, EngineError> {
     }
 }
 
-fn unread_keys_of_gguf(gguf: &Gguf, architecture: &str) -> Result<Vec<String>, EngineError> {
+fn unread_keys_of_gguf(gguf: &Gguf, architecture: &str) -> Result<Vec<String>, LoadError> {
     let mut unread = Vec::new();
     for (key, value) in gguf.metadata().iter() {
         let own = key.strip_prefix(architecture).and_then(|rest| rest.strip_prefix('.'));
@@ -117,7 +117,7 @@ fn before_point(key: &str) -> &str {
     key.split('.').next().unwrap_or(key)
 }
 
-fn unread_keys_of_hf(dir: &HfDir) -> Result<Vec<String>, EngineError> {
+fn unread_keys_of_hf(dir: &HfDir) -> Result<Vec<String>, LoadError> {
     let mut unread = Vec::new();
     let mut look = |prefix: &str, table: &[keys::Row], object: &Json| {
         for (key, value) in object.as_object().into_iter().flatten() {
@@ -138,13 +138,13 @@ fn unread_keys_of_hf(dir: &HfDir) -> Result<Vec<String>, EngineError> {
     Ok(unread)
 }
 
-fn refused(key: &str, value: &Json, wanted: &str) -> EngineError {
+fn refused(key: &str, value: &Json, wanted: &str) -> LoadError {
     let value = shortened(value);
     let message = match wanted {
         "" => format!("{key} is {value}, but no model that has it can be computed"),
         _ => format!("{key} is {value}, which cannot be computed (known: {wanted})"),
     };
-    EngineError::Config(message)
+    LoadError::Config(message)
 }
 
 /// A value of a file as one short line.

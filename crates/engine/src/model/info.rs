@@ -10,7 +10,7 @@ use lossy_kernels::GateFunction;
 use super::Family;
 use super::info_gguf::{FactorTensors, GgufConfig};
 use super::info_hf::HfConfig;
-use crate::EngineError;
+use crate::LoadError;
 use crate::positions::{Rope, RopeConfig, RopeScaling, Trained};
 
 /// Shapes and constants of a model, as its file states them.
@@ -57,7 +57,7 @@ impl ModelInfo {
     ///
     /// # Errors
     /// A key is missing or of another type, the architecture is not known, or a value cannot be.
-    pub fn from_gguf(gguf: &Gguf) -> Result<ModelInfo, EngineError> {
+    pub fn from_gguf(gguf: &Gguf) -> Result<ModelInfo, LoadError> {
         let config = GgufConfig::new(gguf.metadata())?;
         let (architecture, family) = config.family()?;
         let shapes = config.shapes()?;
@@ -79,7 +79,7 @@ impl ModelInfo {
     ///
     /// # Errors
     /// As [`ModelInfo::from_gguf`].
-    pub fn from_hf(dir: &HfDir) -> Result<ModelInfo, EngineError> {
+    pub fn from_hf(dir: &HfDir) -> Result<ModelInfo, LoadError> {
         let config = HfConfig::new(dir.config())?;
         let (architecture, family) = config.family();
         let shapes = config.shapes()?;
@@ -106,11 +106,11 @@ impl ModelInfo {
 }
 
 /// A tensor that is not there, with one of the file's that may be meant: under another prefix, say.
-pub(super) fn missing<'a>(name: &str, found: impl Iterator<Item = &'a str>) -> EngineError {
+pub(super) fn missing<'a>(name: &str, found: impl Iterator<Item = &'a str>) -> LoadError {
     // `embed_tokens.weight` of `model.embed_tokens.weight`: what a prefix leaves
     let end: Vec<&str> = name.rsplitn(3, '.').collect();
     let ends_alike = |other: &&str| other.rsplitn(3, '.').take(2).eq(end.iter().take(2).copied());
-    EngineError::MissingTensor {
+    LoadError::MissingTensor {
         name: name.to_string(),
         alike: found.into_iter().find(ends_alike).map(str::to_owned),
     }
@@ -120,10 +120,10 @@ pub(super) fn missing<'a>(name: &str, found: impl Iterator<Item = &'a str>) -> E
 ///
 /// # Errors
 /// It is not from 0 to 1.
-pub(super) fn checked_eps(key: &str, eps: f64) -> Result<f32, EngineError> {
+pub(super) fn checked_eps(key: &str, eps: f64) -> Result<f32, LoadError> {
     match (0.0..1.0).contains(&eps) {
         true => Ok(eps as f32),
-        false => Err(EngineError::Config(format!("{key} is {eps}, not a number between 0 and 1"))),
+        false => Err(LoadError::Config(format!("{key} is {eps}, not a number between 0 and 1"))),
     }
 }
 
@@ -131,10 +131,10 @@ pub(super) fn checked_eps(key: &str, eps: f64) -> Result<f32, EngineError> {
 ///
 /// # Errors
 /// It is not above 0.
-pub(super) fn checked_base(key: &str, base: f64) -> Result<f64, EngineError> {
+pub(super) fn checked_base(key: &str, base: f64) -> Result<f64, LoadError> {
     match base.is_finite() && base > 0.0 {
         true => Ok(base),
-        false => Err(EngineError::Config(format!("{key} is {base}, not a positive number"))),
+        false => Err(LoadError::Config(format!("{key} is {base}, not a positive number"))),
     }
 }
 
@@ -157,17 +157,17 @@ impl Statement {
         embedding: &str,
         vocab_key: &str,
         tensors: impl Iterator<Item = TensorView<'a>>,
-    ) -> Result<ModelInfo, EngineError> {
+    ) -> Result<ModelInfo, LoadError> {
         Rope::new(&self.rope, self.shapes.head_dim as usize)
             .check(&self.rope)
-            .map_err(|error| EngineError::Config(error.to_string()))?;
+            .map_err(|error| LoadError::Config(error.to_string()))?;
         let tensors: Vec<TensorView<'a>> = tensors.collect();
         let n_vocab = match tensors.iter().find(|tensor| tensor.name == embedding) {
             Some(tensor) => tensor.shape.first().copied().unwrap_or(0),
             None => return Err(missing(embedding, tensors.iter().map(|tensor| tensor.name))),
         };
         if let Some(stated) = self.shapes.n_vocab.filter(|stated| *stated != n_vocab as u64) {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "{vocab_key} is {stated}, but `{embedding}` has {n_vocab} rows"
             )));
         }
@@ -229,7 +229,7 @@ const MOST: u64 = 1 << 24;
 
 impl Shapes {
     /// Rejects what no model has.
-    pub(super) fn check(&self) -> Result<(), EngineError> {
+    pub(super) fn check(&self) -> Result<(), LoadError> {
         let named = [
             ("layers", self.n_layers, 10_000),
             ("attention heads", self.n_heads, 1 << 16),
@@ -241,17 +241,17 @@ impl Shapes {
         ];
         for (what, value, most) in named {
             if value == 0 || value > most {
-                return Err(EngineError::Config(format!("{what}: {value} is not between 1 and {most}")));
+                return Err(LoadError::Config(format!("{what}: {value} is not between 1 and {most}")));
             }
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "{} attention heads cannot share {} key/value heads evenly",
                 self.n_heads, self.n_kv_heads
             )));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "{} channels per head cannot be rotated in pairs",
                 self.head_dim
             )));

@@ -4,7 +4,7 @@ use lossy_formats::gguf::{Gguf, IfPresent, Metadata, MetadataError};
 
 use super::Family;
 use super::info::{Shapes, checked_base, checked_eps};
-use crate::EngineError;
+use crate::LoadError;
 use crate::positions::{LongRope, RopeConfig, RopeScaling, Yarn};
 
 /// What the keys `{architecture}.*` say.
@@ -14,35 +14,33 @@ pub(super) struct GgufConfig<'a> {
 }
 
 impl<'a> GgufConfig<'a> {
-    pub(super) fn new(metadata: &'a Metadata) -> Result<GgufConfig<'a>, EngineError> {
+    pub(super) fn new(metadata: &'a Metadata) -> Result<GgufConfig<'a>, LoadError> {
         Ok(GgufConfig { metadata, architecture: metadata.str("general.architecture")? })
     }
 
     /// The architecture and its family.
-    pub(super) fn family(&self) -> Result<(String, &'static Family), EngineError> {
+    pub(super) fn family(&self) -> Result<(String, &'static Family), LoadError> {
         let found = self.architecture.to_string();
-        let family = Family::of_gguf(&found).ok_or_else(|| EngineError::Architecture {
-            found: found.clone(),
-            known: Family::known_names(),
-        })?;
+        let family = Family::of_gguf(&found)
+            .ok_or_else(|| LoadError::Architecture { found: found.clone(), known: Family::known_names() })?;
         Ok((found, family))
     }
 
-    pub(super) fn shapes(&self) -> Result<Shapes, EngineError> {
+    pub(super) fn shapes(&self) -> Result<Shapes, LoadError> {
         let n_heads = self.count("attention.head_count")?;
         let n_embd = self.count("embedding_length")?;
         let head_dim =
             self.optional_count("attention.key_length")?.unwrap_or(n_embd.checked_div(n_heads).unwrap_or(0));
         let value_dim = self.optional_count("attention.value_length")?.unwrap_or(head_dim);
         if value_dim != head_dim {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "keys of {head_dim} channels but values of {value_dim} (key `{}`)",
                 self.key("attention.value_length")
             )));
         }
         let rotated = self.optional_count("rope.dimension_count")?.unwrap_or(head_dim);
         if rotated != head_dim {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "key `{}` is {rotated}, but only a rotation of all {head_dim} channels of a head can be computed",
                 self.key("rope.dimension_count")
             )));
@@ -61,13 +59,13 @@ impl<'a> GgufConfig<'a> {
         })
     }
 
-    pub(super) fn rms_eps(&self) -> Result<f32, EngineError> {
+    pub(super) fn rms_eps(&self) -> Result<f32, LoadError> {
         let key = self.key("attention.layer_norm_rms_epsilon");
         checked_eps(&format!("key `{key}`"), f64::from(self.metadata.f32(&key)?))
     }
 
     /// The model's rotation. Within the original context, to which the trained one is cut, `longrope` is its short factors.
-    pub(super) fn rope(&self, tensors: &FactorTensors) -> Result<RopeConfig, EngineError> {
+    pub(super) fn rope(&self, tensors: &FactorTensors) -> Result<RopeConfig, LoadError> {
         let base = self.optional_f64("rope.freq_base")?.unwrap_or(10_000.0);
         let base = checked_base(&format!("key `{}`", self.key("rope.freq_base")), base)?;
         let kind = self.metadata.str(&self.key("rope.scaling.type")).if_present()?;
@@ -75,7 +73,7 @@ impl<'a> GgufConfig<'a> {
         let scaling = match (&tensors.factors, kind) {
             (Some(factors), None | Some("none")) => RopeScaling::Factors(factors.clone()),
             (Some(_), Some(kind)) => {
-                return Err(EngineError::Config(format!(
+                return Err(LoadError::Config(format!(
                     "rope scaling of type `{}` together with `{FACTORS}` is not known",
                     kind.escape_debug()
                 )));
@@ -102,7 +100,7 @@ impl<'a> GgufConfig<'a> {
                 })
             }
             (None, Some(kind)) => {
-                return Err(EngineError::Config(format!(
+                return Err(LoadError::Config(format!(
                     "rope scaling of type `{}` cannot be computed (known: none, linear, yarn, longrope)",
                     kind.escape_debug()
                 )));
@@ -111,7 +109,7 @@ impl<'a> GgufConfig<'a> {
         let is_scaled = matches!(scaling, RopeScaling::Yarn(_) | RopeScaling::LongRope(_));
         let wrong_key = |key: &str, value: f64| {
             let key = self.key(key);
-            EngineError::Config(format!(
+            LoadError::Config(format!(
                 "key `{key}` is {value}, but the rope scaling's type has no such factor"
             ))
         };
@@ -127,7 +125,7 @@ impl<'a> GgufConfig<'a> {
         }
     }
 
-    fn yarn(&self) -> Result<Yarn, EngineError> {
+    fn yarn(&self) -> Result<Yarn, LoadError> {
         let factor = self.positive("rope.scaling.factor")?;
         let original_context = match self.optional_count("rope.scaling.original_context_length")? {
             Some(_) => self.positive("rope.scaling.original_context_length")?,
@@ -150,11 +148,11 @@ impl<'a> GgufConfig<'a> {
         format!("{}.{key}", self.architecture)
     }
 
-    fn count(&self, key: &str) -> Result<u64, EngineError> {
+    fn count(&self, key: &str) -> Result<u64, LoadError> {
         Ok(self.uniform(&self.key(key))?)
     }
 
-    fn optional_count(&self, key: &str) -> Result<Option<u64>, EngineError> {
+    fn optional_count(&self, key: &str) -> Result<Option<u64>, LoadError> {
         Ok(self.uniform(&self.key(key)).if_present()?)
     }
 
@@ -173,12 +171,12 @@ impl<'a> GgufConfig<'a> {
         }
     }
 
-    fn optional_f64(&self, key: &str) -> Result<Option<f64>, EngineError> {
+    fn optional_f64(&self, key: &str) -> Result<Option<f64>, LoadError> {
         Ok(self.metadata.f32(&self.key(key)).if_present()?.map(f64::from))
     }
 
     /// A number, whole or not, above zero.
-    fn positive(&self, key: &str) -> Result<f64, EngineError> {
+    fn positive(&self, key: &str) -> Result<f64, LoadError> {
         let key = self.key(key);
         let value = match self.metadata.u64(&key) {
             Ok(value) => value as f64,
@@ -187,7 +185,7 @@ impl<'a> GgufConfig<'a> {
         if value.is_finite() && value > 0.0 {
             Ok(value)
         } else {
-            Err(EngineError::Config(format!("key `{key}` is {value}, not a positive number")))
+            Err(LoadError::Config(format!("key `{key}` is {value}, not a positive number")))
         }
     }
 }
@@ -206,7 +204,7 @@ pub(super) struct FactorTensors {
 }
 
 impl FactorTensors {
-    pub(super) fn of(gguf: &Gguf, head_dim: u64) -> Result<FactorTensors, EngineError> {
+    pub(super) fn of(gguf: &Gguf, head_dim: u64) -> Result<FactorTensors, LoadError> {
         // Not used, but checked: a file that is wrong here is wrong.
         rope_factors(gguf, LONG_FACTORS, head_dim)?;
         Ok(FactorTensors {
@@ -217,11 +215,11 @@ impl FactorTensors {
 }
 
 /// A tensor of divisors as float32.
-fn rope_factors(gguf: &Gguf, name: &str, head_dim: u64) -> Result<Option<Vec<f32>>, EngineError> {
+fn rope_factors(gguf: &Gguf, name: &str, head_dim: u64) -> Result<Option<Vec<f32>>, LoadError> {
     let Some(tensor) = gguf.tensor(name) else { return Ok(None) };
     let wanted = [head_dim as usize / 2];
     if tensor.shape != wanted {
-        return Err(EngineError::TensorShape {
+        return Err(LoadError::TensorShape {
             name: name.to_string(),
             found: tensor.shape.to_vec(),
             wanted: wanted.to_vec(),
@@ -229,9 +227,9 @@ fn rope_factors(gguf: &Gguf, name: &str, head_dim: u64) -> Result<Option<Vec<f32
     }
     let mut factors = vec![0.0; wanted[0]];
     lossy_quant::dequantize(tensor.dtype, tensor.bytes, &mut factors)
-        .map_err(|error| EngineError::Dequantize { name: name.to_string(), message: error.to_string() })?;
+        .map_err(|error| LoadError::Dequantize { name: name.to_string(), message: error.to_string() })?;
     match factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
-        Some(factor) => Err(EngineError::Config(format!("`{name}` holds {factor}, not a positive number"))),
+        Some(factor) => Err(LoadError::Config(format!("`{name}` holds {factor}, not a positive number"))),
         None => Ok(Some(factors)),
     }
 }

@@ -7,7 +7,7 @@ use super::info::{Shapes, checked_eps};
 use super::rope_hf::RopeKeys;
 use super::tensors::BiasGroup;
 use super::{Family, HfClass, SlidingWindow};
-use crate::EngineError;
+use crate::LoadError;
 use crate::positions::RopeConfig;
 
 /// What `config.json` says.
@@ -20,13 +20,13 @@ pub(super) struct HfConfig<'a> {
 impl<'a> HfConfig<'a> {
     /// # Errors
     /// The file names no model that is known.
-    pub(super) fn new(config: &'a Value) -> Result<HfConfig<'a>, EngineError> {
+    pub(super) fn new(config: &'a Value) -> Result<HfConfig<'a>, LoadError> {
         let Some(model_type) = config.get("model_type") else {
             let message = "config.json has no `model_type`, so there is no telling what the model is";
-            return Err(EngineError::Config(message.to_owned()));
+            return Err(LoadError::Config(message.to_owned()));
         };
         let found = Family::of_hf(model_type.as_str().unwrap_or_default());
-        let (family, class) = found.ok_or_else(|| EngineError::Architecture {
+        let (family, class) = found.ok_or_else(|| LoadError::Architecture {
             found: model_type.as_str().map_or_else(|| model_type.to_string(), str::to_owned),
             known: Family::known_model_types(),
         })?;
@@ -38,14 +38,14 @@ impl<'a> HfConfig<'a> {
         (self.class.model_type.to_string(), self.family)
     }
 
-    pub(super) fn shapes(&self) -> Result<Shapes, EngineError> {
+    pub(super) fn shapes(&self) -> Result<Shapes, LoadError> {
         let n_heads = self.count("num_attention_heads")?;
         let n_embd = self.count("hidden_size")?;
         let n_ctx_train = self.count("max_position_embeddings")?;
         let n_layers = self.count("num_hidden_layers")?;
         // `null` asks for what follows from the rest; an absent key for the default of the class.
         let or_class = |key: &str, class: Option<u64>, derived: u64| match self.config.get(key) {
-            None => Ok::<_, EngineError>(class.unwrap_or(derived)),
+            None => Ok::<_, LoadError>(class.unwrap_or(derived)),
             Some(_) => Ok(self.optional_count(key)?.unwrap_or(derived)),
         };
         Ok(Shapes {
@@ -60,12 +60,12 @@ impl<'a> HfConfig<'a> {
         })
     }
 
-    pub(super) fn rms_eps(&self) -> Result<f32, EngineError> {
+    pub(super) fn rms_eps(&self) -> Result<f32, LoadError> {
         checked_eps("config.json: `rms_norm_eps`", self.optional_number("rms_norm_eps")?.unwrap_or(1e-6))
     }
 
     /// What the MLP does to its gate. The names are those of transformers.
-    pub(super) fn gate(&self) -> Result<GateFunction, EngineError> {
+    pub(super) fn gate(&self) -> Result<GateFunction, LoadError> {
         let name = match self.config.get("hidden_act") {
             None => "silu",
             Some(Value::String(name)) => name,
@@ -81,7 +81,7 @@ impl<'a> HfConfig<'a> {
             "relu" => GateFunction::Relu,
             "relu2" => GateFunction::ReluSquared,
             other => {
-                return Err(EngineError::Config(format!(
+                return Err(LoadError::Config(format!(
                     "config.json: `hidden_act` is \"{other}\", which cannot be computed (known: silu, gelu, gelu_pytorch_tanh, \
                      quick_gelu, relu, relu2)"
                 )));
@@ -90,7 +90,7 @@ impl<'a> HfConfig<'a> {
     }
 
     /// A sliding window, where it is in use. Contexts are kept inside it, where it changes nothing.
-    fn sliding_window(&self, n_layers: u64) -> Result<Option<u64>, EngineError> {
+    fn sliding_window(&self, n_layers: u64) -> Result<Option<u64>, LoadError> {
         let window = self.optional_count("sliding_window")?;
         if window == Some(0) {
             return Err(wrong("sliding_window", &Value::from(0), "a positive whole number"));
@@ -105,7 +105,7 @@ impl<'a> HfConfig<'a> {
                 match (in_use, window, is_named) {
                     (true, Some(_), Some(true)) => Ok(window),
                     (true, Some(_), None) if n_full < n_layers => Ok(window),
-                    (_, _, Some(true)) => Err(EngineError::Config(
+                    (_, _, Some(true)) => Err(LoadError::Config(
                         "config.json: `layer_types` has layers of \"sliding_attention\", but no `sliding_window` is in use"
                             .to_owned(),
                     )),
@@ -116,14 +116,14 @@ impl<'a> HfConfig<'a> {
     }
 
     /// Whether `layer_types` has layers with a window; `None` where it is absent.
-    fn has_sliding_layers(&self, n_layers: u64) -> Result<Option<bool>, EngineError> {
+    fn has_sliding_layers(&self, n_layers: u64) -> Result<Option<bool>, LoadError> {
         let types = match self.config.get("layer_types") {
             None | Some(Value::Null) => return Ok(None),
             Some(Value::Array(types)) => types,
             Some(other) => return Err(wrong("layer_types", other, "a list of names")),
         };
         if types.len() as u64 != n_layers {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "config.json: `layer_types` names {} layers, but `num_hidden_layers` is {n_layers}",
                 types.len()
             )));
@@ -134,7 +134,7 @@ impl<'a> HfConfig<'a> {
                 Some("full_attention" | "attention") => {}
                 Some("sliding_attention") => is_sliding = true,
                 _ => {
-                    return Err(EngineError::Config(format!(
+                    return Err(LoadError::Config(format!(
                         "config.json: `layer_types` has {kind} for layer {layer}, which cannot be computed (known: \
                          \"full_attention\", \"sliding_attention\")"
                     )));
@@ -145,7 +145,7 @@ impl<'a> HfConfig<'a> {
     }
 
     /// The model's rotation.
-    pub(super) fn rope(&self, head_dim: u64) -> Result<RopeConfig, EngineError> {
+    pub(super) fn rope(&self, head_dim: u64) -> Result<RopeConfig, LoadError> {
         RopeKeys::new(self.config)?.rope(self.count("max_position_embeddings")?, head_dim)
     }
 
@@ -153,7 +153,7 @@ impl<'a> HfConfig<'a> {
     ///
     /// # Errors
     /// The file has biases that its configuration denies: transformers would leave them out.
-    pub(super) fn has_biases(&self, group: BiasGroup, found: Option<&str>) -> Result<bool, EngineError> {
+    pub(super) fn has_biases(&self, group: BiasGroup, found: Option<&str>) -> Result<bool, LoadError> {
         let key = if group == BiasGroup::Mlp { "mlp_bias" } else { "attention_bias" };
         let is_stated = self.flag(key)?;
         match (is_stated.unwrap_or(false), found) {
@@ -165,19 +165,17 @@ impl<'a> HfConfig<'a> {
                     Some(_) => format!("`{key}` is false"),
                     None => format!("has no `{key}`, which means false"),
                 };
-                Err(EngineError::Config(format!(
-                    "config.json: {stated}, but the model has the bias `{name}`"
-                )))
+                Err(LoadError::Config(format!("config.json: {stated}, but the model has the bias `{name}`")))
             }
         }
     }
 
     /// Whether the output matrix is the embedding.
-    pub(super) fn is_tied(&self) -> Result<bool, EngineError> {
+    pub(super) fn is_tied(&self) -> Result<bool, LoadError> {
         Ok(self.flag("tie_word_embeddings")?.unwrap_or(false))
     }
 
-    fn flag(&self, key: &str) -> Result<Option<bool>, EngineError> {
+    fn flag(&self, key: &str) -> Result<Option<bool>, LoadError> {
         match self.config.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -185,18 +183,18 @@ impl<'a> HfConfig<'a> {
         }
     }
 
-    fn count(&self, key: &str) -> Result<u64, EngineError> {
-        self.optional_count(key)?.ok_or_else(|| EngineError::Config(format!("config.json has no `{key}`")))
+    fn count(&self, key: &str) -> Result<u64, LoadError> {
+        self.optional_count(key)?.ok_or_else(|| LoadError::Config(format!("config.json has no `{key}`")))
     }
 
-    fn optional_count(&self, key: &str) -> Result<Option<u64>, EngineError> {
+    fn optional_count(&self, key: &str) -> Result<Option<u64>, LoadError> {
         match self.config.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => value.as_u64().map(Some).ok_or_else(|| wrong(key, value, "a whole number")),
         }
     }
 
-    fn optional_number(&self, key: &str) -> Result<Option<f64>, EngineError> {
+    fn optional_number(&self, key: &str) -> Result<Option<f64>, LoadError> {
         match self.config.get(key) {
             None => Ok(None),
             Some(value) => value.as_f64().map(Some).ok_or_else(|| wrong(key, value, "a number")),
@@ -205,8 +203,8 @@ impl<'a> HfConfig<'a> {
 }
 
 /// A value of another kind than its key has.
-pub(super) fn wrong(key: &str, found: &Value, wanted: &str) -> EngineError {
-    EngineError::Config(format!("config.json: `{key}` is {found}, not {wanted}"))
+pub(super) fn wrong(key: &str, found: &Value, wanted: &str) -> LoadError {
+    LoadError::Config(format!("config.json: `{key}` is {found}, not {wanted}"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::info::checked_base;
 use super::info_hf::wrong;
-use crate::EngineError;
+use crate::LoadError;
 use crate::positions::{LongRope, RopeConfig, RopeScaling, Yarn};
 
 /// The keys of `config.json` that say how positions are rotated.
@@ -36,13 +36,13 @@ const OF_ALL: &[&str] = &[
 impl<'a> RopeKeys<'a> {
     /// # Errors
     /// Old and new spelling are both there and differ, or the parameters are no object.
-    pub(super) fn new(config: &'a Value) -> Result<RopeKeys<'a>, EngineError> {
+    pub(super) fn new(config: &'a Value) -> Result<RopeKeys<'a>, LoadError> {
         let [new, old] = ["rope_parameters", "rope_scaling"]
             .map(|key| config.get(key).filter(|value| !value.is_null()).map(|value| (key, value)));
         if let (Some((_, new)), Some((_, old))) = (new, old)
             && new != old
         {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "config.json: `rope_parameters` is {new}, but `rope_scaling` is {old}"
             )));
         }
@@ -52,7 +52,7 @@ impl<'a> RopeKeys<'a> {
             Some((name, other)) => return Err(wrong(name, other, "an object")),
         };
         if let Some((key, _)) = parameters.into_iter().flatten().find(|(_, value)| value.is_object()) {
-            return Err(EngineError::Config(format!(
+            return Err(LoadError::Config(format!(
                 "config.json: `{name}.{key}` has a rotation of its own, but rotations that differ from layer to layer cannot \
                  be computed"
             )));
@@ -64,7 +64,7 @@ impl<'a> RopeKeys<'a> {
     ///
     /// # Errors
     /// A parameter is missing, of another kind, or out of range; or the type is not known.
-    pub(super) fn rope(&self, n_ctx_train: u64, head_dim: u64) -> Result<RopeConfig, EngineError> {
+    pub(super) fn rope(&self, n_ctx_train: u64, head_dim: u64) -> Result<RopeConfig, LoadError> {
         let base = match (self.number("rope_theta")?, self.config.get("rope_theta")) {
             (Some(base), _) => base,
             (None, None) => 10_000.0,
@@ -74,7 +74,7 @@ impl<'a> RopeKeys<'a> {
         Ok(RopeConfig { base, scaling: self.scaling(n_ctx_train as f64, head_dim as usize)? })
     }
 
-    fn scaling(&self, n_ctx_train: f64, head_dim: usize) -> Result<RopeScaling, EngineError> {
+    fn scaling(&self, n_ctx_train: f64, head_dim: usize) -> Result<RopeScaling, LoadError> {
         let kind = self.kind()?;
         let original_context = || match self.config.get("original_max_position_embeddings") {
             // transformers prefers it to the one among the parameters
@@ -117,7 +117,7 @@ impl<'a> RopeKeys<'a> {
                 &["factor", "attention_factor", "short_factor", "long_factor"],
             ),
             other => {
-                return Err(EngineError::Config(format!(
+                return Err(LoadError::Config(format!(
                     "config.json: `{}` has the type \"{}\", which cannot be computed (known: default, linear, dynamic, \
                      llama3, yarn, longrope)",
                     self.name,
@@ -128,7 +128,7 @@ impl<'a> RopeKeys<'a> {
         let is_foreign = |key: &&String| !OF_ALL.contains(&key.as_str()) && !own_keys.contains(&key.as_str());
         let known = |key: &&String| super::keys::rule(super::keys::hf::ROPE, key).is_some();
         match self.parameters.into_iter().flat_map(Map::keys).filter(known).find(is_foreign) {
-            Some(key) if !self.value(key).is_none_or(Value::is_null) => Err(EngineError::Config(format!(
+            Some(key) if !self.value(key).is_none_or(Value::is_null) => Err(LoadError::Config(format!(
                 "config.json: `{}` has `{key}`, which its type, \"{kind}\", does not have",
                 self.name
             ))),
@@ -137,20 +137,20 @@ impl<'a> RopeKeys<'a> {
     }
 
     /// The type; "default" where there are no parameters but the base.
-    fn kind(&self) -> Result<&'a str, EngineError> {
+    fn kind(&self) -> Result<&'a str, LoadError> {
         let word = |key: &str| match self.value(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(word)) => Ok(Some(word.as_str())),
             Some(other) => Err(wrong(&format!("{}.{key}", self.name), other, "the name of a type")),
         };
         match (word("rope_type")?, word("type")?) {
-            (Some(new), Some(old)) if new != old => Err(EngineError::Config(format!(
+            (Some(new), Some(old)) if new != old => Err(LoadError::Config(format!(
                 "config.json: `{}` has the `rope_type` \"{new}\", but the `type` \"{old}\"",
                 self.name
             ))),
             (Some(kind), _) | (None, Some(kind)) => Ok(kind),
             (None, None) => match self.value("factor") {
-                Some(factor) => Err(EngineError::Config(format!(
+                Some(factor) => Err(LoadError::Config(format!(
                     "config.json: `{}` has a `factor`, {factor}, but no `rope_type` that says what it means",
                     self.name
                 ))),
@@ -159,7 +159,7 @@ impl<'a> RopeKeys<'a> {
         }
     }
 
-    fn yarn(&self, original_context: f64, n_ctx_train: f64) -> Result<Yarn, EngineError> {
+    fn yarn(&self, original_context: f64, n_ctx_train: f64) -> Result<Yarn, LoadError> {
         let factor = self.positive("factor")?.unwrap_or(n_ctx_train / original_context);
         let magnitude = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
         let ratio = match (self.number("mscale")?, self.number("mscale_all_dim")?) {
@@ -170,7 +170,7 @@ impl<'a> RopeKeys<'a> {
         };
         // 0 stands for the default, as it does in transformers.
         let beta = |key, default| {
-            Ok::<_, EngineError>(self.number(key)?.filter(|beta| *beta != 0.0).unwrap_or(default))
+            Ok::<_, LoadError>(self.number(key)?.filter(|beta| *beta != 0.0).unwrap_or(default))
         };
         Ok(Yarn {
             factor,
@@ -191,7 +191,7 @@ impl<'a> RopeKeys<'a> {
         original_context: f64,
         n_ctx_train: f64,
         head_dim: usize,
-    ) -> Result<LongRope, EngineError> {
+    ) -> Result<LongRope, LoadError> {
         let factor = self.positive("factor")?.unwrap_or(n_ctx_train / original_context);
         let attention_factor = match self.number("attention_factor")? {
             Some(factor) => factor,
@@ -207,7 +207,7 @@ impl<'a> RopeKeys<'a> {
     }
 
     /// A divisor for every channel pair.
-    fn factors(&self, key: &str, n_pairs: usize) -> Result<Vec<f32>, EngineError> {
+    fn factors(&self, key: &str, n_pairs: usize) -> Result<Vec<f32>, LoadError> {
         let name = format!("{}.{key}", self.name);
         let value = self.value(key).unwrap_or(&Value::Null);
         let wanted = format!("a list of {n_pairs} positive numbers");
@@ -217,7 +217,7 @@ impl<'a> RopeKeys<'a> {
         });
         match factors {
             Some(factors) if factors.len() == n_pairs => Ok(factors),
-            Some(factors) => Err(EngineError::Config(format!(
+            Some(factors) => Err(LoadError::Config(format!(
                 "config.json: `{name}` has {} values, but heads have {n_pairs} channel pairs",
                 factors.len()
             ))),
@@ -229,7 +229,7 @@ impl<'a> RopeKeys<'a> {
         self.parameters.and_then(|parameters| parameters.get(key))
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>, EngineError> {
+    fn number(&self, key: &str) -> Result<Option<f64>, LoadError> {
         match self.value(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_f64() {
@@ -239,7 +239,7 @@ impl<'a> RopeKeys<'a> {
         }
     }
 
-    fn positive(&self, key: &str) -> Result<Option<f64>, EngineError> {
+    fn positive(&self, key: &str) -> Result<Option<f64>, LoadError> {
         match self.number(key)? {
             Some(number) if !(number.is_finite() && number > 0.0) => {
                 let value = self.value(key).unwrap_or(&Value::Null);
@@ -249,9 +249,9 @@ impl<'a> RopeKeys<'a> {
         }
     }
 
-    fn needed(&self, key: &str) -> Result<f64, EngineError> {
+    fn needed(&self, key: &str) -> Result<f64, LoadError> {
         self.positive(key)?
-            .ok_or_else(|| EngineError::Config(format!("config.json: `{}` has no `{key}`", self.name)))
+            .ok_or_else(|| LoadError::Config(format!("config.json: `{}` has no `{key}`", self.name)))
     }
 }
 
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn rope(config: Value) -> Result<RopeConfig, EngineError> {
+    fn rope(config: Value) -> Result<RopeConfig, LoadError> {
         RopeKeys::new(&config).and_then(|keys| keys.rope(64, 8))
     }
 

@@ -15,7 +15,7 @@ use super::info_hf::HfConfig;
 use super::tensors::{self, BiasGroup, hf_name};
 use super::{BiasRule, keys};
 use crate::positions::RopeScaling;
-use crate::{EngineError, Fingerprint};
+use crate::{Fingerprint, LoadError};
 
 /// A GGUF file or a Hugging Face directory. Clones share the mapping.
 #[derive(Clone)]
@@ -36,25 +36,25 @@ impl ModelSource {
     ///
     /// # Errors
     /// The file cannot be read, is malformed, or is a model of an architecture that cannot be computed.
-    pub fn open(path: &Path) -> Result<ModelSource, EngineError> {
+    pub fn open(path: &Path) -> Result<ModelSource, LoadError> {
         if path.is_dir() {
             return ModelSource::from_hf(HfDir::open(path)?);
         }
         let is_of_directory = path.extension().is_some_and(|end| end == "safetensors" || end == "json");
         if is_of_directory && path.is_file() {
-            return Err(EngineError::PartOfDirectory { path: path.to_owned() });
+            return Err(LoadError::PartOfDirectory { path: path.to_owned() });
         }
         ModelSource::from_gguf(Gguf::open(path)?)
     }
 
     /// From a GGUF that is already open.
-    pub fn from_gguf(gguf: Gguf) -> Result<ModelSource, EngineError> {
+    pub fn from_gguf(gguf: Gguf) -> Result<ModelSource, LoadError> {
         let info = ModelInfo::from_gguf(&gguf)?;
         Ok(ModelSource::new(Files::Gguf(Arc::new(gguf)), info))
     }
 
     /// From a Hugging Face directory that is already open.
-    pub fn from_hf(dir: HfDir) -> Result<ModelSource, EngineError> {
+    pub fn from_hf(dir: HfDir) -> Result<ModelSource, LoadError> {
         let info = ModelInfo::from_hf(&dir)?;
         Ok(ModelSource::new(Files::Hf(Arc::new(dir)), info))
     }
@@ -88,7 +88,7 @@ impl ModelSource {
     ///
     /// # Errors
     /// The file has none, or one that cannot be built.
-    pub fn tokenizer(&self) -> Result<Tokenizer, EngineError> {
+    pub fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
         Ok(self.load_tokenizer()?)
     }
 
@@ -104,7 +104,7 @@ impl ModelSource {
     ///
     /// # Errors
     /// The template cannot be parsed.
-    pub fn chat_template(&self) -> Result<Option<ChatTemplate>, EngineError> {
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>, LoadError> {
         Ok(match &self.files {
             Files::Gguf(gguf) => ChatTemplate::from_gguf(gguf.metadata())?,
             Files::Hf(dir) => ChatTemplate::from_hf(dir)?,
@@ -115,7 +115,7 @@ impl ModelSource {
     ///
     /// # Errors
     /// The template cannot be parsed.
-    pub fn chat_template_of(&self, source: &str) -> Result<ChatTemplate, EngineError> {
+    pub fn chat_template_of(&self, source: &str) -> Result<ChatTemplate, LoadError> {
         Ok(match &self.files {
             Files::Gguf(gguf) => ChatTemplate::for_gguf(gguf.metadata(), source)?,
             Files::Hf(dir) => ChatTemplate::for_hf(dir, source)?,
@@ -147,16 +147,12 @@ impl ModelSource {
     }
 
     /// A tensor by its GGUF name, which must have this shape (rows, columns).
-    pub(crate) fn tensor_of_shape(
-        &self,
-        name: &str,
-        wanted: &[usize],
-    ) -> Result<TensorView<'_>, EngineError> {
+    pub(crate) fn tensor_of_shape(&self, name: &str, wanted: &[usize]) -> Result<TensorView<'_>, LoadError> {
         let tensor = self
             .tensor(name)
             .ok_or_else(|| missing(&self.own_name(name), self.tensors().map(|tensor| tensor.name)))?;
         if tensor.shape != wanted {
-            return Err(EngineError::TensorShape {
+            return Err(LoadError::TensorShape {
                 name: tensor.name.to_string(),
                 found: tensor.shape.to_vec(),
                 wanted: wanted.to_vec(),
@@ -166,7 +162,7 @@ impl ModelSource {
     }
 
     /// Whether the model has the biases of a group; `found` is the GGUF name of one that is there.
-    pub(super) fn has_biases(&self, group: BiasGroup, found: Option<&str>) -> Result<bool, EngineError> {
+    pub(super) fn has_biases(&self, group: BiasGroup, found: Option<&str>) -> Result<bool, LoadError> {
         if group == BiasGroup::Qkv && self.info.family.qkv_bias == BiasRule::Required {
             return Ok(true);
         }
@@ -180,21 +176,21 @@ impl ModelSource {
     }
 
     /// Whether the output matrix is a tensor of its own, and not the embedding.
-    pub(super) fn has_own_output(&self) -> Result<bool, EngineError> {
+    pub(super) fn has_own_output(&self) -> Result<bool, LoadError> {
         let output = self.tensor(tensors::OUTPUT);
         let Files::Hf(dir) = &self.files else { return Ok(output.is_some()) };
         let is_tied = HfConfig::new(dir.config())?.is_tied()?;
         match (is_tied, output) {
             (false, Some(_)) => Ok(true),
             (true, None) => Ok(false),
-            (false, None) => Err(EngineError::Config(
+            (false, None) => Err(LoadError::Config(
                 "config.json: `tie_word_embeddings` is false, or absent, which means the same, but the model has no \
                  `lm_head.weight`"
                     .to_owned(),
             )),
             (true, Some(output)) => match self.tensor(tensors::EMBEDDING) {
                 Some(embedding) if embedding.dtype == output.dtype && embedding.bytes == output.bytes => Ok(false),
-                _ => Err(EngineError::Config(
+                _ => Err(LoadError::Config(
                     "config.json: `tie_word_embeddings` is true, but the model has a `lm_head.weight` that differs from \
                      `model.embed_tokens.weight`"
                         .to_owned(),

@@ -10,7 +10,7 @@ use super::tensors::{BiasGroup, EMBEDDING, OUTPUT, OUTPUT_NORM, in_layer};
 use super::{ModelInfo, ModelSource};
 use crate::finite::WeightNotFinite;
 use crate::positions::Rope;
-use crate::{EngineError, RequestError, Unread};
+use crate::{LoadError, RequestError, Unread};
 
 /// The weights of a model and what they are computed with.
 pub(crate) struct Model {
@@ -64,7 +64,7 @@ pub(crate) struct QkNorm {
 
 impl Model {
     /// Reads and repacks every weight. Before that all of the file is accounted for.
-    pub(crate) fn load(cx: &Compute, source: &ModelSource, unread: &Unread) -> Result<Model, EngineError> {
+    pub(crate) fn load(cx: &Compute, source: &ModelSource, unread: &Unread) -> Result<Model, LoadError> {
         let info = source.info().clone();
         let account = Account::of(source)?;
         account.tell(unread)?;
@@ -107,7 +107,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn layer(&self, layer: usize) -> Result<Layer, EngineError> {
+    fn layer(&self, layer: usize) -> Result<Layer, LoadError> {
         let info = self.info;
         let (n_q, n_kv) = (info.n_heads * info.head_dim, info.n_kv_heads * info.head_dim);
         let name = |part: &str| in_layer(layer, part);
@@ -139,12 +139,12 @@ impl Loader<'_> {
     fn has<T>(
         &self,
         group: BiasGroup,
-        read: impl FnOnce() -> Result<T, EngineError>,
-    ) -> Result<Option<T>, EngineError> {
+        read: impl FnOnce() -> Result<T, LoadError>,
+    ) -> Result<Option<T>, LoadError> {
         self.account.biases.contains(&group).then(read).transpose()
     }
 
-    fn qkv_bias(&self, layer: usize) -> Result<Vec<f32>, EngineError> {
+    fn qkv_bias(&self, layer: usize) -> Result<Vec<f32>, LoadError> {
         let mut bias = Vec::new();
         for (part, n_heads) in [("attn_q.bias", self.info.n_heads), ("attn_k.bias", self.info.n_kv_heads)] {
             let rows = self.vector(&in_layer(layer, part), n_heads * self.info.head_dim)?;
@@ -154,7 +154,7 @@ impl Loader<'_> {
         Ok(bias)
     }
 
-    fn qk_norm(&self, layer: usize) -> Result<Option<QkNorm>, EngineError> {
+    fn qk_norm(&self, layer: usize) -> Result<Option<QkNorm>, LoadError> {
         if !self.info.family.qk_norm {
             return Ok(None);
         }
@@ -162,19 +162,19 @@ impl Loader<'_> {
         Ok(Some(QkNorm { q: norm("attn_q_norm.weight")?, k: norm("attn_k_norm.weight")? }))
     }
 
-    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, EngineError> {
+    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
         let tensor = self.source.tensor_of_shape(name, &[len])?;
         check_finite(self.cx, &tensor)?;
         dequantized(&tensor)
     }
 
-    fn matrix(&self, name: &str, n_rows: usize, n_cols: usize) -> Result<Matrix, EngineError> {
+    fn matrix(&self, name: &str, n_rows: usize, n_cols: usize) -> Result<Matrix, LoadError> {
         let tensor = self.source.tensor_of_shape(name, &[n_rows, n_cols])?;
         self.pack(&tensor, tensor.bytes)
     }
 
     /// A matrix whose rows are rotated: Q or K, brought to the order of half-split pairs (i, i + head_dim/2).
-    fn rotated(&self, name: &str, n_heads: usize) -> Result<Matrix, EngineError> {
+    fn rotated(&self, name: &str, n_heads: usize) -> Result<Matrix, LoadError> {
         let n_rows = n_heads * self.info.head_dim;
         let tensor = self.source.tensor_of_shape(name, &[n_rows, self.info.n_embd])?;
         let order = RowOrder::of(self.source, self.info);
@@ -189,10 +189,10 @@ impl Loader<'_> {
         self.pack(&tensor, &bytes)
     }
 
-    fn pack(&self, tensor: &TensorView<'_>, bytes: &[u8]) -> Result<Matrix, EngineError> {
+    fn pack(&self, tensor: &TensorView<'_>, bytes: &[u8]) -> Result<Matrix, LoadError> {
         check_finite(self.cx, tensor)?;
         Matrix::pack(self.cx, tensor.dtype, tensor.shape[0], tensor.shape[1], bytes)
-            .map_err(|problem| EngineError::Pack { name: tensor.name.to_string(), problem })
+            .map_err(|problem| LoadError::Pack { name: tensor.name.to_string(), problem })
     }
 }
 
@@ -228,10 +228,10 @@ pub(crate) struct Embedding {
 }
 
 impl Embedding {
-    fn new(source: &ModelSource, info: &ModelInfo) -> Result<Embedding, EngineError> {
+    fn new(source: &ModelSource, info: &ModelInfo) -> Result<Embedding, LoadError> {
         let tensor = source.tensor_of_shape(EMBEDDING, &[info.n_vocab, info.n_embd])?;
         if !tensor.dtype.is_computable() {
-            return Err(EngineError::Dequantize {
+            return Err(LoadError::Dequantize {
                 name: tensor.name.to_string(),
                 message: format!("type {} cannot be computed", tensor.dtype.name()),
             });
@@ -292,17 +292,15 @@ fn not_finite(tensor: &TensorView<'_>, block: usize) -> WeightNotFinite {
     WeightNotFinite { name: tensor.name.to_string(), value: values[in_block], place }
 }
 
-fn dequantized(tensor: &TensorView<'_>) -> Result<Vec<f32>, EngineError> {
+fn dequantized(tensor: &TensorView<'_>) -> Result<Vec<f32>, LoadError> {
     let mut values = vec![0.0; tensor.shape.iter().product()];
     dequantize(tensor, tensor.bytes, &mut values)?;
     Ok(values)
 }
 
-fn dequantize(tensor: &TensorView<'_>, bytes: &[u8], out: &mut [f32]) -> Result<(), EngineError> {
-    lossy_quant::dequantize(tensor.dtype, bytes, out).map_err(|error| EngineError::Dequantize {
-        name: tensor.name.to_string(),
-        message: error.to_string(),
-    })
+fn dequantize(tensor: &TensorView<'_>, bytes: &[u8], out: &mut [f32]) -> Result<(), LoadError> {
+    lossy_quant::dequantize(tensor.dtype, bytes, out)
+        .map_err(|error| LoadError::Dequantize { name: tensor.name.to_string(), message: error.to_string() })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use lossy_engine::{
-    ActivationKind, BatchItem, CacheOptions, Engine, EngineError, EngineOptions, Logits, ModelSource, Unread,
+    ActivationKind, BatchItem, CacheOptions, Engine, EngineError, EngineOptions, LoadError, Logits,
+    ModelSource, Unread,
 };
 use lossy_formats::gguf::Gguf;
 use lossy_formats::gguf::write::GgufWriter;
@@ -158,7 +159,7 @@ pub fn gguf_bytes(keys: &[(String, lossy_formats::gguf::Value)], tensors: &Tenso
 pub fn open_gguf(
     keys: &[(String, lossy_formats::gguf::Value)],
     tensors: &Tensors,
-) -> Result<ModelSource, EngineError> {
+) -> Result<ModelSource, LoadError> {
     ModelSource::from_gguf(Gguf::from_bytes(gguf_bytes(keys, tensors))?)
 }
 
@@ -166,7 +167,7 @@ pub fn open_gguf(
 ///
 /// # Errors
 /// Those of the engine.
-pub fn open_hf(folder: &Path, config: &Value, tensors: &Tensors) -> Result<ModelSource, EngineError> {
+pub fn open_hf(folder: &Path, config: &Value, tensors: &Tensors) -> Result<ModelSource, LoadError> {
     let put = |writer: SafetensorsWriter, (name, tensor): (&String, &Tensor)| {
         let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         writer.tensor(name, "F32", &tensor.shape, &bytes)
