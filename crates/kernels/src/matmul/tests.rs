@@ -270,6 +270,51 @@ fn add_and_swiglu_are_what_their_formulas_say() {
     }
 }
 
+/// Hashes of each format's products, made with commit 9657497: they change only together with the order of operations that
+/// `quantized` and `float` specify.
+const GOLDEN: [(DType, u64); 15] = [
+    (DType::F32, 0xDD85_2D70_E39A_6EC1),
+    (DType::F16, 0x2533_A88B_7A40_1CB5),
+    (DType::Q4_0, 0x11A9_CAB6_E7CC_14C3),
+    (DType::Q4_1, 0xB70B_4EF7_2554_A467),
+    (DType::Q5_0, 0xEE8A_53BE_B9A1_F54B),
+    (DType::Q5_1, 0x406F_FE02_3464_A3AC),
+    (DType::Q8_0, 0x17AF_23D6_7E7F_834C),
+    (DType::Q2K, 0xE935_EA67_5D40_64B0),
+    (DType::Q3K, 0x3617_2262_9362_EB8A),
+    (DType::Q4K, 0xF02D_7A18_D194_6C0C),
+    (DType::Q5K, 0x00E0_5C1D_3117_C178),
+    (DType::Q6K, 0x3833_FACF_739D_F2E8),
+    (DType::IQ4NL, 0xDB82_B160_5DAF_78A1),
+    (DType::IQ4XS, 0xD817_4AC2_3A03_20A7),
+    (DType::BF16, 0x55E3_03F8_7E0C_44C5),
+];
+
+#[test]
+fn every_format_and_isa_gives_the_bits_that_it_always_gave() {
+    let mut golden = GOLDEN.into_iter();
+    each_format(|dtype| {
+        let wanted = golden.next();
+        let (n_rows, n_cols) = (43, 768);
+        let bytes = weights(dtype, n_rows, n_cols, None, 31);
+        for isa in Isa::available() {
+            let cx = Compute::with_isa(1, isa);
+            let matrix = Matrix::pack(&cx, dtype, n_rows, n_cols, &bytes).unwrap();
+            // FNV-1a over the bits of all products.
+            let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+            for kind in KINDS {
+                for n_tokens in [1, 2, 3, 4, 5, 14] {
+                    let values = product(&cx, &matrix, &activations(&cx, kind, n_tokens, n_cols));
+                    for byte in values.iter().flat_map(|x| x.to_le_bytes()) {
+                        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
+                    }
+                }
+            }
+            assert_eq!(Some((dtype, hash)), wanted, "{dtype:?} {isa}: {hash:#018X}");
+        }
+    });
+}
+
 #[test]
 fn rows_come_back_as_the_file_has_them() {
     let cx = Compute::with_isa(1, Isa::best());
