@@ -15,6 +15,29 @@
 
 use std::fmt;
 
+/// What detection looks for before it makes a proof: the features that `#[target_feature]` may list where a kernel is called with
+/// that proof. Those of AVX2 go without saying beside the others.
+#[cfg(target_arch = "x86_64")]
+macro_rules! promises {
+    ($proof:ident: $($feature:tt),*) => {
+        impl $proof {
+            #[cfg(test)]
+            const FEATURES: &'static [&'static str] = &[$($feature),*];
+
+            /// Whether this CPU has all of them.
+            fn is_there() -> bool {
+                $(is_x86_feature_detected!($feature))&&*
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+promises!(Avx2: "avx2", "fma", "f16c");
+#[cfg(target_arch = "x86_64")]
+promises!(Vnni: "avxvnni");
+#[cfg(target_arch = "x86_64")]
+promises!(Avx512: "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vnni");
+
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,26 +49,17 @@ pub struct Avx2 {
 impl Avx2 {
     /// The proof, if this CPU has all three.
     pub fn detect() -> Option<Avx2> {
-        let present = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        present.then_some(Avx2 { extension: Extension::None })
+        Avx2::is_there().then_some(Avx2 { extension: Extension::None })
     }
 
     /// The same with dot products of bytes, if the CPU has them.
     fn with_vnni(self) -> Option<Avx2> {
-        is_x86_feature_detected!("avxvnni").then_some(Avx2 { extension: Extension::Vnni(Vnni(())) })
+        Vnni::is_there().then_some(Avx2 { extension: Extension::Vnni(Vnni(())) })
     }
 
     /// The same with vectors of 512 bits, if the CPU has them and dot products of bytes in them.
     fn with_avx512(self) -> Option<Avx2> {
-        let present = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vbmi")
-            && is_x86_feature_detected!("avx512vnni");
-        present.then_some(Avx2 { extension: Extension::Avx512(Avx512(())) })
+        Avx512::is_there().then_some(Avx2 { extension: Extension::Avx512(Avx512(())) })
     }
 
     /// What kernels may use beyond AVX2.
@@ -190,5 +204,47 @@ mod tests {
     fn an_unknown_name_is_an_error_that_lists_what_there_is() {
         let error = Isa::by_name("avx9").unwrap_err().to_string();
         assert!(error.contains("avx9") && error.contains("scalar"), "{error}");
+    }
+    /// The strings of this crate's code that are lists of features, with the file they are in: what stands behind `enable = `,
+    /// and what macros pass on to there.
+    #[cfg(target_arch = "x86_64")]
+    fn feature_lists(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                feature_lists(&path, found);
+                continue;
+            }
+            // Here are the names themselves.
+            if path.file_name().is_some_and(|name| name == "isa.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                let mut strings = line.split('"');
+                while let (Some(before), Some(string)) = (strings.next(), strings.next()) {
+                    if before.ends_with("enable = ") || string.starts_with("avx") {
+                        found.push((path.display().to_string(), string.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn kernels_enable_only_features_that_one_proof_promises() {
+        let mut lists = Vec::new();
+        feature_lists(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut lists);
+        assert!(lists.len() > 100, "{lists:?}");
+        for (file, list) in lists {
+            let promised = |proof: &[&str]| {
+                list.split(',').all(|one| Avx2::FEATURES.contains(&one) || proof.contains(&one))
+            };
+            assert!(
+                promised(Vnni::FEATURES) || promised(Avx512::FEATURES),
+                "{file}: \"{list}\" has no proof"
+            );
+        }
     }
 }

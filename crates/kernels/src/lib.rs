@@ -5,6 +5,8 @@
 
 // In the order of their dependencies: a module uses only those above it.
 mod isa;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 mod threads;
 mod compute;
 pub mod memory;

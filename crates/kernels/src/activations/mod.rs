@@ -29,10 +29,12 @@ impl ActivationKind {
     }
 }
 
-/// What a block of 32 int8 codes has beside them.
+/// 32 columns of a token as int8, with what products need beside the codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
-pub(crate) struct BlockInfo {
+pub(crate) struct BlockQ8 {
+    /// codes behind the last column are 0
+    pub codes: [i8; COLS],
     /// a value is `scale · code`
     pub scale: f32,
     /// `scale` times the sum of the codes
@@ -43,7 +45,17 @@ pub(crate) struct BlockInfo {
     pub half_sums: [i16; 2],
 }
 
-const _: () = assert!(size_of::<BlockInfo>() == 16);
+const _: () = assert!(size_of::<BlockQ8>() == 48);
+
+impl BlockQ8 {
+    /// Codes `4j..4j + 4`.
+    #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "vectors take four codes at once"))]
+    pub fn quad(&self, j: usize) -> i32 {
+        let quads: &[[u8; 4]; COLS / 4] = bytemuck::cast_ref(&self.codes);
+        i32::from_le_bytes(quads[j])
+    }
+}
 
 /// Activations of some tokens, ready to be multiplied; a buffer to be reused.
 #[derive(Clone, Debug)]
@@ -53,10 +65,8 @@ pub struct Activations {
     n_cols: usize,
     /// `[n_tokens, n_cols]`
     rows: Vec<f32>,
-    /// `[n_tokens, n_blocks, 32]`, padded with zeros
-    codes: Vec<i8>,
-    /// `[n_tokens, n_blocks]`
-    infos: Vec<BlockInfo>,
+    /// `[n_tokens, n_blocks]`; empty unless `kind` is `Q8`
+    blocks: Vec<BlockQ8>,
 }
 
 /// The activations of a range of tokens, as kernels read them.
@@ -67,10 +77,8 @@ pub(crate) struct Operand<'a> {
     pub n_cols: usize,
     /// `[n_tokens, n_cols]`
     pub rows: &'a [f32],
-    /// `[n_tokens, n_blocks, 32]`; empty unless `kind` is `Q8`
-    pub codes: &'a [i8],
     /// `[n_tokens, n_blocks]`; empty unless `kind` is `Q8`
-    pub infos: &'a [BlockInfo],
+    pub blocks: &'a [BlockQ8],
 }
 
 impl Operand<'_> {
@@ -83,7 +91,7 @@ impl Operand<'_> {
 impl Activations {
     /// An empty buffer that will hold activations of this kind.
     pub fn new(kind: ActivationKind) -> Activations {
-        Activations { kind, n_tokens: 0, n_cols: 0, rows: Vec::new(), codes: Vec::new(), infos: Vec::new() }
+        Activations { kind, n_tokens: 0, n_cols: 0, rows: Vec::new(), blocks: Vec::new() }
     }
 
     /// How the activations are represented.
@@ -127,30 +135,24 @@ impl Activations {
         self.rows.resize(rows.len(), 0.0);
         let n_blocks = n_cols.div_ceil(COLS);
         if self.kind == ActivationKind::Q8 {
-            self.codes.resize(self.n_tokens * n_blocks * COLS, 0);
-            self.infos.resize(self.n_tokens * n_blocks, BlockInfo::default());
+            self.blocks.resize(self.n_tokens * n_blocks, BlockQ8::default());
         }
         struct Token<'a> {
             from: &'a [f32],
             row: &'a mut [f32],
-            codes: &'a mut [i8],
-            infos: &'a mut [BlockInfo],
+            blocks: &'a mut [BlockQ8],
         }
         let one = |token: &mut Token| {
             make(token.from, token.row);
-            if !token.infos.is_empty() {
-                quantize::row(cx.isa, token.row, token.codes, token.infos);
+            if !token.blocks.is_empty() {
+                quantize::row(cx.isa, token.row, token.blocks);
             }
         };
-        let mut codes = self.codes.chunks_exact_mut(n_blocks * COLS);
-        let mut infos = self.infos.chunks_exact_mut(n_blocks);
-        let mut tokens =
-            rows.chunks_exact(n_cols).zip(self.rows.chunks_exact_mut(n_cols)).map(|(from, row)| Token {
-                from,
-                row,
-                codes: codes.next().unwrap_or_default(),
-                infos: infos.next().unwrap_or_default(),
-            });
+        let mut blocks = self.blocks.chunks_exact_mut(n_blocks);
+        let mut tokens = rows
+            .chunks_exact(n_cols)
+            .zip(self.rows.chunks_exact_mut(n_cols))
+            .map(|(from, row)| Token { from, row, blocks: blocks.next().unwrap_or_default() });
         // A fork costs about as much as a few thousand values.
         if rows.len() < 8192 {
             tokens.for_each(|mut token| one(&mut token));
@@ -171,20 +173,16 @@ impl Activations {
     /// The tokens of a range.
     pub(crate) fn operand(&self, tokens: std::ops::Range<usize>) -> Operand<'_> {
         let n_blocks = self.n_cols.div_ceil(COLS);
-        let (codes, infos): (&[i8], &[BlockInfo]) = match self.kind {
-            ActivationKind::F32 => (&[], &[]),
-            ActivationKind::Q8 => (
-                &self.codes[tokens.start * n_blocks * COLS..tokens.end * n_blocks * COLS],
-                &self.infos[tokens.start * n_blocks..tokens.end * n_blocks],
-            ),
+        let blocks = match self.kind {
+            ActivationKind::F32 => &[],
+            ActivationKind::Q8 => &self.blocks[tokens.start * n_blocks..tokens.end * n_blocks],
         };
         Operand {
             kind: self.kind,
             n_tokens: tokens.len(),
             n_cols: self.n_cols,
             rows: &self.rows[tokens.start * self.n_cols..tokens.end * self.n_cols],
-            codes,
-            infos,
+            blocks,
         }
     }
 }

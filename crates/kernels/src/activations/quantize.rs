@@ -1,14 +1,12 @@
 //! One row of f32 to int8 blocks.
 
-use super::{BlockInfo, COLS};
+use super::{BlockQ8, COLS};
 use crate::Isa;
 
-/// Quantizes `row`, `[n_cols]`, to `codes`, `[n_blocks, 32]`, and `infos`, `[n_blocks]`; a last block that `row` fills only in
-/// part is padded with zeros. A block with an infinity or a NaN gets a scale that makes every product with it NaN.
-pub(super) fn row(isa: Isa, row: &[f32], codes: &mut [i8], infos: &mut [BlockInfo]) {
-    let n_blocks = row.len().div_ceil(COLS);
-    assert!(codes.len() == n_blocks * COLS && infos.len() == n_blocks);
-    let codes = codes.as_chunks_mut::<COLS>().0;
+/// Quantizes `row`, `[n_cols]`, to `blocks`, `[n_blocks]`; a last block that `row` fills only in part is padded with zeros. A
+/// block with an infinity or a NaN gets a scale that makes every product with it NaN.
+pub(super) fn row(isa: Isa, row: &[f32], blocks: &mut [BlockQ8]) {
+    assert_eq!(blocks.len(), row.len().div_ceil(COLS));
     let (whole, tail) = row.as_chunks::<COLS>();
     let mut padded = [0.0; COLS];
     padded[..tail.len()].copy_from_slice(tail);
@@ -16,25 +14,23 @@ pub(super) fn row(isa: Isa, row: &[f32], codes: &mut [i8], infos: &mut [BlockInf
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-        Isa::Avx2(_) => unsafe { avx2::blocks(values, codes, infos) },
+        Isa::Avx2(_) => unsafe { avx2::blocks(values, blocks) },
         Isa::Scalar => {
-            for ((values, codes), info) in values.zip(codes).zip(infos) {
-                *info = block(values, codes);
+            for (values, out) in values.zip(blocks) {
+                *out = block(values);
             }
         }
     }
 }
 
-fn block(values: &[f32; COLS], codes: &mut [i8; COLS]) -> BlockInfo {
+fn block(values: &[f32; COLS]) -> BlockQ8 {
     // Compared as integers, so that a NaN is the largest.
     let largest = values.iter().map(|x| x.to_bits() & 0x7FFF_FFFF).max().unwrap_or(0);
     let largest = f32::from_bits(largest);
     let (scale, inverse) = scales(largest);
-    for (code, x) in codes.iter_mut().zip(values) {
-        *code = (x * inverse).round_ties_even() as i8;
-    }
+    let codes = values.map(|x| (x * inverse).round_ties_even() as i8);
     let sum = |half: &[i8]| half.iter().map(|code| i16::from(*code)).sum();
-    finish(scale, [sum(&codes[..16]), sum(&codes[16..])])
+    finish(codes, scale, [sum(&codes[..16]), sum(&codes[16..])])
 }
 
 /// A block's scale and its inverse, from its largest magnitude.
@@ -49,34 +45,29 @@ fn scales(largest: f32) -> (f32, f32) {
 }
 
 #[inline]
-fn finish(scale: f32, half_sums: [i16; 2]) -> BlockInfo {
+fn finish(codes: [i8; COLS], scale: f32, half_sums: [i16; 2]) -> BlockQ8 {
     let sum = i32::from(half_sums[0]) + i32::from(half_sums[1]);
-    BlockInfo { scale, scaled_sum: scale * sum as f32, sum, half_sums }
+    BlockQ8 { codes, scale, scaled_sum: scale * sum as f32, sum, half_sums }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{BlockInfo, COLS, finish, scales};
+    use super::{BlockQ8, COLS, finish, scales};
+    use crate::simd::{load_floats, store_bytes};
     use std::arch::x86_64::*;
 
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn blocks<'a>(
-        values: impl Iterator<Item = &'a [f32; COLS]>,
-        codes: &mut [[i8; COLS]],
-        infos: &mut [BlockInfo],
-    ) {
-        for ((values, codes), info) in values.zip(codes).zip(infos) {
-            *info = block(values, codes);
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn blocks<'a>(values: impl Iterator<Item = &'a [f32; COLS]>, blocks: &mut [BlockQ8]) {
+        for (values, out) in values.zip(blocks) {
+            *out = block(values);
         }
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    fn block(values: &[f32; COLS], codes: &mut [i8; COLS]) -> BlockInfo {
-        let [a, b, c, d] = [0, 8, 16, 24].map(|i| {
-            // SAFETY: i + 8 <= 32
-            unsafe { _mm256_loadu_ps(values.as_ptr().add(i)) }
-        });
+    fn block(values: &[f32; COLS]) -> BlockQ8 {
+        let vectors: &[[f32; 8]; 4] = bytemuck::cast_ref(values);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| load_floats(&vectors[i]));
         let magnitude = |x: __m256| _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFF_FFFF));
         let ab = _mm256_max_epu32(magnitude(a), magnitude(b));
         let cd = _mm256_max_epu32(magnitude(c), magnitude(d));
@@ -93,8 +84,8 @@ mod avx2 {
         // packs interleaves 128-bit lanes: dwords a0 b0 c0 d0 | a1 b1 c1 d1.
         let packed = _mm256_packs_epi16(ab, cd);
         let ordered = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        // SAFETY: codes has 32 bytes.
-        unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), ordered) };
+        let mut codes = [0; COLS];
+        store_bytes(&mut codes, ordered);
         let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), ordered);
         let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
         // 128-bit lanes are the halves of 16 codes.
@@ -102,7 +93,7 @@ mod avx2 {
         let quads = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b10_11_00_01>(quads));
         let first = _mm256_extract_epi32::<0>(quads) as i16;
         let last = _mm256_extract_epi32::<4>(quads) as i16;
-        finish(scale, [first, last])
+        finish(codes, scale, [first, last])
     }
 }
 
@@ -110,12 +101,11 @@ mod avx2 {
 mod tests {
     use super::*;
 
-    fn quantized(isa: Isa, values: &[f32]) -> (Vec<i8>, Vec<BlockInfo>) {
-        let n_blocks = values.len().div_ceil(COLS);
-        let mut codes = vec![99; n_blocks * COLS];
-        let mut infos = vec![BlockInfo::default(); n_blocks];
-        row(isa, values, &mut codes, &mut infos);
-        (codes, infos)
+    fn quantized(isa: Isa, values: &[f32]) -> Vec<BlockQ8> {
+        let unwritten = BlockQ8 { codes: [99; COLS], ..BlockQ8::default() };
+        let mut blocks = vec![unwritten; values.len().div_ceil(COLS)];
+        row(isa, values, &mut blocks);
+        blocks
     }
 
     #[test]
@@ -133,26 +123,25 @@ mod tests {
     #[test]
     fn errors_stay_within_half_a_step_and_sums_are_those_of_the_codes() {
         let values: Vec<f32> = (0..96).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
-        let (codes, infos) = quantized(Isa::best(), &values);
+        let blocks = quantized(Isa::best(), &values);
         for (i, x) in values.iter().enumerate() {
-            let info = infos[i / COLS];
-            assert!((info.scale * f32::from(codes[i]) - x).abs() <= info.scale * 0.5001);
+            let block = blocks[i / COLS];
+            assert!((block.scale * f32::from(block.codes[i % COLS]) - x).abs() <= block.scale * 0.5001);
         }
-        for (codes, info) in codes.chunks(COLS).zip(&infos) {
-            assert_eq!(info.sum, codes.iter().map(|c| i32::from(*c)).sum::<i32>());
-            assert_eq!(i32::from(info.half_sums[0]), codes[..16].iter().map(|c| i32::from(*c)).sum::<i32>());
-            assert_eq!(info.scaled_sum, info.scale * info.sum as f32);
+        for block in blocks {
+            let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
+            assert_eq!(block.sum, sum(&block.codes));
+            assert_eq!(i32::from(block.half_sums[0]), sum(&block.codes[..16]));
+            assert_eq!(block.scaled_sum, block.scale * block.sum as f32);
         }
     }
 
     #[test]
     fn zeros_and_the_tiniest_values_become_zeros_and_a_nan_stays_visible() {
         for isa in Isa::tested() {
-            let (codes, infos) = quantized(isa, &[0.0, 1e-38, -1e-40]);
-            assert!(codes.iter().all(|c| *c == 0));
-            assert_eq!(infos[0], BlockInfo::default());
+            assert_eq!(quantized(isa, &[0.0, 1e-38, -1e-40]), [BlockQ8::default()]);
             for bad in [f32::NAN, f32::INFINITY] {
-                assert!(quantized(isa, &[1.0, bad]).1[0].scale.is_nan());
+                assert!(quantized(isa, &[1.0, bad])[0].scale.is_nan());
             }
         }
     }

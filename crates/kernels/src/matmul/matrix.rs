@@ -6,13 +6,13 @@ use super::tile::ROWS;
 use crate::Compute;
 use crate::memory::{AlignedBytes, Slabs};
 use lossy_quant::DType;
-use std::fmt;
+use std::{fmt, io};
 
 /// Weights of all models.
 static SLABS: Slabs = Slabs::new(32 << 20);
 
 /// Why a matrix cannot be packed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// there are no kernels for the type
     #[error("matrices of type {0} cannot be computed")]
@@ -41,6 +41,19 @@ pub enum PackError {
         /// bytes given
         found: usize,
     },
+    /// the system has no memory for the packed matrix
+    #[error("the system gives no {bytes} bytes for a matrix: {source}")]
+    Memory {
+        /// bytes of the packed matrix
+        bytes: usize,
+        /// the system's reason
+        source: io::Error,
+    },
+}
+
+/// Memory for the strips of a matrix.
+fn memory(bytes: usize) -> Result<AlignedBytes, PackError> {
+    SLABS.zeroed(bytes).map_err(|source| PackError::Memory { bytes, source })
 }
 
 /// A weight matrix `[n_rows, n_cols]`, packed into strips of eight rows for the kernels.
@@ -55,7 +68,8 @@ impl Matrix {
     /// Packs a matrix from the bytes of a file, row after row.
     ///
     /// # Errors
-    /// The type has no kernels, the rows are not whole blocks, or `bytes` has another length than the shape takes.
+    /// The type has no kernels, the rows are not whole blocks, `bytes` has another length than the shape takes, or the system has
+    /// no memory.
     pub fn pack(
         cx: &Compute,
         dtype: DType,
@@ -76,9 +90,7 @@ impl Matrix {
         // The shape is now as large as `bytes`, so nothing below overflows.
         let row_bytes = n_cols / block_len * dtype.block_bytes();
         let strip_bytes = strips.strip_bytes(n_cols);
-        let mut packed = SLABS
-            .zeroed(n_rows.div_ceil(ROWS) * strip_bytes)
-            .unwrap_or_else(|error| panic!("memory for {} bytes of weights: {error}", bytes.len()));
+        let mut packed = memory(n_rows.div_ceil(ROWS) * strip_bytes)?;
         let mut tasks: Vec<(&mut [u8], &[u8])> =
             packed.chunks_exact_mut(strip_bytes).zip(bytes.chunks(ROWS * row_bytes)).collect();
         cx.pool.run_mut(&mut tasks, |_, (strip, rows)| {
@@ -143,5 +155,16 @@ impl Matrix {
 impl fmt::Debug for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Matrix({} {} x {})", self.format_name(), self.n_rows, self.n_cols)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_memory_is_an_error_that_names_the_bytes() {
+        let error = memory(1 << 62).unwrap_err().to_string();
+        assert!(error.starts_with("the system gives no 4611686018427387904 bytes for a matrix: "), "{error}");
     }
 }

@@ -12,36 +12,86 @@
 //! Every instruction set and every number of tokens does these float operations in this order, so results have the
 //! same bits everywhere. With f32 activations: `sum = fma(value, x, sum)`, over columns in order.
 
-use super::formats::{Format, Min, group_bytes};
+use super::formats::{Format, Group, Min, Scales, Tile, groups};
 use super::strips::{Strips, check};
-use super::tile::{COLS, ROWS, Tile};
+use super::tile::{COLS, Halves, ROWS};
 use crate::activations::Operand;
 use crate::{ActivationKind, Isa};
 use lossy_quant::Block;
 use std::marker::PhantomData;
 
-/// A format with its unpacking for every instruction set of this architecture.
-#[cfg(target_arch = "x86_64")]
-pub(crate) use super::avx2::Unpack as Kernels;
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) use super::formats::Format as Kernels;
-
 /// The kernels of format `F`.
 pub(crate) struct Quantized<F>(PhantomData<fn() -> F>);
 
-impl<F: Kernels> Quantized<F> {
+impl<F: Format> Quantized<F> {
     pub const NEW: Self = Quantized(PhantomData);
 }
 
-/// The tiles of a strip in order, each with the header of its group.
-fn tiles<F: Format>(strip: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    strip.chunks_exact(group_bytes::<F>()).flat_map(|group| {
-        let (header, tiles) = group.split_at(F::HEADER_BYTES);
-        tiles.chunks_exact(F::TILE_BYTES).map(move |tile| (header, tile))
-    })
+/// An unpacked tile: the value at a row and column is `scale · half_scale · code + min · half_min`, all of that row and
+/// of the column's half (16 columns).
+struct Unpacked {
+    /// with the format's offset already subtracted
+    codes: [[i16; COLS]; ROWS],
+    half_scales: [[i16; 2]; ROWS],
+    scale: [f32; ROWS],
+    half_mins: [[i16; 2]; ROWS],
+    min: [f32; ROWS],
 }
 
-impl<F: Kernels> Strips for Quantized<F> {
+impl Unpacked {
+    /// What the bytes of a tile and the factors of its group mean.
+    fn new<F: Format>(factors: &[Halves], tile: &Tile<F>) -> Unpacked {
+        let planes = F::planes(tile);
+        let code = |row, col| match (F::LEVELS, planes.at(row, col)) {
+            (Some(levels), index) => levels[usize::from(index)],
+            (None, code) => code,
+        };
+        let codes =
+            std::array::from_fn(|row| std::array::from_fn(|col| i16::from(code(row, col)) - F::OFFSET));
+        let rows = |value: &dyn Fn(usize) -> f32| std::array::from_fn(value);
+        let (mut half_scales, mut half_mins, mut min) = ([[1; 2]; ROWS], [[1; 2]; ROWS], [0.0; ROWS]);
+        let factor = |index: usize| factors[index].values();
+        let scale = match F::scales(tile) {
+            Scales::Own { d } => d.values(),
+            Scales::OwnMin { d, m } => {
+                min = m.values();
+                d.values()
+            }
+            Scales::Signed { scales } => rows(&|row| factor(0)[row] * f32::from(scales[row])),
+            Scales::UnsignedMin { scales, mins } => {
+                min = rows(&|row| -(factor(1)[row] * f32::from(mins[row])));
+                rows(&|row| factor(0)[row] * f32::from(scales[row]))
+            }
+            Scales::Halves { scales } => {
+                half_scales = scales.map(|halves| halves.map(i16::from));
+                factor(0)
+            }
+            Scales::HalvesMin { nibbles } => {
+                half_scales = nibbles.map(|halves| halves.map(|byte| i16::from(byte & 15)));
+                half_mins = nibbles.map(|halves| halves.map(|byte| i16::from(byte >> 4)));
+                min = factor(1).map(|dmin| -dmin);
+                factor(0)
+            }
+        };
+        Unpacked { codes, half_scales, scale, half_mins, min }
+    }
+
+    /// The value at a row and column, computed as the formats' own `dequantize` does.
+    fn value(&self, row: usize, col: usize) -> f32 {
+        let half = col / 16;
+        let scale = self.scale[row] * f32::from(self.half_scales[row][half]);
+        scale * f32::from(self.codes[row][col]) + self.min[row] * f32::from(self.half_mins[row][half])
+    }
+}
+
+/// The tiles of a strip in order.
+fn tiles<F: Format>(strip: &[u8]) -> impl Iterator<Item = Unpacked> {
+    groups::<F>(strip)
+        .iter()
+        .flat_map(|group| group.tiles().iter().map(|tile| Unpacked::new::<F>(group.factors(), tile)))
+}
+
+impl<F: Format> Strips for Quantized<F> {
     fn name(&self) -> &'static str {
         F::Block::DTYPE.name()
     }
@@ -51,25 +101,22 @@ impl<F: Kernels> Strips for Quantized<F> {
     }
 
     fn strip_bytes(&self, n_cols: usize) -> usize {
-        n_cols / self.block_len() * group_bytes::<F>()
+        n_cols / self.block_len() * size_of::<F::Group>()
     }
 
     fn pack_strip(&self, rows: &[&[u8]], strip: &mut [u8]) {
         let mut blocks = [bytemuck::Zeroable::zeroed(); ROWS];
-        for (index, group) in strip.chunks_exact_mut(group_bytes::<F>()).enumerate() {
+        for (index, group) in bytemuck::cast_slice_mut::<u8, F::Group>(strip).iter_mut().enumerate() {
             for (block, row) in blocks.iter_mut().zip(rows) {
                 let bytes = &row[index * size_of::<F::Block>()..][..size_of::<F::Block>()];
                 *block = bytemuck::pod_read_unaligned(bytes);
             }
-            let (header, tiles) = group.split_at_mut(F::HEADER_BYTES);
-            F::pack(&blocks, header, tiles);
+            *group = F::pack(&blocks);
         }
     }
 
     fn values(&self, strip: &[u8], row: usize, out: &mut [f32]) {
-        let mut tile = Tile::new();
-        for ((header, bytes), out) in tiles::<F>(strip).zip(out.as_chunks_mut::<COLS>().0) {
-            F::unpack(header, bytes, &mut tile);
+        for (tile, out) in tiles::<F>(strip).zip(out.as_chunks_mut::<COLS>().0) {
             for (col, out) in out.iter_mut().enumerate() {
                 *out = tile.value(row, col);
             }
@@ -83,7 +130,7 @@ impl<F: Kernels> Strips for Quantized<F> {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
             (Isa::Avx2(avx2), ActivationKind::Q8) => unsafe {
-                super::avx2::dot_q8::<F>(avx2.extension(), strips, x, sums)
+                super::avx2::dot_q8::<F>(avx2, strips, x, sums)
             },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
@@ -97,30 +144,28 @@ impl<F: Kernels> Strips for Quantized<F> {
 }
 
 fn dot_q8<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
-    let mut tile = Tile::new();
     for (index, strip) in strips.iter().enumerate() {
-        for (block, (header, bytes)) in tiles::<F>(strip).enumerate() {
-            F::unpack(header, bytes, &mut tile);
+        for (block, tile) in tiles::<F>(strip).enumerate() {
             for (token, sums) in sums.chunks_exact_mut(strips.len() * ROWS).enumerate() {
                 let at = token * x.n_blocks() + block;
-                let (codes, info) = (&x.codes.as_chunks::<COLS>().0[at], x.infos[at]);
+                let x = &x.blocks[at];
                 for (row, sum) in sums[index * ROWS..][..ROWS].iter_mut().enumerate() {
                     let halves = [0, 1].map(|half| {
                         let columns = 16 * half..16 * (half + 1);
-                        let products = tile.codes[row][columns.clone()].iter().zip(&codes[columns]);
+                        let products = tile.codes[row][columns.clone()].iter().zip(&x.codes[columns]);
                         products.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum::<i32>()
                     });
                     let combine = |factors: [i16; 2], of: [i32; 2]| {
                         i32::from(factors[0]) * of[0] + i32::from(factors[1]) * of[1]
                     };
                     let integer = combine(tile.half_scales[row], halves) as f32;
-                    *sum = integer.mul_add(tile.scale[row] * info.scale, *sum);
+                    *sum = integer.mul_add(tile.scale[row] * x.scale, *sum);
                     match F::MIN {
                         Min::None => {}
-                        Min::Block => *sum = tile.min[row].mul_add(info.scaled_sum, *sum),
+                        Min::Block => *sum = tile.min[row].mul_add(x.scaled_sum, *sum),
                         Min::Halves => {
-                            let integer = combine(tile.half_mins[row], info.half_sums.map(i32::from)) as f32;
-                            *sum = integer.mul_add(tile.min[row] * info.scale, *sum);
+                            let integer = combine(tile.half_mins[row], x.half_sums.map(i32::from)) as f32;
+                            *sum = integer.mul_add(tile.min[row] * x.scale, *sum);
                         }
                     }
                 }
@@ -130,10 +175,8 @@ fn dot_q8<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
 }
 
 fn dot_f32<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
-    let mut tile = Tile::new();
     for (index, strip) in strips.iter().enumerate() {
-        for (block, (header, bytes)) in tiles::<F>(strip).enumerate() {
-            F::unpack(header, bytes, &mut tile);
+        for (block, tile) in tiles::<F>(strip).enumerate() {
             for row in 0..ROWS {
                 let values: [f32; COLS] = std::array::from_fn(|col| tile.value(row, col));
                 for (token, sums) in sums.chunks_exact_mut(strips.len() * ROWS).enumerate() {

@@ -30,8 +30,7 @@ pub(crate) fn check(strips: &[&[u8]], strip_bytes: usize, x: Operand, sums: &[f3
     assert!(strips.iter().all(|strip| strip.len() == strip_bytes), "a strip has another length");
     assert_eq!(x.rows.len(), x.n_tokens * x.n_cols);
     if x.kind == crate::ActivationKind::Q8 {
-        assert_eq!(x.infos.len(), x.n_tokens * x.n_blocks());
-        assert_eq!(x.codes.len(), x.n_tokens * x.n_blocks() * super::tile::COLS);
+        assert_eq!(x.blocks.len(), x.n_tokens * x.n_blocks());
     }
     assert_eq!(sums.len(), x.n_tokens * strips.len() * ROWS);
 }

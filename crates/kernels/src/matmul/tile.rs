@@ -7,10 +7,13 @@
 //!
 //! | plane | bytes | quad `j` is in |
 //! |---|---|---|
-//! | nibbles | 128 | vector `j % 4`: low nibble for `j < 4`, else high nibble |
-//! | pairs (2 bits) | 64 | vector `j / 4`, bits `2(j % 4)` and the next |
-//! | bits | 32 | bit `j` |
-//! | bytes | 256 | vector `j` |
+//! | [`Nibbles`] | 128 | vector `j % 4`: low nibble for `j < 4`, else high nibble |
+//! | [`Pairs`] (2 bits) | 64 | vector `j / 4`, bits `2(j % 4)` and the next |
+//! | [`Bits`] | 32 | bit `j` |
+//! | [`Bytes`] | 256 | vector `j` |
+
+use bytemuck::{Pod, Zeroable};
+use half::f16;
 
 /// Rows of a tile and of a strip.
 pub(crate) const ROWS: usize = 8;
@@ -22,51 +25,35 @@ const QUADS: usize = 8;
 /// The codes of a tile before they are packed, `[row][column]`.
 pub(crate) type Codes = [[u8; COLS]; ROWS];
 
-/// An unpacked tile: the value at a row and column is `scale · half_scale · code + min · half_min`, all of that row and
-/// of the column's half (16 columns).
-#[derive(Clone)]
-pub(crate) struct Tile {
-    /// with the format's offset already subtracted
-    pub codes: [[i16; COLS]; ROWS],
-    pub half_scales: [[i16; 2]; ROWS],
-    pub scale: [f32; ROWS],
-    pub half_mins: [[i16; 2]; ROWS],
-    pub min: [f32; ROWS],
-}
-
-impl Tile {
-    /// All codes and scales 0, all factors of halves 1.
-    pub fn new() -> Tile {
-        Tile {
-            codes: [[0; COLS]; ROWS],
-            half_scales: [[1; 2]; ROWS],
-            scale: [0.0; ROWS],
-            half_mins: [[1; 2]; ROWS],
-            min: [0.0; ROWS],
-        }
-    }
-
-    /// Fills in the codes, less `offset`.
-    pub fn set_codes(&mut self, offset: i16, code: impl Fn(usize, usize) -> u8) {
-        for row in 0..ROWS {
-            for col in 0..COLS {
-                self.codes[row][col] = i16::from(code(row, col)) - offset;
-            }
-        }
-    }
-
-    /// The value at a row and column, computed as the formats' own `dequantize` does.
-    pub fn value(&self, row: usize, col: usize) -> f32 {
-        let half = col / 16;
-        let scale = self.scale[row] * f32::from(self.half_scales[row][half]);
-        scale * f32::from(self.codes[row][col]) + self.min[row] * f32::from(self.half_mins[row][half])
-    }
-}
-
 /// Codes of eight rows, `[row][column]`, from each row's codes.
 pub(crate) fn codes_of<T: Copy>(rows: &[T; ROWS], codes: impl Fn(&T) -> [u8; COLS]) -> Codes {
     std::array::from_fn(|row| codes(&rows[row]))
 }
+
+/// Four bits of every code.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub(crate) struct Nibbles(pub [[u8; 32]; 4]);
+
+/// Two bits of every code.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub(crate) struct Pairs(pub [[u8; 32]; 2]);
+
+/// One bit of every code.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub(crate) struct Bits(pub [u8; 32]);
+
+/// Whole codes of eight bits.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub(crate) struct Bytes(pub [[u8; 32]; 8]);
+
+/// Eight f16, one a row, as little-endian bytes, so that a tile is aligned to bytes.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(transparent)]
+pub(crate) struct Halves(pub [[u8; 2]; ROWS]);
 
 /// Calls `visit(quad, byte, row, column)` for each code.
 fn each_code(mut visit: impl FnMut(usize, usize, usize, usize)) {
@@ -77,65 +64,103 @@ fn each_code(mut visit: impl FnMut(usize, usize, usize, usize)) {
     }
 }
 
-/// Writes the low four bits of the codes, 128 bytes.
-pub(crate) fn write_nibbles(codes: &Codes, out: &mut [u8]) {
-    out[..128].fill(0);
-    each_code(|quad, byte, row, col| {
-        out[32 * (quad % 4) + byte] |= (codes[row][col] & 15) << (4 * (quad / 4));
-    });
-}
+impl Nibbles {
+    /// The low four bits of the codes.
+    pub fn pack(codes: &Codes) -> Nibbles {
+        let mut plane = [[0; 32]; 4];
+        each_code(|quad, byte, row, col| {
+            plane[quad % 4][byte] |= (codes[row][col] & 15) << (4 * (quad / 4));
+        });
+        Nibbles(plane)
+    }
 
-/// The nibble at a row and column.
-pub(crate) fn nibble(plane: &[u8], row: usize, col: usize) -> u8 {
-    let quad = col / 4;
-    plane[32 * (quad % 4) + 4 * row + col % 4] >> (4 * (quad / 4)) & 15
-}
-
-/// Writes bits `shift` and `shift + 1` of the codes, 64 bytes.
-pub(crate) fn write_pairs(codes: &Codes, shift: u32, out: &mut [u8]) {
-    out[..64].fill(0);
-    each_code(|quad, byte, row, col| {
-        out[32 * (quad / 4) + byte] |= (codes[row][col] >> shift & 3) << (2 * (quad % 4));
-    });
-}
-
-/// The two bits at a row and column.
-pub(crate) fn pair(plane: &[u8], row: usize, col: usize) -> u8 {
-    let quad = col / 4;
-    plane[32 * (quad / 4) + 4 * row + col % 4] >> (2 * (quad % 4)) & 3
-}
-
-/// Writes bit `shift` of the codes, 32 bytes.
-pub(crate) fn write_bits(codes: &Codes, shift: u32, out: &mut [u8]) {
-    out[..32].fill(0);
-    each_code(|quad, byte, row, col| out[byte] |= (codes[row][col] >> shift & 1) << quad);
-}
-
-/// The bit at a row and column.
-pub(crate) fn bit(plane: &[u8], row: usize, col: usize) -> u8 {
-    plane[4 * row + col % 4] >> (col / 4) & 1
-}
-
-/// Writes whole codes, 256 bytes.
-pub(crate) fn write_bytes(codes: &Codes, out: &mut [u8]) {
-    each_code(|quad, byte, row, col| out[32 * quad + byte] = codes[row][col]);
-}
-
-/// The byte at a row and column.
-pub(crate) fn byte(plane: &[u8], row: usize, col: usize) -> u8 {
-    plane[32 * (col / 4) + 4 * row + col % 4]
-}
-
-/// Writes eight f16, 16 bytes.
-pub(crate) fn write_halves(values: [half::f16; ROWS], out: &mut [u8]) {
-    for (out, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
-        *out = value.to_le_bytes();
+    /// The nibble at a row and column.
+    pub fn at(&self, row: usize, col: usize) -> u8 {
+        let quad = col / 4;
+        self.0[quad % 4][4 * row + col % 4] >> (4 * (quad / 4)) & 15
     }
 }
 
-/// Eight f16 as f32.
-pub(crate) fn read_halves(bytes: &[u8]) -> [f32; ROWS] {
-    std::array::from_fn(|row| half::f16::from_le_bytes([bytes[2 * row], bytes[2 * row + 1]]).to_f32())
+impl Pairs {
+    /// Bits `shift` and `shift + 1` of the codes.
+    pub fn pack(codes: &Codes, shift: u32) -> Pairs {
+        let mut plane = [[0; 32]; 2];
+        each_code(|quad, byte, row, col| {
+            plane[quad / 4][byte] |= (codes[row][col] >> shift & 3) << (2 * (quad % 4));
+        });
+        Pairs(plane)
+    }
+
+    /// The two bits at a row and column.
+    pub fn at(&self, row: usize, col: usize) -> u8 {
+        let quad = col / 4;
+        self.0[quad / 4][4 * row + col % 4] >> (2 * (quad % 4)) & 3
+    }
+}
+
+impl Bits {
+    /// Bit `shift` of the codes.
+    pub fn pack(codes: &Codes, shift: u32) -> Bits {
+        let mut plane = [0; 32];
+        each_code(|quad, byte, row, col| plane[byte] |= (codes[row][col] >> shift & 1) << quad);
+        Bits(plane)
+    }
+
+    /// The bit at a row and column.
+    pub fn at(&self, row: usize, col: usize) -> u8 {
+        self.0[4 * row + col % 4] >> (col / 4) & 1
+    }
+}
+
+impl Bytes {
+    /// The codes.
+    pub fn pack(codes: &Codes) -> Bytes {
+        let mut plane = [[0; 32]; QUADS];
+        each_code(|quad, byte, row, col| plane[quad][byte] = codes[row][col]);
+        Bytes(plane)
+    }
+
+    /// The code at a row and column.
+    pub fn at(&self, row: usize, col: usize) -> u8 {
+        self.0[col / 4][4 * row + col % 4]
+    }
+}
+
+impl Halves {
+    /// The bytes of eight f16.
+    pub fn pack(values: [f16; ROWS]) -> Halves {
+        Halves(values.map(f16::to_le_bytes))
+    }
+
+    /// Their values.
+    pub fn values(&self) -> [f32; ROWS] {
+        self.0.map(|bytes| f16::from_le_bytes(bytes).to_f32())
+    }
+}
+
+/// The planes that hold the codes of a tile, least bits first: how many bits a code has says which.
+#[derive(Clone, Copy)]
+pub(crate) enum Planes<'a> {
+    Two(&'a Pairs),
+    Three(&'a Pairs, &'a Bits),
+    Four(&'a Nibbles),
+    Five(&'a Nibbles, &'a Bits),
+    Six(&'a Nibbles, &'a Pairs),
+    Eight(&'a Bytes),
+}
+
+impl Planes<'_> {
+    /// The code at a row and column.
+    pub fn at(self, row: usize, col: usize) -> u8 {
+        match self {
+            Planes::Two(pairs) => pairs.at(row, col),
+            Planes::Three(pairs, bits) => pairs.at(row, col) | bits.at(row, col) << 2,
+            Planes::Four(nibbles) => nibbles.at(row, col),
+            Planes::Five(nibbles, bits) => nibbles.at(row, col) | bits.at(row, col) << 4,
+            Planes::Six(nibbles, pairs) => nibbles.at(row, col) | pairs.at(row, col) << 4,
+            Planes::Eight(bytes) => bytes.at(row, col),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -146,17 +171,16 @@ mod tests {
     fn every_plane_gives_back_its_bits() {
         let codes: Codes =
             std::array::from_fn(|row| std::array::from_fn(|col| (row * 37 + col * 101 + 11) as u8));
-        let mut bytes = [0xAA; 256];
-        let each = |check: &dyn Fn(usize, usize)| {
-            (0..ROWS).for_each(|row| (0..COLS).for_each(|col| check(row, col)));
-        };
-        write_nibbles(&codes, &mut bytes);
-        each(&|row, col| assert_eq!(nibble(&bytes, row, col), codes[row][col] & 15));
-        write_pairs(&codes, 4, &mut bytes);
-        each(&|row, col| assert_eq!(pair(&bytes, row, col), codes[row][col] >> 4 & 3));
-        write_bits(&codes, 6, &mut bytes);
-        each(&|row, col| assert_eq!(bit(&bytes, row, col), codes[row][col] >> 6 & 1));
-        write_bytes(&codes, &mut bytes);
-        each(&|row, col| assert_eq!(byte(&bytes, row, col), codes[row][col]));
+        let (nibbles, bytes) = (Nibbles::pack(&codes), Bytes::pack(&codes));
+        let (pairs, bits) = (Pairs::pack(&codes, 4), Bits::pack(&codes, 6));
+        for (row, codes) in codes.iter().enumerate() {
+            for (col, code) in codes.iter().enumerate() {
+                assert_eq!(nibbles.at(row, col), code & 15);
+                assert_eq!(pairs.at(row, col), code >> 4 & 3);
+                assert_eq!(bits.at(row, col), code >> 6 & 1);
+                assert_eq!(bytes.at(row, col), *code);
+                assert_eq!(Planes::Six(&nibbles, &pairs).at(row, col), code & 63);
+            }
+        }
     }
 }

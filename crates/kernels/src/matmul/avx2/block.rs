@@ -1,124 +1,78 @@
 //! One block of 32 columns: integer sums of rows and tokens, then the float operations of the specification.
 
-use super::Unpack;
-use crate::activations::BlockInfo;
+use super::Format;
+use super::unpack::ScaleVectors;
+use crate::activations::{BlockQ8, Operand};
 use crate::matmul::formats::Min;
 use std::arch::{asm, x86_64::*};
+use std::marker::PhantomData;
 
-/// What is beside the codes of a tile, in registers.
-#[derive(Clone, Copy)]
-pub(super) struct Scales {
-    pub scale: __m256,
-    pub min: __m256,
-    /// i16 pairs
-    pub half_scales: __m256i,
-    /// i16 pairs
-    pub half_mins: __m256i,
+/// Whether codes have eight bits, which products in i16 take as two nibbles.
+pub(super) const fn is_wide<F: Format>() -> bool {
+    F::BITS == 8
 }
 
-impl Scales {
-    /// # Safety
-    /// As the methods of [`Unpack`] demand.
-    #[target_feature(enable = "avx2,fma,f16c")]
+/// Quads whose products an i16 holds: 8, 4 or 2. Half a tile at most, if halves have scales of their own.
+const fn quads_of<F: Format>() -> usize {
+    let bits = if is_wide::<F>() { 4 } else { F::BITS };
+    let largest = 2 * ((1 << bits) - 1) * i8::MAX as usize;
+    let held = 1 << (i16::MAX as usize / largest).ilog2();
+    let most = if F::HALVES { 4 } else { 8 };
+    if held < most { held } else { most }
+}
+
+/// Walks over the blocks of `T` tokens in step. The loops that it is taken through count anyway; comparisons of its own, or
+/// addresses made from an index, would be 5 to 10 % more instructions.
+#[derive(Clone, Copy)]
+pub(super) struct Tokens<'a, const T: usize> {
+    next: [*const BlockQ8; T],
+    blocks: PhantomData<&'a [BlockQ8]>,
+}
+
+impl<'a, const T: usize> Tokens<'a, T> {
+    /// `n_blocks` blocks, from `block` on, of the tokens from `token` on.
     #[inline]
-    pub unsafe fn read<F: Unpack>(header: F::Header, tile: *const u8) -> Scales {
-        // SAFETY: the caller's promise.
-        unsafe {
-            Scales {
-                scale: F::scale(header, tile),
-                min: F::min(header, tile),
-                half_scales: F::half_scales(tile),
-                half_mins: F::half_mins(tile),
-            }
-        }
-    }
-}
-
-/// The tokens of a register tile at one block.
-#[derive(Clone, Copy)]
-pub(super) struct Tokens<const T: usize> {
-    /// 32 codes each
-    codes: [*const i8; T],
-    infos: [*const BlockInfo; T],
-}
-
-impl<const T: usize> Tokens<T> {
-    /// Tokens from `first` on, at their first block.
-    pub fn new(x: &crate::activations::Operand, first: usize) -> Self {
-        let n_blocks = x.n_blocks();
-        assert!((first + T) * n_blocks <= x.infos.len() && x.codes.len() == x.infos.len() * 32);
-        let at = |t: usize| (first + t) * n_blocks;
-        Tokens {
-            codes: std::array::from_fn(|t| x.codes[32 * at(t)..].as_ptr()),
-            infos: std::array::from_fn(|t| x.infos[at(t)..].as_ptr()),
-        }
+    pub fn new(x: &Operand<'a>, token: usize, block: usize, n_blocks: usize) -> Self {
+        let of = |t: usize| &x.blocks[(token + t) * x.n_blocks() + block..][..n_blocks];
+        Tokens { next: std::array::from_fn(|t| of(t).as_ptr()), blocks: PhantomData }
     }
 
-    /// Moves on by some blocks.
+    /// The next block of each token.
+    ///
+    /// # Safety
+    /// It has been called fewer than `n_blocks` times since [`new`](Tokens::new).
     #[inline(always)]
-    pub fn advance(&mut self, n_blocks: usize) {
+    pub unsafe fn next(&mut self) -> [&'a BlockQ8; T] {
+        let at = self.next;
         for t in 0..T {
-            self.codes[t] = self.codes[t].wrapping_add(32 * n_blocks);
-            self.infos[t] = self.infos[t].wrapping_add(n_blocks);
+            self.next[t] = at[t].wrapping_add(1);
         }
-    }
-
-    /// Four codes of a token, in all lanes.
-    ///
-    /// # Safety
-    /// The block is one of the operand's.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn quad(&self, t: usize, j: usize) -> __m256i {
-        // SAFETY: the caller's promise.
-        _mm256_set1_epi32(unsafe { self.four(t, j) })
-    }
-
-    /// Codes `4j..4j + 4` of a token, `j < 8`.
-    ///
-    /// # Safety
-    /// The block is one of the operand's.
-    #[inline(always)]
-    pub unsafe fn four(&self, t: usize, j: usize) -> i32 {
-        // SAFETY: a block has 32 codes.
-        unsafe { self.codes[t].add(4 * j).cast::<i32>().read_unaligned() }
-    }
-
-    /// # Safety
-    /// The block is one of the operand's.
-    #[inline(always)]
-    pub unsafe fn info(&self, t: usize) -> &BlockInfo {
-        // SAFETY: the caller's promise.
-        unsafe { &*self.infos[t] }
+        // SAFETY: `new` took slices of `n_blocks` blocks, and the caller promises that there is one more.
+        at.map(|at| unsafe { &*at })
     }
 }
 
 /// `Σ half_scale · code · x` for each strip and token. `code(j, r)` is quad `j` of strip `r`; of wide formats quad `2j` holds
 /// the high nibbles of quad `j`, `2j + 1` the low ones. `half(h, r)` is the scale of half `h`, both i16 of each lane.
-///
-/// # Safety
-/// The block is one of the operand's.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(super) unsafe fn integers<F: Unpack, const R: usize, const T: usize>(
+pub(super) fn integers<F: Format, const R: usize, const T: usize>(
     code: impl Fn(usize, usize) -> __m256i,
     half: impl Fn(usize, usize) -> __m256i,
-    x: Tokens<T>,
+    x: [&BlockQ8; T],
 ) -> [[__m256i; T]; R] {
     let mut total = [[_mm256_setzero_si256(); T]; R];
-    if F::WIDE {
+    if is_wide::<F>() {
         // High nibbles first: one plane's sums are all that lives in registers.
         for plane in 0..2 {
-            // SAFETY: the caller's promise.
-            let sums = unsafe { sums16::<R, T>(|j, r| code(2 * j + plane, r), x, 0, 8) };
+            let sums = sums16::<R, T>(|j, r| code(2 * j + plane, r), x, 0, quads_of::<F>());
             let factor = _mm256_set1_epi16(if plane == 0 { 16 } else { 1 });
             widen(&mut total, sums, plane == 0, |_| factor);
         }
         return total;
     }
-    for first in (0..8).step_by(F::QUADS) {
-        // SAFETY: the caller's promise.
-        let sums = unsafe { sums16::<R, T>(&code, x, first, F::QUADS) };
+    for first in (0..8).step_by(quads_of::<F>()) {
+        let sums = sums16::<R, T>(&code, x, first, quads_of::<F>());
         let one = _mm256_set1_epi16(1);
         widen(&mut total, sums, first == 0, |r| if F::HALVES { half(first / 4, r) } else { one });
     }
@@ -129,15 +83,12 @@ pub(super) unsafe fn integers<F: Unpack, const R: usize, const T: usize>(
 macro_rules! dots {
     ($name:ident, $features:literal, $dot:ident) => {
         /// `Σ half_scale · code · x` for each strip and token, as [`integers`], of whole codes.
-        ///
-        /// # Safety
-        /// The block is one of the operand's.
         #[target_feature(enable = $features)]
         #[inline]
-        pub(super) unsafe fn $name<F: Unpack, const R: usize, const T: usize>(
+        pub(super) fn $name<F: Format, const R: usize, const T: usize>(
             code: impl Fn(usize, usize) -> __m256i,
             half: impl Fn(usize, usize) -> __m256i,
-            x: Tokens<T>,
+            x: [&BlockQ8; T],
         ) -> [[__m256i; T]; R] {
             let mut total = [[_mm256_setzero_si256(); T]; R];
             for index in 0..2 {
@@ -148,8 +99,7 @@ macro_rules! dots {
                         codes[r] = code(j, r);
                     }
                     for t in 0..T {
-                        // SAFETY: the caller's promise.
-                        let quad = unsafe { x.quad(t, j) };
+                        let quad = _mm256_set1_epi32(x[t].quad(j));
                         for r in 0..R {
                             sums[r][t] = $dot(sums[r][t], codes[r], quad);
                         }
@@ -172,17 +122,18 @@ macro_rules! dots {
     };
 }
 dots!(dots_vnni, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32);
-dots!(dots_avx512, "avx2,fma,f16c,avx512f,avx512vl,avx512vnni", _mm256_dpbusd_epi32);
+dots!(
+    dots_avx512,
+    "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni",
+    _mm256_dpbusd_epi32
+);
 
 /// i16 sums of the products of quads `first..first + n`.
-///
-/// # Safety
-/// The block is one of the operand's, and the sums do not overflow.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn sums16<const R: usize, const T: usize>(
+fn sums16<const R: usize, const T: usize>(
     code: impl Fn(usize, usize) -> __m256i,
-    x: Tokens<T>,
+    x: [&BlockQ8; T],
     first: usize,
     n: usize,
 ) -> [[__m256i; T]; R] {
@@ -193,8 +144,7 @@ unsafe fn sums16<const R: usize, const T: usize>(
             codes[r] = code(j, r);
         }
         for t in 0..T {
-            // SAFETY: the caller's promise.
-            let quad = unsafe { x.quad(t, j) };
+            let quad = _mm256_set1_epi32(x[t].quad(j));
             for r in 0..R {
                 let products = _mm256_maddubs_epi16(codes[r], quad);
                 sums[r][t] = if j == first { products } else { _mm256_add_epi16(sums[r][t], products) };
@@ -209,7 +159,7 @@ unsafe fn sums16<const R: usize, const T: usize>(
 
 /// `v` itself, computed at this place. Left alone, the compiler takes the sums one after the other, each over all quads, and
 /// keeps every quad of every token in memory: a seventh slower.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn here(mut v: __m256i) -> __m256i {
     // SAFETY: no instruction.
@@ -218,7 +168,7 @@ fn here(mut v: __m256i) -> __m256i {
 }
 
 /// `total += factor · sums`, neighbours added.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn widen<const R: usize, const T: usize>(
     total: &mut [[__m256i; T]; R],
@@ -236,7 +186,7 @@ fn widen<const R: usize, const T: usize>(
 }
 
 /// Both halves' integer scales, each twice in every lane.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn spread(half_scales: __m256i) -> [__m256i; 2] {
     let first = _mm256_slli_epi32::<16>(half_scales);
@@ -248,42 +198,30 @@ pub(super) fn spread(half_scales: __m256i) -> [__m256i; 2] {
 }
 
 /// The float operations of a block for one strip and token.
-///
-/// # Safety
-/// The block is one of the operand's.
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(super) unsafe fn add_block<F: Unpack, const T: usize>(
+pub(super) fn add_block<F: Format>(
     sum: __m256,
     mut integer: __m256i,
-    scales: &Scales,
-    x: Tokens<T>,
-    t: usize,
+    scales: &ScaleVectors,
+    x: &BlockQ8,
 ) -> __m256 {
-    // SAFETY: the caller's promise.
-    let info = unsafe { x.info(t) };
-    let half_sums = _mm256_set1_epi32(bytemuck::cast(info.half_sums));
+    let half_sums = _mm256_set1_epi32(bytemuck::cast(x.half_sums));
     if F::OFFSET > 0 {
         let sums = if F::HALVES {
             _mm256_madd_epi16(scales.half_scales, half_sums)
         } else {
-            _mm256_set1_epi32(info.sum)
+            _mm256_set1_epi32(x.sum)
         };
-        let offset = match F::OFFSET {
-            4 => _mm256_slli_epi32::<2>(sums),
-            8 => _mm256_slli_epi32::<3>(sums),
-            16 => _mm256_slli_epi32::<4>(sums),
-            32 => _mm256_slli_epi32::<5>(sums),
-            128 => _mm256_slli_epi32::<7>(sums),
-            _ => _mm256_mullo_epi32(sums, _mm256_set1_epi32(i32::from(F::OFFSET))),
-        };
+        // A constant power of two: a shift.
+        let offset = _mm256_mullo_epi32(sums, _mm256_set1_epi32(i32::from(F::OFFSET)));
         integer = _mm256_sub_epi32(integer, offset);
     }
-    let x_scale = _mm256_set1_ps(info.scale);
+    let x_scale = _mm256_set1_ps(x.scale);
     let sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integer), _mm256_mul_ps(scales.scale, x_scale), sum);
     match F::MIN {
         Min::None => sum,
-        Min::Block => _mm256_fmadd_ps(scales.min, _mm256_set1_ps(info.scaled_sum), sum),
+        Min::Block => _mm256_fmadd_ps(scales.min, _mm256_set1_ps(x.scaled_sum), sum),
         Min::Halves => {
             let integer = _mm256_madd_epi16(scales.half_mins, half_sums);
             _mm256_fmadd_ps(_mm256_cvtepi32_ps(integer), _mm256_mul_ps(scales.min, x_scale), sum)

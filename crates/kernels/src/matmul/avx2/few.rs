@@ -1,27 +1,30 @@
 //! Up to four tokens: tiles are unpacked in registers and used at once.
 
-use super::block::{Scales, Tokens, add_block, spread};
-use super::{ROWS, Unpack};
-use crate::activations::Operand;
+use super::block::{Tokens, add_block, is_wide, spread};
+use super::unpack::{codes, factors, nibbles, scales, whole};
+use super::{Format, ROWS};
+use crate::Avx2;
+use crate::activations::{BlockQ8, Operand};
 use crate::isa::Extension;
-use crate::matmul::tile::COLS;
+use crate::matmul::formats::{Group, Tile, groups};
+use crate::simd::{prefetch, store_floats, with_const};
 use std::arch::x86_64::*;
 
 /// Bytes ahead of the tile in work that are fetched from memory.
 const AHEAD: usize = 2048;
 
-pub(super) fn dot<F: Unpack>(extension: Extension, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
-    // SAFETY: an `Extension` exists only beside the proof of AVX2, and with what it says.
-    unsafe {
-        match extension {
-            Extension::None => pairs::dot::<F>(strips, x, sums),
-            Extension::Vnni(_) => vnni::dot::<F>(strips, x, sums),
-            Extension::Avx512(_) => avx512::dot::<F>(strips, x, sums),
-        }
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn dot<F: Format>(avx2: Avx2, strips: &[&[u8]], x: Operand, sums: &mut [[f32; ROWS]]) {
+    match avx2.extension() {
+        Extension::None => pairs::dot::<F>(strips, x, sums),
+        // SAFETY: a `Vnni` exists only if detection saw avxvnni.
+        Extension::Vnni(_) => unsafe { vnni::dot::<F>(strips, x, sums) },
+        // SAFETY: an `Avx512` exists only if detection saw all parts of AVX-512 that it lists.
+        Extension::Avx512(_) => unsafe { avx512::dot::<F>(strips, x, sums) },
     }
 }
 
-/// The kernel with sums of integers by `$integers`, of whole codes or of those that [`Unpack::codes`] gives.
+/// The kernel with sums of integers by `$integers`, of whole codes or of those that [`codes`] gives.
 macro_rules! few {
     ($name:ident, $features:literal, $integers:ident, whole: $whole:literal) => {
         mod $name {
@@ -29,75 +32,60 @@ macro_rules! few {
             use crate::matmul::avx2::block::$integers;
 
             #[target_feature(enable = $features)]
-            pub(super) fn dot<F: Unpack>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
-                match x.n_tokens {
-                    1 => tokens::<F, 1>(strips, x, sums),
-                    2 => tokens::<F, 2>(strips, x, sums),
-                    3 => tokens::<F, 3>(strips, x, sums),
-                    _ => tokens::<F, 4>(strips, x, sums),
-                }
+            pub(super) fn dot<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [[f32; ROWS]]) {
+                with_const!(T = x.n_tokens, in [1, 2, 3, 4], tokens::<F, T>(strips, x, sums));
             }
 
             #[target_feature(enable = $features)]
-            fn tokens<F: Unpack, const T: usize>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
-                let start = Tokens::<T>::new(&x, 0);
+            fn tokens<F: Format, const T: usize>(strips: &[&[u8]], x: Operand, sums: &mut [[f32; ROWS]]) {
                 for (index, strip) in strips.iter().enumerate() {
-                    // SAFETY: the strip has whole groups, for exactly the operand's columns.
-                    let acc = unsafe { strip_sums::<F, T>(strip, x.n_cols / COLS, start) };
+                    let acc = strip_sums::<F, T>(groups::<F>(strip), &x);
                     for (t, acc) in acc.into_iter().enumerate() {
-                        let out = &mut sums[(t * strips.len() + index) * ROWS..][..ROWS];
-                        // SAFETY: eight values.
-                        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc) };
+                        store_floats(&mut sums[t * strips.len() + index], acc);
                     }
                 }
             }
 
-            /// # Safety
-            /// `strip` has whole groups for `n_blocks` tiles, and the tokens have as many blocks.
             #[target_feature(enable = $features)]
             #[inline]
-            unsafe fn strip_sums<F: Unpack, const T: usize>(
-                strip: &[u8],
-                n_blocks: usize,
-                mut x: Tokens<T>,
-            ) -> [__m256; T] {
+            fn strip_sums<F: Format, const T: usize>(strip: &[F::Group], x: &Operand) -> [__m256; T] {
+                let mut x = Tokens::<T>::new(x, 0, 0, strip.len() * F::Group::TILES);
                 let mut acc = [_mm256_setzero_ps(); T];
-                let mut at = strip.as_ptr();
-                for _ in 0..n_blocks / F::TILES {
-                    // SAFETY: `at` is at the start of a group.
-                    let header = unsafe { F::header(at) };
-                    at = at.wrapping_add(F::HEADER_BYTES);
-                    for _ in 0..F::TILES {
-                        for line in (0..F::TILE_BYTES).step_by(64) {
-                            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line).cast());
-                        }
-                        // SAFETY: `at` is at the start of a tile of this group, and `x` at its block.
-                        unsafe {
-                            let codes = F::codes(at);
-                            let scales = Scales::read::<F>(header, at);
-                            let halves = if F::HALVES {
-                                spread(scales.half_scales)
-                            } else {
-                                [_mm256_setzero_si256(); 2]
-                            };
-                            let code = |j: usize, _: usize| {
-                                if !F::WIDE {
-                                    return codes[j];
-                                }
-                                if $whole {
-                                    return F::bytes(codes[j]);
-                                }
-                                let (high, low) = F::nibbles(codes[j / 2]);
-                                if j.is_multiple_of(2) { high } else { low }
-                            };
-                            let [integers] = $integers::<F, 1, T>(code, |h, _| halves[h], x);
-                            for t in 0..T {
-                                acc[t] = add_block::<F, T>(acc[t], integers[t], &scales, x, t);
-                            }
-                        }
-                        at = at.wrapping_add(F::TILE_BYTES);
-                        x.advance(1);
+                for group in strip {
+                    let factors = factors(group.factors());
+                    for tile in &group.tiles()[..F::Group::TILES] {
+                        // SAFETY: once for each tile.
+                        let x = unsafe { x.next() };
+                        acc = add_tile::<F, T>(acc, factors, tile, x);
                     }
+                }
+                acc
+            }
+
+            /// The sums with what a tile contributes.
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn add_tile<F: Format, const T: usize>(
+                mut acc: [__m256; T],
+                factors: [__m256; 2],
+                tile: &Tile<F>,
+                x: [&BlockQ8; T],
+            ) -> [__m256; T] {
+                for line in (0..size_of::<Tile<F>>()).step_by(64) {
+                    prefetch(tile, AHEAD + line);
+                }
+                let codes = codes::<F>(tile);
+                let scales = scales::<F>(factors, tile);
+                let halves =
+                    if F::HALVES { spread(scales.half_scales) } else { [_mm256_setzero_si256(); 2] };
+                let code = |j: usize, _: usize| match (is_wide::<F>(), $whole) {
+                    (false, _) => codes[j],
+                    (true, true) => whole::<F>(codes[j]),
+                    (true, false) => nibbles::<F>(codes[j / 2])[j % 2],
+                };
+                let [integers] = $integers::<F, 1, T>(code, |h, _| halves[h], x);
+                for t in 0..T {
+                    acc[t] = add_block::<F>(acc[t], integers[t], &scales, x[t]);
                 }
                 acc
             }
@@ -106,4 +94,4 @@ macro_rules! few {
 }
 few!(pairs, "avx2,fma,f16c", integers, whole: false);
 few!(vnni, "avx2,fma,f16c,avxvnni", dots_vnni, whole: true);
-few!(avx512, "avx2,fma,f16c,avx512f,avx512vl,avx512vnni", dots_avx512, whole: true);
+few!(avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni", dots_avx512, whole: true);

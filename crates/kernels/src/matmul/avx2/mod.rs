@@ -12,6 +12,9 @@
 //! 6. Many tokens: two strips are unpacked to a panel in L1, and each panel vector meets four tokens in registers.
 //! 7. CPUs with dot products of bytes add four products to an i32 at once, 8-bit codes too, which need no nibbles then. With
 //!    512 bits two strips are one vector.
+//!
+//! Everything here is safe code but for the calls of functions that need more of the CPU than their caller: a format says where
+//! in a tile its planes and scales are ([`Format`]), references say that they are there.
 
 #![allow(clippy::needless_range_loop, reason = "`r` and `t` are the strip and token of a register tile")]
 
@@ -19,26 +22,41 @@ mod block;
 mod few;
 pub(crate) mod float;
 mod many;
-pub(crate) mod unpack;
+mod unpack;
 mod wide;
 
-pub(crate) use unpack::Unpack;
-
+use super::formats::Format;
 use super::tile::ROWS;
+use crate::Avx2;
 use crate::activations::Operand;
-use crate::isa::Extension;
 
 /// Tokens that a register tile of either kernel holds.
 const TILE_TOKENS: usize = 4;
+
+/// Where the sums of some strips are among those of all, `[n_tokens, n_strips, 8]`.
+#[derive(Clone, Copy)]
+struct Place {
+    first: usize,
+    n_strips: usize,
+}
+
+impl Place {
+    /// Where those of strip `r` and token `t` are.
+    #[inline(always)]
+    fn at(self, r: usize, t: usize) -> usize {
+        t * self.n_strips + self.first + r
+    }
+}
 
 /// Adds the products of quantized strips and int8 activations to `sums`, `[n_tokens, strips, 8]`.
 ///
 /// Lengths are those that [`check`](super::strips::check) asserts.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dot_q8<F: Unpack>(extension: Extension, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+pub(super) fn dot_q8<F: Format>(avx2: Avx2, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+    let sums = sums.as_chunks_mut::<ROWS>().0;
     if x.n_tokens <= TILE_TOKENS {
-        few::dot::<F>(extension, strips, x, sums);
+        few::dot::<F>(avx2, strips, x, sums);
     } else {
-        many::dot::<F>(extension, strips, x, sums);
+        many::dot::<F>(avx2, strips, x, sums);
     }
 }

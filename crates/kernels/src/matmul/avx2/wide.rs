@@ -4,54 +4,58 @@
 //! the same order, so results have the same bits.
 
 use super::block::Tokens;
-use super::many::{Layout, Place, Tile, VECTOR};
-use super::{ROWS, Unpack};
-use crate::activations::Operand;
+use super::many::{Kernel, Layout};
+use super::{Format, Place, ROWS};
+use crate::activations::{BlockQ8, Operand};
+use crate::isa::Avx512;
 use crate::matmul::formats::Min;
+use crate::simd::{Vector256, Vector512, load_512, load_some_floats, store_some_floats, with_const};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 /// Codes of eight bits are used as they are.
 type Whole = Layout<true>;
 
-/// `2 · P` strips in vectors of 512 bits, of which the first `n_kept` are kept.
+/// `2 · P` strips in vectors of 512 bits.
 #[derive(Clone, Copy)]
 pub(super) struct Wide<const P: usize> {
+    pub proof: Avx512,
+    pub kept: Kept,
+}
+
+/// Where the sums of some strips are, of which the first `n_kept` are kept.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
     pub place: Place,
     pub n_kept: usize,
 }
 
-impl<F: Unpack, const R: usize, const P: usize> Tile<F, R> for Wide<P> {
+impl<F: Format, const R: usize, const P: usize> Kernel<F, R> for Wide<P> {
     const TOKENS: usize = 6;
     const WHOLE: bool = true;
 
-    unsafe fn add(
+    fn add(
         self,
-        panel: &[u8],
-        blocks: Range<usize>,
+        panel: &[Vector256],
+        block: usize,
         x: &Operand,
         tokens: Range<usize>,
-        sums: &mut [f32],
+        sums: &mut [[f32; ROWS]],
     ) {
-        assert!(R == 2 * P);
-        let first = tokens.start;
-        // SAFETY: the caller's promise.
-        unsafe {
-            match tokens.len() {
-                1 => wide_tile::<F, P, 1>(panel, blocks, x, first, self, sums),
-                2 => wide_tile::<F, P, 2>(panel, blocks, x, first, self, sums),
-                3 => wide_tile::<F, P, 3>(panel, blocks, x, first, self, sums),
-                4 => wide_tile::<F, P, 4>(panel, blocks, x, first, self, sums),
-                5 => wide_tile::<F, P, 5>(panel, blocks, x, first, self, sums),
-                _ => wide_tile::<F, P, 6>(panel, blocks, x, first, self, sums),
-            }
-        }
+        const { assert!(R == 2 * P) };
+        let (Wide { proof, kept }, first) = (self, tokens.start);
+        let panel: &[Vector512] = bytemuck::cast_slice(panel);
+        with_const!(
+            T = tokens.len(), in [1, 2, 3, 4, 5, 6],
+            // SAFETY: an `Avx512` exists only if detection saw these features.
+            unsafe { wide_tile::<F, P, T>(proof, panel, block, x, first, kept, sums) }
+        );
     }
 }
 
 /// What is beside the codes of a block of two strips.
 #[derive(Clone, Copy)]
-struct WideScales {
+struct WideScaleVectors {
     scale: __m512,
     min: __m512,
     /// i16 pairs
@@ -60,36 +64,35 @@ struct WideScales {
     half_mins: __m512i,
 }
 
-/// # Safety
-/// See [`Tile::add`].
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-unsafe fn wide_tile<F: Unpack, const P: usize, const T: usize>(
-    panel: &[u8],
-    blocks: Range<usize>,
+/// Adds what the blocks of a panel, from `block` of the operand on, contribute to the sums of the `T` tokens from `first` on.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+fn wide_tile<F: Format, const P: usize, const T: usize>(
+    _: Avx512,
+    panel: &[Vector512],
+    block: usize,
     x: &Operand,
     first: usize,
-    kernel: Wide<P>,
-    sums: &mut [f32],
+    kept: Kept,
+    sums: &mut [[f32; ROWS]],
 ) {
-    let Wide { place, n_kept } = kernel;
-    let mut x = Tokens::<T>::new(x, first);
-    x.advance(blocks.start);
-    let mut acc = [[_mm512_setzero_ps(); T]; P];
+    let Kept { place, n_kept } = kept;
     // The sums of two strips are neighbours; of one that is not kept there are none.
-    let kept = |p: usize| (n_kept - 2 * p).min(2) * ROWS;
+    let kept = |p: usize, t: usize| {
+        let at = place.at(2 * p, first + t);
+        at..at + (n_kept - 2 * p).min(2)
+    };
+    let mut acc = [[_mm512_setzero_ps(); T]; P];
     for p in 0..P {
         for t in 0..T {
-            let from = &sums[place.at(2 * p, first + t)..][..kept(p)];
-            // SAFETY: as many values as the mask says.
-            acc[p][t] = unsafe { _mm512_maskz_loadu_ps(mask(kept(p)), from.as_ptr()) };
+            acc[p][t] = load_some_floats(sums[kept(p, t)].as_flattened());
         }
     }
-    let mut block = panel.as_ptr();
-    for _ in blocks {
-        let vector = |place: usize, p: usize| {
-            // SAFETY: the block has it, and the panel is aligned.
-            unsafe { _mm512_load_si512(block.add((place * P + p) * 2 * VECTOR).cast()) }
-        };
+    let block_len = Whole::total::<F>() * P;
+    let mut x = Tokens::<T>::new(x, first, block, panel.len() / block_len);
+    for block in panel.chunks_exact(block_len) {
+        // SAFETY: once for each block of the panel.
+        let x = unsafe { x.next() };
+        let vector = |place: usize, p: usize| load_512(&block[place * P + p]);
         let mut total = [[_mm512_setzero_si512(); T]; P];
         for half in 0..2 {
             let mut dots = if F::HALVES { [[_mm512_setzero_si512(); T]; P] } else { total };
@@ -99,10 +102,9 @@ unsafe fn wide_tile<F: Unpack, const P: usize, const T: usize>(
                     codes[p] = vector(j, p);
                 }
                 for t in 0..T {
-                    // SAFETY: `x` is at one of its blocks.
-                    let four = _mm512_set1_epi32(unsafe { x.four(t, j) });
+                    let quad = _mm512_set1_epi32(x[t].quad(j));
                     for p in 0..P {
-                        dots[p][t] = _mm512_dpbusd_epi32(dots[p][t], codes[p], four);
+                        dots[p][t] = _mm512_dpbusd_epi32(dots[p][t], codes[p], quad);
                     }
                 }
             }
@@ -119,50 +121,34 @@ unsafe fn wide_tile<F: Unpack, const P: usize, const T: usize>(
             }
         }
         for p in 0..P {
-            let scales = WideScales {
+            let scales = WideScaleVectors {
                 scale: _mm512_castsi512_ps(vector(Whole::scale::<F>(), p)),
                 min: _mm512_castsi512_ps(vector(Whole::min::<F>(), p)),
                 half_scales: vector(Whole::half::<F>(2), p),
                 half_mins: vector(Whole::half::<F>(3), p),
             };
             for t in 0..T {
-                // SAFETY: as above.
-                acc[p][t] = unsafe { add_wide_block::<F, T>(acc[p][t], total[p][t], &scales, x, t) };
+                acc[p][t] = add_wide_block::<F>(acc[p][t], total[p][t], &scales, x[t]);
             }
         }
-        block = block.wrapping_add(Whole::total::<F>() * 2 * P * VECTOR);
-        x.advance(1);
     }
     for p in 0..P {
         for t in 0..T {
-            let to = &mut sums[place.at(2 * p, first + t)..][..kept(p)];
-            // SAFETY: as many values as the mask says.
-            unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask(kept(p)), acc[p][t]) };
+            store_some_floats(sums[kept(p, t)].as_flattened_mut(), acc[p][t]);
         }
     }
 }
 
-/// The first `n` of sixteen lanes.
-fn mask(n: usize) -> __mmask16 {
-    ((1u32 << n) - 1) as __mmask16
-}
-
 /// See [`add_block`](super::block::add_block).
-///
-/// # Safety
-/// The block is one of the operand's.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
-unsafe fn add_wide_block<F: Unpack, const T: usize>(
+fn add_wide_block<F: Format>(
     sum: __m512,
     mut integer: __m512i,
-    scales: &WideScales,
-    x: Tokens<T>,
-    t: usize,
+    scales: &WideScaleVectors,
+    x: &BlockQ8,
 ) -> __m512 {
-    // SAFETY: the caller's promise.
-    let info = unsafe { x.info(t) };
-    let half_sums = _mm512_set1_epi32(bytemuck::cast(info.half_sums));
+    let half_sums = _mm512_set1_epi32(bytemuck::cast(x.half_sums));
     if F::OFFSET > 0 {
         let offset = i32::from(F::OFFSET);
         let sums = if F::HALVES {
@@ -170,15 +156,15 @@ unsafe fn add_wide_block<F: Unpack, const T: usize>(
             let sums = _mm512_madd_epi16(scales.half_scales, half_sums);
             _mm512_mullo_epi32(sums, _mm512_set1_epi32(offset))
         } else {
-            _mm512_set1_epi32(info.sum * offset)
+            _mm512_set1_epi32(x.sum * offset)
         };
         integer = _mm512_sub_epi32(integer, sums);
     }
-    let x_scale = _mm512_set1_ps(info.scale);
+    let x_scale = _mm512_set1_ps(x.scale);
     let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integer), _mm512_mul_ps(scales.scale, x_scale), sum);
     match F::MIN {
         Min::None => sum,
-        Min::Block => _mm512_fmadd_ps(scales.min, _mm512_set1_ps(info.scaled_sum), sum),
+        Min::Block => _mm512_fmadd_ps(scales.min, _mm512_set1_ps(x.scaled_sum), sum),
         Min::Halves => {
             let integer = _mm512_madd_epi16(scales.half_mins, half_sums);
             _mm512_fmadd_ps(_mm512_cvtepi32_ps(integer), _mm512_mul_ps(scales.min, x_scale), sum)

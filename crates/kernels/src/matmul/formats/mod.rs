@@ -1,7 +1,8 @@
-//! The weight formats: how eight rows of a file's blocks become a packed tile, and what a packed tile means.
+//! The weight formats: how eight rows of a file's blocks become packed tiles, and what a packed tile means.
 //!
-//! One file holds a format (or near relatives) whole: the packed layout, packing, the scalar unpacking that specifies
-//! it, and the unpacking of each instruction set. Adding one is such a file and a line in [`of`].
+//! One file holds a format (or near relatives): the types of its packed bytes, packing, and which of them are planes of
+//! codes ([`Planes`]) and which scales ([`Scales`]). That is data, the same for every instruction set; the scalar reading of
+//! it in [`quantized`](super::quantized) is the specification. Adding a format is such a file and a line in [`of`].
 //!
 //! Packed bytes per weight equal the file's up to 4 % (Q4_K 4.625 bits for 4.5, Q5_K 5.625 for 5.5, Q3_K 3.5625 for
 //! 3.4375; all others equal), since the few-token kernels run at the speed of memory.
@@ -15,7 +16,9 @@ mod q6k;
 mod q8;
 
 use super::quantized::Quantized;
-use super::{float, strips::Strips, tile::ROWS, tile::Tile};
+use super::tile::{COLS, Codes, Halves, Planes, ROWS};
+use super::{float, strips::Strips};
+use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 use lossy_quant::{Block, DType};
 
@@ -29,39 +32,127 @@ pub(crate) enum Min {
     Halves,
 }
 
-/// A quantized weight format.
-///
-/// A strip is a sequence of *groups*, one per block of the file: a header of [`HEADER_BYTES`](Format::HEADER_BYTES), then
-/// [`TILES`](Format::TILES) tiles of [`TILE_BYTES`](Format::TILE_BYTES).
+/// A quantized weight format. A strip is a sequence of its *groups*, one for a block of each of the eight rows.
 pub(crate) trait Format: Send + Sync + 'static {
     /// the file's block
     type Block: Block;
-    /// tiles of a group: columns of a block / 32
-    const TILES: usize;
-    const HEADER_BYTES: usize;
-    const TILE_BYTES: usize;
-    /// what the scales multiply is the stored code less this
-    const OFFSET: i16;
-    const MIN: Min;
+    /// what a block of each of eight rows becomes
+    type Group: Group;
+    /// bits of what the scales multiply: a code, or a level
+    const BITS: u32;
+    /// codes are indices of these, if there are any
+    const LEVELS: Option<[u8; 16]> = None;
+    /// what the scales multiply is the code, or the level, less this
+    const OFFSET: i16 = 0;
+    /// whether each half of 16 columns has its own integer scale
+    const HALVES: bool = false;
+    /// what is added
+    const MIN: Min = Min::None;
 
     /// Packs a block of each of eight rows.
-    fn pack(rows: &[Self::Block; ROWS], header: &mut [u8], tiles: &mut [u8]);
+    fn pack(rows: &[Self::Block; ROWS]) -> Self::Group;
 
-    /// Unpacks one tile.
-    fn unpack(header: &[u8], tile: &[u8], out: &mut Tile);
+    /// The codes of a tile.
+    fn planes(tile: &Tile<Self>) -> Planes<'_>;
+
+    /// The scales of a tile, of the kind that [`HALVES`](Format::HALVES) and [`MIN`](Format::MIN) say.
+    fn scales(tile: &Tile<Self>) -> Scales<'_>;
 }
 
-/// Bytes of a group of `F`.
-pub(crate) const fn group_bytes<F: Format>() -> usize {
-    F::HEADER_BYTES + F::TILES * F::TILE_BYTES
+/// The packed tile of a format.
+pub(crate) type Tile<F> = <<F as Format>::Group as Group>::Tile;
+
+/// What is beside the codes of a tile. `d` and `dmin` that are not here are the group's factors. Each number is that of a row.
+#[derive(Clone, Copy)]
+pub(crate) enum Scales<'a> {
+    /// `d · code`
+    Own { d: &'a Halves },
+    /// `d · code + m`
+    OwnMin { d: &'a Halves, m: &'a Halves },
+    /// `(d · scale) · code`
+    Signed { scales: &'a [i8; ROWS] },
+    /// `(d · scale) · code − dmin · min`
+    UnsignedMin { scales: &'a [u8; ROWS], mins: &'a [u8; ROWS] },
+    /// `d · (scale · code)`, with a scale for each half
+    Halves { scales: &'a [[i8; 2]; ROWS] },
+    /// `d · (scale · code) − dmin · min`: for each half a byte with the scale (low nibble) and the minimum (high nibble)
+    HalvesMin { nibbles: &'a [[u8; 2]; ROWS] },
+}
+
+/// Packed tiles and what they share.
+pub(crate) trait Group: Pod {
+    type Tile: Pod;
+    /// tiles of a group: columns of a block / 32
+    const TILES: usize;
+    /// Factors of the scales (`d`) and of the minima (`dmin`), as far as the format has them.
+    fn factors(&self) -> &[Halves];
+    /// The tiles, [`TILES`](Group::TILES) of them.
+    fn tiles(&self) -> &[Self::Tile];
+}
+
+/// A tile by itself, of formats with blocks of 32 columns.
+impl<T: Pod> Group for [T; 1] {
+    type Tile = T;
+    const TILES: usize = 1;
+
+    #[inline(always)]
+    fn factors(&self) -> &[Halves] {
+        &[]
+    }
+
+    #[inline(always)]
+    fn tiles(&self) -> &[T] {
+        self
+    }
+}
+
+/// Eight tiles with `N` common factors, of formats with blocks of 256 columns. It is packed because of its type alone: everything
+/// in it is aligned to bytes.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, packed)]
+pub(crate) struct Shared<T: Copy, const N: usize> {
+    factors: [Halves; N],
+    tiles: [T; 8],
+}
+
+impl<T: Pod, const N: usize> Shared<T, N> {
+    /// A group from the factors of eight rows, and its tiles by their index.
+    fn new(factors: [[f16; ROWS]; N], tile: impl FnMut(usize) -> T) -> Self {
+        Shared { factors: factors.map(Halves::pack), tiles: std::array::from_fn(tile) }
+    }
+}
+
+impl<T: Pod, const N: usize> Group for Shared<T, N> {
+    type Tile = T;
+    const TILES: usize = 8;
+
+    #[inline(always)]
+    fn factors(&self) -> &[Halves] {
+        bytemuck::cast_slice(&bytemuck::bytes_of(self)[..N * size_of::<Halves>()])
+    }
+
+    #[inline(always)]
+    fn tiles(&self) -> &[T] {
+        bytemuck::cast_slice(&bytemuck::bytes_of(self)[N * size_of::<Halves>()..])
+    }
+}
+
+/// The groups of a strip.
+pub(crate) fn groups<F: Format>(strip: &[u8]) -> &[F::Group] {
+    bytemuck::cast_slice(strip)
+}
+
+/// The codes of tile `index` of blocks of 256 columns, each plus `offset`.
+fn columns<T: Copy + Into<i16>>(rows: &[[T; 256]; ROWS], index: usize, offset: i16) -> Codes {
+    rows.each_ref().map(|codes| std::array::from_fn(|col| (codes[COLS * index + col].into() + offset) as u8))
 }
 
 /// The kernels of a format, if there are any.
 pub(crate) fn of(dtype: DType) -> Option<&'static dyn Strips> {
     Some(match dtype {
-        DType::F32 => &float::Floats::<f32>::NEW,
-        DType::F16 => &float::Floats::<f16>::NEW,
-        DType::BF16 => &float::Floats::<bf16>::NEW,
+        DType::F32 => &float::FloatStrips::<f32>::NEW,
+        DType::F16 => &float::FloatStrips::<f16>::NEW,
+        DType::BF16 => &float::FloatStrips::<bf16>::NEW,
         DType::Q4_0 => &Quantized::<q4::Q4_0>::NEW,
         DType::Q4_1 => &Quantized::<q4::Q4_1>::NEW,
         DType::Q5_0 => &Quantized::<q5::Q5_0>::NEW,
