@@ -110,7 +110,10 @@ impl<T: Pod> Group for [T; 1] {
 /// in it is aligned to bytes.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, packed)]
-pub(crate) struct Shared<T: Copy, const N: usize> {
+pub(crate) struct Shared<T, const N: usize>
+where
+    T: Copy,
+{
     factors: [Halves; N],
     tiles: [T; 8],
 }
