@@ -27,7 +27,6 @@ MAX_LINES, MAX_LINES_WITH_TESTS, MAX_LINES_OF_KERNELS = 400, 600, 700
 KERNELS = "crates/kernels/src/"
 # Files that are longer than that, each with what it may have until somebody splits it; a number may only fall.
 LONG_FILES = {
-    "crates/engine/src/cache/conformance.rs": 668,
 }
 MAX_BYTES = 5_000_000
 UNSAFE_ALLOWED = ("crates/kernels/", "crates/formats/src/map.rs")

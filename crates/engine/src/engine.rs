@@ -53,9 +53,9 @@ impl Engine {
     /// A tensor is missing, has another shape than the file's configuration says, or a type that cannot be computed.
     pub fn load(source: &ModelSource, options: &EngineOptions) -> Result<Engine, LoadError> {
         let info = source.info();
-        if !geometry(info).heads().is_supported() {
+        if info.head_dim > HeadShape::MAX_HEAD_DIM {
             return Err(LoadError::Config(format!(
-                "attention heads of {} channels cannot be computed: they must be a multiple of 8, at most {}",
+                "attention heads of {} channels cannot be computed: they may have {} at most",
                 info.head_dim,
                 HeadShape::MAX_HEAD_DIM
             )));
@@ -65,7 +65,7 @@ impl Engine {
         let model = Model::load(&cx, source, &options.unread)?;
         Ok(Engine {
             id: EngineId::default(),
-            forward: Forward::new(options.activations),
+            forward: Forward::new(options.activations, model.reads_floats()),
             activations: options.activations,
             chunk: options.chunk.max(1),
             budget: Budget::new(options.kv_budget),
@@ -190,6 +190,8 @@ impl Engine {
         // A pool with a count of its own: what it takes for a while is no cache of a user.
         let own = Arc::new(Positions::linear(self.model.rope.clone(), n_window));
         let pool = KvPool::new(geometry, KvType::F32, own, Budget::new(None));
+        // Its windows are longer than most chunks, so buffers of its own, which go when it ends.
+        let mut forward = self.forward.fresh();
         let mut n_done = 0;
         let mut is_stopped = progress(Progress { n_done, n_total }).is_break();
         // What is left at the end is too short to be worth a window.
@@ -204,7 +206,7 @@ impl Engine {
                 let n_done = n_done + window.len() * (layer + 1) / geometry.n_layers;
                 is_stopped |= progress(Progress { n_done, n_total }).is_break();
             };
-            self.forward.run(&self.cx, &self.model, &mut items, Some(&mut observe))?;
+            forward.run(&self.cx, &self.model, &mut items, Some(&mut observe))?;
             n_done += window.len();
         }
         let _ = progress(Progress { n_done: n_total, n_total });
@@ -254,6 +256,11 @@ impl Engine {
     /// Bytes of the packed weights.
     pub fn weight_bytes(&self) -> usize {
         self.model.weight_bytes()
+    }
+
+    /// Bytes of the buffers that a forward pass works in; they grow with the largest chunk or batch so far.
+    pub fn scratch_bytes(&self) -> usize {
+        self.forward.bytes()
     }
 
     /// Runs a batch of several sequences once, of one cache or of several. A token's logits are bit-identical whatever else

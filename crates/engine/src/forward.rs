@@ -89,9 +89,15 @@ struct Rotation {
 }
 
 impl Forward {
-    pub(crate) fn new(activations: ActivationKind) -> Forward {
+    /// For a model whose products read activations as float32, of whatever kind they are, if `reads_floats`.
+    pub(crate) fn new(activations: ActivationKind, reads_floats: bool) -> Forward {
+        let operand = Activations::new(activations);
+        Forward::of_operand(if reads_floats { operand } else { operand.without_rows() })
+    }
+
+    fn of_operand(operand: Activations) -> Forward {
         Forward {
-            operand: Activations::new(activations),
+            operand,
             x: Vec::new(),
             qkv: Vec::new(),
             attn: Vec::new(),
@@ -100,6 +106,22 @@ impl Forward {
             rotations: Vec::new(),
             query_scales: Vec::new(),
         }
+    }
+
+    /// Another with the same setting, and empty buffers.
+    pub(crate) fn fresh(&self) -> Forward {
+        Forward::of_operand(self.operand.empty())
+    }
+
+    /// Bytes of the buffers: the largest batch so far decides.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_rotation = |rotation: &Rotation| {
+            [&rotation.cos, &rotation.sin, &rotation.queries].map(Vec::capacity).iter().sum::<usize>()
+        };
+        let rows = [&self.x, &self.qkv, &self.attn, &self.h, &self.query_scales];
+        let values = rows.map(Vec::capacity).iter().sum::<usize>()
+            + self.rotations.iter().map(of_rotation).sum::<usize>();
+        self.operand.bytes() + 4 * values
     }
 
     /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed. `observe`

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lossy_kernels::attention::{self, Asked, Meeting, PagePart, PageSource, Request};
-use lossy_kernels::kv::{AppendError, ExactHead, ExactHeadMut, HeadF32, Sinks, Stored, hadamard_rows};
-use lossy_kernels::page::{PageTurns, Partial, Rows, Tile, TokenQueries};
+use lossy_kernels::kv::{AppendError, ExactHead, ExactHeadMut, HeadF32, Sinks, Stored};
+use lossy_kernels::page::{HeadShape, PageTurns, Partial, Rows, Tile, TokenQueries};
 use lossy_kernels::{Compute, Isa};
 
 use crate::positions::Positions;
@@ -14,6 +14,7 @@ use crate::positions::Positions;
 use super::code::Place;
 use super::page::Page;
 use super::sequence::{PageToWrite, Seen};
+use super::span::{Form, Span, StoredRows, forms, rows_of};
 use super::{CacheError, KvGeometry, KvPool, KvSequence, PAGE_TOKENS};
 
 /// From this many new tokens on, threads share the work of storing them.
@@ -23,19 +24,11 @@ thread_local! {
     static UNPACKED: RefCell<HeadF32> = RefCell::default();
 }
 
-/// One sequence's rows in a batch.
-#[derive(Debug)]
-pub struct Span<'a> {
-    /// the sequence
-    pub cache: &'a mut KvSequence,
-    /// rows of its new tokens
-    pub rows: Range<usize>,
-}
-
 /// The part of the new tokens that goes to one KV head of one page.
 struct Piece<'a> {
     pool: &'a KvPool,
-    /// of which the rows are
+    /// of which the rows are, as the pool stores them
+    keys: Rows<'a>,
     values: Rows<'a>,
     exact: &'a mut [u8],
     /// where the page's codes go, if these tokens fill it
@@ -65,15 +58,18 @@ pub fn append_layer(
     values: Rows<'_>,
 ) -> Result<(), CacheError> {
     let Some(geometry) = common_geometry(spans) else { return Ok(()) };
-    let transformed = transformed(cx, &geometry, spans, values);
+    let stored: Vec<StoredRows> = forms(spans)
+        .into_iter()
+        .map(|form| StoredRows::new(cx, form, spans, &geometry, keys, values))
+        .collect();
     let owners: Vec<(Arc<KvPool>, Arc<Positions>)> =
         spans.iter().map(|span| (span.cache.pool().clone(), span.cache.positions().clone())).collect();
     let mut pieces = Vec::new();
     for (span, (pool, positions)) in spans.iter_mut().zip(&owners) {
-        let values = match pool.layout().transforms_values {
-            true => Rows::new(&transformed, geometry.n_kv_heads * geometry.head_dim, 0),
-            false => values,
-        };
+        let of_form = stored.iter().find(|rows| rows.form == Form::of(pool)).expect("rows of every form");
+        let width = pool.heads().n_kv_heads * pool.heads().head_dim;
+        let keys = of_form.keys.as_ref().map_or(keys, |keys| Rows::new(keys, width, 0));
+        let values = of_form.values.as_ref().map_or(values, |values| Rows::new(values, width, 0));
         let (start, end) = (span.cache.len(), span.cache.len() + span.rows.len());
         for PageToWrite { index, exact, packed } in span.cache.pages_mut(span.rows.len()) {
             let first = index * PAGE_TOKENS;
@@ -83,6 +79,7 @@ pub fn append_layer(
             let mut packed = packed.map(|page| page.heads_mut(layer));
             pieces.extend(exact.heads_mut(layer).enumerate().map(|(kv_head, exact)| Piece {
                 pool,
+                keys,
                 values,
                 exact,
                 packed: packed.as_mut().and_then(Iterator::next),
@@ -94,9 +91,9 @@ pub fn append_layer(
         }
     }
     let store = |piece: &mut Piece<'_>| {
-        let (pool, head_dim) = (piece.pool, geometry.head_dim);
+        let (pool, head_dim) = (piece.pool, piece.pool.heads().head_dim);
         let (at, column) = (piece.position % PAGE_TOKENS, piece.place.kv_head * head_dim);
-        let keys = keys.skip(column).select(piece.rows.clone());
+        let keys = piece.keys.skip(column).select(piece.rows.clone());
         let values = piece.values.skip(column).select(piece.rows.clone());
         let mut exact = ExactHeadMut::new(pool.layout().exact, head_dim, piece.exact);
         piece.outcome = exact.append(cx.isa, at, keys, values);
@@ -124,35 +121,6 @@ pub fn append_layer(
     })
 }
 
-/// The values `[n_rows, n_kv_heads * head_dim]`, each head transformed in the rows of sequences that store them so; empty
-/// if there are none.
-fn transformed(cx: &Compute, geometry: &KvGeometry, spans: &[Span<'_>], values: Rows<'_>) -> Vec<f32> {
-    let mut out = Vec::new();
-    if !spans.iter().any(Span::transforms_values) {
-        return out;
-    }
-    let width = geometry.n_kv_heads * geometry.head_dim;
-    out.reserve(values.n_rows() * width);
-    (0..values.n_rows()).for_each(|row| out.extend_from_slice(values.row(row, width)));
-    for rows in transformed_rows(spans) {
-        hadamard_rows(cx, &mut out[rows.start * width..rows.end * width], geometry.head_dim);
-    }
-    out
-}
-
-/// Rows of sequences that store transformed values: neighbours together, so that a batch of many is one piece of work.
-fn transformed_rows(spans: &[Span<'_>]) -> Vec<Range<usize>> {
-    let groups = spans.chunk_by(|a, b| a.transforms_values() == b.transforms_values());
-    let transformed = groups.filter(|group| group[0].transforms_values());
-    transformed.map(|group| group[0].rows.start..group[group.len() - 1].rows.end).collect()
-}
-
-impl Span<'_> {
-    fn transforms_values(&self) -> bool {
-        self.cache.pool().layout().transforms_values
-    }
-}
-
 /// Causal attention of the queries `[n_rows, n_heads * head_dim]` of one layer over the sequences and their new tokens,
 /// scaled by 1/√head_dim: `out` is `[n_rows, n_heads * head_dim]`. `queries` are rotated, once for each rotation that the
 /// positions of a sequence ask for; rows of sequences that ask for fewer are not read in the others.
@@ -168,17 +136,38 @@ pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: &[R
             LayerOfSequence { sequence: &*span.cache, layer }
         })
         .collect();
-    let requests: Vec<Request<'_>> = spans
-        .iter()
-        .zip(&sources)
-        .map(|(span, source)| Request { source, n_past: span.cache.len(), rows: span.rows.clone() })
-        .collect();
-    let shape = geometry.heads();
-    let scale = 1.0 / (shape.head_dim as f32).sqrt();
-    attention::attend(cx, &shape, scale, queries, &requests, out);
-    let width = shape.n_heads() * shape.head_dim;
-    for rows in transformed_rows(spans) {
-        hadamard_rows(cx, &mut out[rows.start * width..rows.end * width], shape.head_dim);
+    // By the head's own channels, whatever is stored beside them.
+    let scale = 1.0 / (geometry.head_dim as f32).sqrt();
+    let forms = forms(spans);
+    let is_first = |n: usize| forms[..n].iter().all(|form| form.padding != forms[n].padding);
+    for padding in (0..forms.len()).filter(|n| is_first(*n)).map(|n| forms[n].padding) {
+        let of_padding =
+            spans.iter().zip(&sources).filter(|(span, _)| span.cache.pool().padding() == padding);
+        let requests: Vec<Request<'_>> = of_padding
+            .map(|(span, source)| Request { source, n_past: span.cache.len(), rows: span.rows.clone() })
+            .collect();
+        let shape = HeadShape { head_dim: padding.stored_dim(), ..geometry.heads() };
+        let (n_heads, width) = (shape.n_heads(), shape.n_heads() * shape.head_dim);
+        let turn_back = |out: &mut [f32]| {
+            for rows in rows_of(spans, |form| form.padding == padding && form.transforms_values) {
+                padding.transform_rows(cx, &mut out[rows.start * width..rows.end * width]);
+            }
+        };
+        if padding.is_none() {
+            attention::attend(cx, &shape, scale, queries, &requests, out);
+            turn_back(out);
+            continue;
+        }
+        let padded: Vec<Vec<f32>> = queries.iter().map(|rows| padding.padded_rows(*rows, n_heads)).collect();
+        let queries: Vec<Rows<'_>> = padded.iter().map(|rows| Rows::new(rows, width, 0)).collect();
+        let mut stored = vec![0.0; padded.first().map_or(0, Vec::len)];
+        attention::attend(cx, &shape, scale, &queries, &requests, &mut stored);
+        turn_back(&mut stored);
+        let own_width = n_heads * geometry.head_dim;
+        for rows in rows_of(spans, |form| form.padding == padding) {
+            let own = &mut out[rows.start * own_width..rows.end * own_width];
+            padding.drop_from(&stored[rows.start * width..rows.end * width], own);
+        }
     }
 }
 
@@ -191,7 +180,7 @@ fn common_geometry(spans: &[Span<'_>]) -> Option<KvGeometry> {
 
 impl KvPool {
     fn exact_head<'a>(&self, bytes: &'a [u8]) -> ExactHead<'a> {
-        ExactHead::new(self.layout().exact, self.geometry().head_dim, bytes)
+        ExactHead::new(self.layout().exact, self.heads().head_dim, bytes)
     }
 
     /// Bytes of the codes of a head of a packed page; what is behind them are sinks.
@@ -212,14 +201,14 @@ impl KvPool {
 
     fn sink_bytes(&self) -> usize {
         let capacity = self.packed().map_or(0, |packed| packed.sink_capacity());
-        self.layout().exact.bytes_of_tokens(capacity, self.geometry().head_dim)
+        self.layout().exact.bytes_of_tokens(capacity, self.heads().head_dim)
     }
 
     /// A packed head's codes, and its sinks if it has any.
     fn parts<'a>(&self, layer: usize, page: usize, packed: &'a [u8]) -> (&'a [u8], Option<Sinks<'a>>) {
         let (codes, rest) = packed.split_at(self.code_bytes(layer));
         let sinks = self.packed().filter(|layers| layers.has_sinks(page)).map(|layers| {
-            let (kv_type, head_dim) = (self.layout().exact, self.geometry().head_dim);
+            let (kv_type, head_dim) = (self.layout().exact, self.heads().head_dim);
             let bytes = &rest[..self.sink_bytes()];
             let head = ExactHead::with_capacity(kv_type, head_dim, layers.sink_capacity(), bytes);
             Sinks { head, n_tokens: layers.sinks }
@@ -241,7 +230,7 @@ impl KvPool {
     pub(super) fn unpack_exact(&self, layer: usize, place: Place<'_>, packed: &[u8], exact: &mut [u8]) {
         UNPACKED.with_borrow_mut(|unpacked| {
             self.unpack(Isa::best(), layer, place, packed, unpacked);
-            let head_dim = self.geometry().head_dim;
+            let head_dim = self.heads().head_dim;
             ExactHeadMut::new(self.layout().exact, head_dim, exact).set_f32(unpacked.head());
         });
     }

@@ -9,6 +9,7 @@ use lossy_kernels::page::{Partial, TokenQueries};
 use super::HeadStatistics;
 use super::code::{PageCode, Place};
 use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Rung};
+use super::padding::Padding;
 
 /// `k2v2`, `k3v2`, …, `k4v4`.
 pub(super) const FAMILY: Family = Family {
@@ -34,6 +35,9 @@ pub(super) fn mixed(keys: &str, values: &str) -> Option<String> {
     (is_one(keys) && is_one(values)).then(|| format!("{}{}", &keys[..2], &values[2..4]))
 }
 
+/// Values are stored in blocks of so many channels.
+const CHANNELS: usize = 32;
+
 /// Bits of keys above the whole number, in quarters of a channel: what 2.3 true bits leave room for.
 const EXTRA_KEY_BITS: f32 = 0.25;
 
@@ -57,6 +61,34 @@ impl Calibrated {
     }
 }
 
+impl Calibrated {
+    /// The code of one head, whose statistics are those of its own channels.
+    fn head_code(&self, head: &HeadStatistics, padding: Padding) -> HeadCode {
+        let key_bits = f32::from(self.key_bits) + EXTRA_KEY_BITS;
+        let size = head.value_size.max(1e-6);
+        if padding.is_none() {
+            let keys = KeyStatistics {
+                mean: head.key_mean.clone(),
+                variance: head.key_variance.clone(),
+                query_square: head.query_square.clone(),
+            };
+            let values = ValueCode::new(head.value_mean.clone(), size, self.value_bits);
+            return HeadCode::new(KeyCode::new(&keys, key_bits), values);
+        }
+        let keys = KeyStatistics {
+            mean: padding.padded(&head.key_mean),
+            variance: padding.padded(&head.key_variance),
+            query_square: padding.padded(&head.query_square),
+        };
+        // The size of values spreads over all channels that are stored.
+        let mean = padding.transformed_with_zeros(&head.value_mean);
+        let share = padding.share();
+        let values = ValueCode::new(mean, size * share.sqrt(), self.value_bits);
+        // What the bits of a channel are on average is said of channels that are not zeros.
+        HeadCode::new(KeyCode::new(&keys, key_bits * share), values)
+    }
+}
+
 impl KvStorage for Calibrated {
     fn name(&self) -> String {
         let calibration = if self.is_blind { ":calibration=none" } else { "" };
@@ -75,31 +107,19 @@ impl KvStorage for Calibrated {
         !self.is_blind
     }
 
-    fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
+    fn channel_multiple(&self) -> usize {
+        CHANNELS
+    }
+
+    fn codes(
+        &self,
+        context: &Context<'_>,
+        stored_dim: usize,
+    ) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
         let geometry = context.geometry;
-        if !geometry.head_dim.is_multiple_of(32) {
-            return Err(KvSchemeError::Model {
-                name: self.name(),
-                reason: format!(
-                    "its heads have {} channels, which is not a multiple of 32; use f16",
-                    geometry.head_dim
-                ),
-            });
-        }
-        let code = |head: &HeadStatistics| {
-            let keys = KeyStatistics {
-                mean: head.key_mean.clone(),
-                variance: head.key_variance.clone(),
-                query_square: head.query_square.clone(),
-            };
-            let key_bits = f32::from(self.key_bits) + EXTRA_KEY_BITS;
-            HeadCode::new(
-                KeyCode::new(&keys, key_bits),
-                ValueCode::new(head.value_mean.clone(), head.value_size.max(1e-6), self.value_bits),
-            )
-        };
+        let padding = Padding::new(geometry.head_dim, stored_dim);
         let layer = |heads: &[HeadStatistics]| -> Arc<dyn PageCode> {
-            let heads: Vec<HeadCode> = heads.iter().map(code).collect();
+            let heads: Vec<HeadCode> = heads.iter().map(|head| self.head_code(head, padding)).collect();
             let bytes = heads.iter().map(HeadCode::bytes).max().unwrap_or(64);
             Arc::new(CalibratedPage { heads, bytes })
         };

@@ -13,6 +13,8 @@ use super::{
 };
 
 mod copies;
+mod packed;
+mod reference;
 mod saved;
 
 /// How far a layer's attention may be from exact attention.
@@ -39,16 +41,23 @@ pub(super) fn check(scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: Loss) {
     check_layers(scheme, [loss; N_LAYERS]);
 }
 
+/// Runs what depends on a head's channels, for heads of `head_dim` of them, on the simplest and the best instruction set.
+pub(super) fn check_heads(head_dim: usize, scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: Loss) {
+    let geometry = KvGeometry { head_dim, ..GEOMETRY };
+    for isa in [Isa::Scalar, Isa::best()] {
+        let suite = Suite::new(geometry, &scheme, [loss; N_LAYERS], isa);
+        suite.attention_is_that_of_the_stored_values();
+        suite.any_split_has_the_same_bits();
+        suite.a_value_that_cannot_be_stored_is_named();
+        suite.a_cut_inside_a_packed_page_leaves_what_its_codes_stand_for();
+        suite.a_saved_sequence_is_the_same_when_it_is_restored();
+    }
+}
+
 /// The same for a scheme whose layers differ: all are exact, or all are packed.
 pub(super) fn check_layers(scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: [Loss; N_LAYERS]) {
-    let suite = |isa| Suite {
-        scheme: &scheme,
-        loss,
-        one: Compute::with_isa(1, isa),
-        three: Compute::with_isa(3, isa),
-    };
     for isa in lossy_testkit::instruction_sets(Isa::available(), Isa::name) {
-        let suite = suite(isa);
+        let suite = Suite::new(GEOMETRY, &scheme, loss, isa);
         suite.attention_is_that_of_the_stored_values();
         suite.any_split_has_the_same_bits();
         suite.a_batch_of_unequal_lengths_has_the_same_bits();
@@ -64,7 +73,7 @@ pub(super) fn check_layers(scheme: impl Fn(&KvGeometry) -> CacheLayout, loss: [L
         suite.a_prompt_that_is_kept_exact_is_seen_so_until_it_is_packed();
     }
     // No instruction set has a part in how pages are copied.
-    let suite = suite(Isa::best());
+    let suite = Suite::new(GEOMETRY, &scheme, loss, Isa::best());
     suite.copies_take_what_a_text_of_their_length_takes();
     suite.attention_to_copies_is_that_to_what_they_are_copies_of();
     suite.copies_that_do_not_fit_change_nothing();
@@ -113,35 +122,48 @@ const QUERY: u64 = 1;
 const KEY: u64 = 2;
 const VALUE: u64 = 3;
 
-fn query_width() -> usize {
-    GEOMETRY.heads().n_heads() * GEOMETRY.head_dim
-}
-
-fn kv_width() -> usize {
-    GEOMETRY.n_kv_heads * GEOMETRY.head_dim
-}
-
-/// `[q | k | v]` of the batch's new tokens in one layer.
-fn fused(held: &[&mut Held], new: &[&[Token]], layer: usize) -> Vec<f32> {
-    let mut rows = Vec::new();
-    for (held, new) in held.iter().zip(new) {
-        for (position, token) in (held.tokens.len()..).zip(*new) {
-            rows.extend(numbers(*token, position, layer, QUERY, query_width()));
-            rows.extend(numbers(*token, position, layer, KEY, kv_width()));
-            rows.extend(numbers(*token, position, layer, VALUE, kv_width()));
-        }
-    }
-    rows
-}
-
 struct Suite<'a> {
     scheme: &'a dyn Fn(&KvGeometry) -> CacheLayout,
+    geometry: KvGeometry,
     loss: [Loss; N_LAYERS],
     one: Compute,
     three: Compute,
 }
 
+impl<'a> Suite<'a> {
+    fn new(
+        geometry: KvGeometry,
+        scheme: &'a dyn Fn(&KvGeometry) -> CacheLayout,
+        loss: [Loss; N_LAYERS],
+        isa: Isa,
+    ) -> Suite<'a> {
+        let (one, three) = (Compute::with_isa(1, isa), Compute::with_isa(3, isa));
+        Suite { scheme, geometry, loss, one, three }
+    }
+}
+
 impl Suite<'_> {
+    fn query_width(&self) -> usize {
+        self.geometry.heads().n_heads() * self.geometry.head_dim
+    }
+
+    fn kv_width(&self) -> usize {
+        self.geometry.n_kv_heads * self.geometry.head_dim
+    }
+
+    /// `[q | k | v]` of the batch's new tokens in one layer.
+    fn fused(&self, held: &[&mut Held], new: &[&[Token]], layer: usize) -> Vec<f32> {
+        let mut rows = Vec::new();
+        for (held, new) in held.iter().zip(new) {
+            for (position, token) in (held.tokens.len()..).zip(*new) {
+                rows.extend(numbers(*token, position, layer, QUERY, self.query_width()));
+                rows.extend(numbers(*token, position, layer, KEY, self.kv_width()));
+                rows.extend(numbers(*token, position, layer, VALUE, self.kv_width()));
+            }
+        }
+        rows
+    }
+
     fn is_packed(&self) -> bool {
         matches!(self.loss[0], Loss::Packed { .. })
     }
@@ -170,100 +192,11 @@ impl Suite<'_> {
         }
     }
 
-    fn the_budget_of_packed_pages_holds(&self) {
-        let tokens: Vec<Token> = (0..3 * PAGE_TOKENS as u64).collect();
-        let pool = self.pool(None);
-        let mut all = Held::new(&pool);
-        self.extend(&self.one, &mut all, &tokens, &[]);
-        let needed = pool.bytes_in_use();
-        assert_eq!(needed, all.cache.bytes());
-        drop(all);
-        assert_eq!(pool.bytes_in_use(), 0);
-        // A prompt that arrives in small chunks needs no more than what it leaves and one page more.
-        let pool = self.pool(Some(needed + 2 * pool.exact_bytes_per_page()));
-        let mut held = Held::new(&pool);
-        self.extend(&self.one, &mut held, &tokens, &[40; 9]);
-        let error = held.cache.reserve(PAGE_TOKENS * 100).unwrap_err();
-        assert!(matches!(error, CacheError::Budget { .. }), "{error}");
-        assert_eq!(pool.bytes_in_use(), held.cache.bytes(), "a refused reservation keeps nothing");
-    }
-
-    fn a_cut_inside_a_packed_page_leaves_what_its_codes_stand_for(&self) {
-        let Some(losses) = self.packed_losses() else { return };
-        let p = PAGE_TOKENS;
-        let tokens: Vec<Token> = (0..6 * p as u64).collect();
-        let after: Vec<Token> = (9000..9000 + p as u64 + 3).collect();
-        for len in [1, 40, p, 2 * p + 1, 3 * p - 1] {
-            let pool = self.pool(None);
-            let mut held = Held::new(&pool);
-            self.extend(&self.one, &mut held, &tokens, &[]);
-            let mut fork = held.fork();
-            fork.truncate(len);
-            let got = self.extend(&self.three, &mut fork, &after, &[1]);
-            let mut fresh = Held::new(&pool);
-            self.extend(&self.one, &mut fresh, &tokens[..len], &[]);
-            let wanted = self.extend(&self.one, &mut fresh, &after, &[]);
-            for ((got, wanted), loss) in got.iter().zip(&wanted).zip(losses) {
-                let error = relative_error(got, wanted);
-                assert!(error < 2.0 * loss, "after a cut at {len}: {error}");
-            }
-            // The longer sequence has not noticed.
-            let mut alone = Held::new(&pool);
-            self.extend(&self.one, &mut alone, &tokens, &[]);
-            let wanted = self.extend(&self.one, &mut alone, &after, &[]);
-            self.assert_same(&self.extend(&self.one, &mut held, &after, &[]), &wanted, "the longer one");
-        }
-    }
-
-    fn old_pages_are_given_back(&self) {
-        let pool = self.pool(None);
-        let Some(packed) = pool.packed() else { return };
-        let mut held = Held::new(&pool);
-        let n = 8 * PAGE_TOKENS as u64;
-        self.extend(&self.one, &mut held, &(0..n).collect::<Vec<_>>(), &[]);
-        let n_recent = packed.window.recent_pages();
-        let n_exact = held.cache.n_exact_tokens();
-        assert!((n_recent * PAGE_TOKENS..=(n_recent + 1) * PAGE_TOKENS).contains(&n_exact));
-        let codes = 8 * pool.bytes_per_page();
-        let exact = (n_recent + 1) * pool.exact_bytes_per_page();
-        assert!(held.cache.bytes() <= codes + exact, "{} bytes of {codes} + {exact}", held.cache.bytes());
-    }
-
-    fn a_prompt_that_is_kept_exact_is_seen_so_until_it_is_packed(&self) {
-        let Some(losses) = self.packed_losses() else { return };
-        let pool = self.pool(None);
-        let tokens: Vec<Token> = (0..5 * PAGE_TOKENS as u64).collect();
-        let mut kept = Held::new(&pool);
-        kept.cache.keep_exact();
-        let outputs = self.extend(&self.one, &mut kept, &tokens, &[200]);
-        let last = tokens.len() - 1;
-        for (layer, output) in outputs.iter().enumerate() {
-            let wanted: Vec<f32> =
-                exact_attention(&tokens, last, layer, f64::from).into_iter().map(|x| x as f32).collect();
-            let error = relative_error(&output[last * query_width()..], &wanted);
-            assert!(error < 5e-3, "layer {layer}: {error}");
-        }
-        let before = kept.cache.bytes();
-        kept.cache.pack();
-        assert!(kept.cache.bytes() < before);
-        let mut packed = Held::new(&pool);
-        self.extend(&self.one, &mut packed, &tokens, &[]);
-        assert_eq!(kept.cache.bytes(), packed.cache.bytes());
-        let got = self.extend(&self.one, &mut kept, &[7], &[]);
-        let wanted = self.extend(&self.one, &mut packed, &[7], &[]);
-        self.assert_same(&got, &wanted, "after packing");
-        for (layer, (got, loss)) in got.iter().zip(losses).enumerate() {
-            let exact = exact_attention(&kept.tokens, last + 1, layer, f64::from);
-            let exact: Vec<f32> = exact.into_iter().map(|x| x as f32).collect();
-            let error = relative_error(got, &exact);
-            assert!(error < 3.0 * loss && error > loss / 100.0, "layer {layer}: {error} of {loss}");
-        }
-    }
-
     fn pool(&self, budget: Option<usize>) -> Arc<KvPool> {
-        let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, GEOMETRY.head_dim);
+        let rope =
+            Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, self.geometry.head_dim);
         let positions = Arc::new(Positions::linear(rope, 110 * PAGE_TOKENS));
-        KvPool::with_layout(GEOMETRY, (self.scheme)(&GEOMETRY), positions, Budget::new(budget))
+        KvPool::with_layout(self.geometry, (self.scheme)(&self.geometry), positions, Budget::new(budget))
     }
 
     /// One forward pass: appends `new[i]` to `held[i]`; returns attention's output `[n_layers][n_rows][query_width]`.
@@ -276,10 +209,10 @@ impl Suite<'_> {
         for (held, new) in held.iter_mut().zip(new) {
             held.cache.reserve(new.len())?;
         }
-        let stride = query_width() + 2 * kv_width();
+        let stride = self.query_width() + 2 * self.kv_width();
         let mut outputs = Vec::new();
-        for layer in 0..GEOMETRY.n_layers {
-            let fused = fused(held, new, layer);
+        for layer in 0..self.geometry.n_layers {
+            let fused = self.fused(held, new, layer);
             let rows = |offset| Rows::new(&fused, stride, offset);
             let mut n_rows = 0;
             let mut spans: Vec<Span<'_>> = held
@@ -290,8 +223,14 @@ impl Suite<'_> {
                     Span { cache: &mut held.cache, rows: n_rows - new.len()..n_rows }
                 })
                 .collect();
-            append_layer(cx, layer, &mut spans, rows(query_width()), rows(query_width() + kv_width()))?;
-            let mut out = vec![f32::NAN; n_rows * query_width()];
+            append_layer(
+                cx,
+                layer,
+                &mut spans,
+                rows(self.query_width()),
+                rows(self.query_width() + self.kv_width()),
+            )?;
+            let mut out = vec![f32::NAN; n_rows * self.query_width()];
             attend_layer(cx, layer, &spans, &[rows(0)], &mut out);
             outputs.push(out);
         }
@@ -304,7 +243,7 @@ impl Suite<'_> {
 
     /// Appends in passes of the given lengths; returns the output of all passes, layer by layer.
     fn extend(&self, cx: &Compute, held: &mut Held, new: &[Token], splits: &[usize]) -> Vec<Vec<f32>> {
-        let mut outputs = vec![Vec::new(); GEOMETRY.n_layers];
+        let mut outputs = vec![Vec::new(); self.geometry.n_layers];
         let mut left = new;
         for n in splits.iter().copied().chain([usize::MAX]) {
             let (now, later) = left.split_at(n.min(left.len()));
@@ -322,12 +261,12 @@ impl Suite<'_> {
         for (layer, output) in outputs.iter().enumerate() {
             let (mut error, mut size) = (0.0, 0.0);
             for position in [0, 1, 7, 8, p - 1, p, p + 8, 2 * p, 3 * p + 5, 4 * p, 4 * p + 8] {
-                let got = &output[position * query_width()..][..query_width()];
+                let got = &output[position * self.query_width()..][..self.query_width()];
                 let stored = match self.loss[layer] {
                     Loss::Exact { stored } => stored,
                     Loss::Packed { .. } => f64::from,
                 };
-                for (got, wanted) in got.iter().zip(exact_attention(&tokens, position, layer, stored)) {
+                for (got, wanted) in got.iter().zip(self.exact_attention(&tokens, position, layer, stored)) {
                     error += (f64::from(*got) - wanted).powi(2);
                     size += wanted.powi(2);
                 }
@@ -376,7 +315,7 @@ impl Suite<'_> {
         ];
         let mut held = Vec::new();
         let mut new = Vec::new();
-        let mut wanted = vec![Vec::new(); GEOMETRY.n_layers];
+        let mut wanted = vec![Vec::new(); self.geometry.n_layers];
         for (index, (n_past, n_new)) in lengths.into_iter().enumerate() {
             let first = 1000 * index as u64;
             let past: Vec<Token> = (first..first + n_past).collect();
@@ -489,11 +428,17 @@ impl Suite<'_> {
         self.extend(&self.one, &mut held, &tokens, &[]);
         let stopped: Vec<Token> = (300..310).collect();
         held.cache.reserve(stopped.len()).unwrap();
-        let fused = fused(&[&mut held], &[&stopped], 0);
-        let rows = |offset| Rows::new(&fused, query_width() + 2 * kv_width(), offset);
+        let fused = self.fused(&[&mut held], &[&stopped], 0);
+        let rows = |offset| Rows::new(&fused, self.query_width() + 2 * self.kv_width(), offset);
         let mut spans = [Span { cache: &mut held.cache, rows: 0..stopped.len() }];
-        append_layer(&self.one, 0, &mut spans, rows(query_width()), rows(query_width() + kv_width()))
-            .unwrap();
+        append_layer(
+            &self.one,
+            0,
+            &mut spans,
+            rows(self.query_width()),
+            rows(self.query_width() + self.kv_width()),
+        )
+        .unwrap();
         assert_eq!(held.cache.len(), tokens.len());
         let got = self.extend(&self.one, &mut held, &[400, 401, 402, 403], &[1]);
 
@@ -512,7 +457,7 @@ impl Suite<'_> {
         for (cx, n_new) in [(&self.one, 3), (&self.three, 40)] {
             for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 for (wanted_part, offset) in
-                    [(Part::Key, query_width()), (Part::Value, query_width() + kv_width())]
+                    [(Part::Key, self.query_width()), (Part::Value, self.query_width() + self.kv_width())]
                 {
                     let pool = self.pool(None);
                     let mut held = Held::new(&pool);
@@ -520,13 +465,14 @@ impl Suite<'_> {
                     self.extend(&self.one, &mut held, &tokens, &[]);
                     let new: Vec<Token> = (0..n_new).collect();
                     held.cache.reserve(new.len()).unwrap();
-                    let mut fused = fused(&[&mut held], &[&new], 1);
-                    let stride = query_width() + 2 * kv_width();
+                    let mut fused = self.fused(&[&mut held], &[&new], 1);
+                    let stride = self.query_width() + 2 * self.kv_width();
                     // the third new token, KV head 1
-                    fused[2 * stride + offset + GEOMETRY.head_dim + 5] = wrong;
+                    fused[2 * stride + offset + self.geometry.head_dim + 5] = wrong;
                     let rows = |offset| Rows::new(&fused, stride, offset);
                     let mut spans = [Span { cache: &mut held.cache, rows: 0..new.len() }];
-                    let (keys, values) = (rows(query_width()), rows(query_width() + kv_width()));
+                    let (keys, values) =
+                        (rows(self.query_width()), rows(self.query_width() + self.kv_width()));
                     let error = append_layer(cx, 1, &mut spans, keys, values).unwrap_err();
                     let CacheError::Unstorable { layer, kv_head, position, part, value, .. } = error else {
                         panic!("{error}");
@@ -584,47 +530,12 @@ fn relative_error(got: &[f32], wanted: &[f32]) -> f64 {
     if wanted.is_empty() { 0.0 } else { (error / size).sqrt() }
 }
 
-/// Attention of the token at `position` in f64 over what is stored.
-fn exact_attention(tokens: &[Token], position: usize, layer: usize, stored: fn(f32) -> f64) -> Vec<f64> {
-    let seen: Vec<(Token, usize)> = tokens[..=position].iter().copied().zip(0..).collect();
-    exact_attention_to(&seen, layer, stored)
-}
-
-/// The same for the last of some tokens, which are what they are at the given positions.
-fn exact_attention_to(seen: &[(Token, usize)], layer: usize, stored: fn(f32) -> f64) -> Vec<f64> {
-    let d = GEOMETRY.head_dim;
-    let of = |t: usize, purpose, width| numbers(seen[t].0, seen[t].1, layer, purpose, width);
-    let kv = |t: usize, purpose| -> Vec<f64> { of(t, purpose, kv_width()).map(stored).collect() };
-    let position = seen.len() - 1;
-    let queries: Vec<f32> = of(position, QUERY, query_width()).collect();
-    let mut out = Vec::new();
-    for (head, query) in queries.chunks(d).enumerate() {
-        let first = head / GEOMETRY.heads_per_kv * d;
-        let scores: Vec<f64> = (0..=position)
-            .map(|t| {
-                let key = kv(t, KEY);
-                query.iter().zip(&key[first..]).map(|(q, k)| f64::from(*q) * k).sum::<f64>()
-                    / (d as f64).sqrt()
-            })
-            .collect();
-        let max = scores.iter().copied().fold(f64::MIN, f64::max);
-        let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
-        let mut o = vec![0.0; d];
-        for (t, s) in scores.iter().enumerate() {
-            let value = kv(t, VALUE);
-            o.iter_mut().zip(&value[first..]).for_each(|(o, v)| *o += (s - max).exp() / sum * v);
-        }
-        out.extend(o);
-    }
-    out
-}
-
 #[track_caller]
 fn assert_same(got: &[Vec<f32>], wanted: &[Vec<f32>], what: &str) {
     for (layer, (got, wanted)) in got.iter().zip(wanted).enumerate() {
         assert_eq!(got.len(), wanted.len(), "{what}, layer {layer}");
         let differs = got.iter().zip(wanted).position(|(a, b)| a.to_bits() != b.to_bits());
-        let differs = differs.map(|i| (i / query_width(), i % query_width(), got[i], wanted[i]));
-        assert_eq!(differs, None, "{what}, layer {layer}: (row, column, got, wanted)");
+        let differs = differs.map(|i| (i, got[i], wanted[i]));
+        assert_eq!(differs, None, "{what}, layer {layer}: (index, got, wanted)");
     }
 }

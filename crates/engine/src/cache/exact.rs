@@ -8,6 +8,7 @@ use lossy_kernels::page::{PAGE_TOKENS, Partial, TokenQueries};
 
 use super::code::{PageCode, Place};
 use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Rung};
+use super::layout::EXACT_CHANNELS;
 
 /// `f16`, `f32`.
 pub(super) const FAMILY: Family = Family {
@@ -40,8 +41,16 @@ impl KvStorage for Exact {
         Some(self.0)
     }
 
-    fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
-        Ok(vec![page_code(self.0, context.geometry.head_dim); context.geometry.n_layers])
+    fn channel_multiple(&self) -> usize {
+        EXACT_CHANNELS
+    }
+
+    fn codes(
+        &self,
+        context: &Context<'_>,
+        stored_dim: usize,
+    ) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
+        Ok(vec![page_code(self.0, stored_dim); context.geometry.n_layers])
     }
 }
 

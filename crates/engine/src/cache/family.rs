@@ -67,8 +67,14 @@ pub(super) trait KvStorage: Debug + Send + Sync {
     fn window(&self, residual: usize) -> Window {
         Window::pages(residual.div_ceil(PAGE_TOKENS))
     }
-    /// The code of each layer's pages.
-    fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError>;
+    /// Heads are stored with a multiple of so many channels: an even number.
+    fn channel_multiple(&self) -> usize;
+    /// The code of each layer's pages, whose heads are stored with `stored_dim` channels.
+    fn codes(
+        &self,
+        context: &Context<'_>,
+        stored_dim: usize,
+    ) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError>;
 }
 
 /// Exact tokens at both ends.

@@ -8,6 +8,9 @@
 //! them are there, and the last R values, of which one is quantized with each token. R is a multiple of 128, as pages are.
 //! `residual=N` keeps the last N tokens at least instead, by whole pages of keys and values, as other schemes do.
 //!
+//! Heads whose channels are no whole number of groups of 32 are stored with zeros behind them, which a group's minimum and
+//! maximum see; a larger `group_size` must divide them.
+//!
 //! One thing is a flag: the paper's prompt attends to exact keys and values, whatever its length, and is quantized when it
 //! ends. That is `--exact-prefill`; without it a prompt reads what the answer will read.
 
@@ -102,21 +105,27 @@ impl KvStorage for Kivi {
         }
     }
 
-    fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
+    fn channel_multiple(&self) -> usize {
+        self.group_size
+    }
+
+    fn codes(
+        &self,
+        context: &Context<'_>,
+        stored_dim: usize,
+    ) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
         let head_dim = context.geometry.head_dim;
-        if !head_dim.is_multiple_of(self.group_size) {
-            let fits = GROUP_SIZES.into_iter().rev().find(|size| head_dim.is_multiple_of(*size));
-            let instead = fits.map_or("use f16".to_owned(), |size| format!("set group_size={size}"));
-            return Err(KvSchemeError::Model {
-                name: self.name(),
-                reason: format!(
-                    "its heads have {head_dim} channels, which are no whole number of groups of {}; {instead}",
-                    self.group_size
-                ),
-            });
+        // A larger group would be mostly zeros, and what is said to be a group of the paper none.
+        if self.group_size > GROUP_SIZE && !head_dim.is_multiple_of(self.group_size) {
+            let reason = format!(
+                "its heads have {head_dim} channels, which are no whole number of groups of {}; set group_size={}",
+                self.group_size,
+                if head_dim.is_multiple_of(64) { 64 } else { GROUP_SIZE }
+            );
+            return Err(KvSchemeError::Model { name: self.name(), reason });
         }
         let code: Arc<dyn PageCode> =
-            Arc::new(RotatedPage(GroupedCode::new(head_dim, self.bits, self.group_size)));
+            Arc::new(RotatedPage(GroupedCode::new(stored_dim, self.bits, self.group_size)));
         Ok(vec![code; context.geometry.n_layers])
     }
 }

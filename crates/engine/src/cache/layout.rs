@@ -10,6 +10,9 @@ use super::{KvGeometry, PAGE_TOKENS};
 /// Sinks are stored in blocks of so many tokens, which kernels read as a whole.
 const SINK_TOKENS: usize = 32;
 
+/// Exact pages store heads with a multiple of so many channels.
+pub(super) const EXACT_CHANNELS: usize = 8;
+
 /// What a page is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageKind {
@@ -94,8 +97,11 @@ pub struct CacheLayout {
     pub name: String,
     /// type of what is exact
     pub exact: KvType,
-    /// whether values are stored transformed by [`hadamard`](lossy_kernels::kv::hadamard)
+    /// whether values are stored transformed by [`hadamard`](lossy_kernels::kv::hadamard), those of heads with channels of
+    /// zeros also mixed
     pub transforms_values: bool,
+    /// heads are stored with a multiple of so many channels: an even number
+    pub channel_multiple: usize,
     /// how older tokens are packed; `None`: not at all
     pub packed: Option<PackedLayers>,
 }
@@ -103,7 +109,13 @@ pub struct CacheLayout {
 impl CacheLayout {
     /// Everything as it is.
     pub fn exact(exact: KvType) -> CacheLayout {
-        CacheLayout { name: exact.name().to_owned(), exact, transforms_values: false, packed: None }
+        CacheLayout {
+            name: exact.name().to_owned(),
+            exact,
+            transforms_values: false,
+            channel_multiple: EXACT_CHANNELS,
+            packed: None,
+        }
     }
 }
 
@@ -134,8 +146,14 @@ pub(super) struct PageLayout {
 }
 
 impl PageLayout {
-    pub(super) fn new(geometry: &KvGeometry, layout: &CacheLayout, kind: PageKind) -> PageLayout {
-        let exact = |n_tokens: usize| layout.exact.bytes_of_tokens(n_tokens, geometry.head_dim);
+    /// Of heads that are stored with `stored_dim` channels.
+    pub(super) fn new(
+        geometry: &KvGeometry,
+        stored_dim: usize,
+        layout: &CacheLayout,
+        kind: PageKind,
+    ) -> PageLayout {
+        let exact = |n_tokens: usize| layout.exact.bytes_of_tokens(n_tokens, stored_dim);
         let bytes_per_head = |layer: usize| match (&layout.packed, kind) {
             (_, PageKind::Exact) | (None, _) => exact(PAGE_TOKENS),
             (Some(packed), PageKind::Packed) => packed.codes[layer].bytes_per_head(),

@@ -36,12 +36,14 @@ mod family;
 mod kivi;
 mod layer_list;
 mod layout;
+mod padding;
 mod page;
 mod pool;
 mod q8;
 mod saved;
 mod scheme;
 mod sequence;
+mod span;
 
 #[cfg(test)]
 mod conformance;
@@ -50,7 +52,7 @@ mod start_position;
 #[cfg(test)]
 mod tests;
 
-pub use attend::{Span, append_layer, attend_layer};
+pub use attend::{append_layer, attend_layer};
 pub use budget::Budget;
 pub(crate) use calibration::Calibrator;
 pub use calibration::{Calibration, HeadStatistics};
@@ -63,3 +65,4 @@ pub use pool::{KvGeometry, KvPool};
 pub use saved::{SavedError, SavedKey};
 pub use scheme::KvScheme;
 pub use sequence::KvSequence;
+pub use span::Span;

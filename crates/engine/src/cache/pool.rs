@@ -9,6 +9,7 @@ use lossy_kernels::page::HeadShape;
 use crate::positions::Positions;
 
 use super::layout::{CacheLayout, PageKind, PageLayout};
+use super::padding::Padding;
 use super::page::{Page, PageMemory};
 use super::{Budget, CacheError, KvSequence, PAGE_TOKENS, PackedLayers};
 
@@ -24,7 +25,7 @@ pub struct KvGeometry {
     pub n_kv_heads: usize,
     /// query heads on one KV head
     pub heads_per_kv: usize,
-    /// channels of a head: a multiple of 8, at most 256
+    /// channels of a head: an even number; with those that its storage adds at most 256
     pub head_dim: usize,
 }
 
@@ -44,6 +45,9 @@ impl KvGeometry {
 #[derive(Debug)]
 pub struct KvPool {
     geometry: KvGeometry,
+    /// as they are stored
+    heads: HeadShape,
+    padding: Padding,
     layout: CacheLayout,
     positions: Arc<Positions>,
     /// by [`PageKind`]
@@ -84,14 +88,19 @@ impl KvPool {
         positions: Arc<Positions>,
         budget: Arc<Budget>,
     ) -> Arc<KvPool> {
-        assert!(geometry.heads().is_supported(), "attention heads {:?}", geometry.heads());
+        let stored_dim = geometry.head_dim.next_multiple_of(layout.channel_multiple);
+        let padding = Padding::new(geometry.head_dim, stored_dim);
+        let heads = HeadShape { head_dim: stored_dim, ..geometry.heads() };
+        assert!(heads.is_supported(), "attention heads {heads:?}");
+        let positions = positions.with_pairs(stored_dim / 2);
         if let Some(packed) = &layout.packed {
             assert_eq!(packed.codes.len(), geometry.n_layers, "codes of layers");
         }
-        let kinds = PageKind::ALL.map(|kind| PageLayout::new(&geometry, &layout, kind));
+        let kinds = PageKind::ALL.map(|kind| PageLayout::new(&geometry, stored_dim, &layout, kind));
         let slabs = Slabs::new(SLAB_BYTES);
         let pages = Mutex::default();
-        let pool = Arc::new(KvPool { geometry, layout, positions, kinds, budget, slabs, pages });
+        let pool =
+            Arc::new(KvPool { geometry, heads, padding, layout, positions, kinds, budget, slabs, pages });
         pool.budget.register(&pool);
         pool
     }
@@ -103,7 +112,7 @@ impl KvPool {
 
     /// An empty sequence with other positions.
     pub fn sequence_at(self: &Arc<Self>, positions: Arc<Positions>) -> KvSequence {
-        KvSequence::new(self.clone(), positions)
+        KvSequence::new(self.clone(), positions.with_pairs(self.heads.head_dim / 2))
     }
 
     /// The positions of sequences unless they are made with others.
@@ -114,6 +123,16 @@ impl KvPool {
     /// The model's shape.
     pub fn geometry(&self) -> &KvGeometry {
         &self.geometry
+    }
+
+    /// Its heads as they are stored, with channels of zeros if need be.
+    pub(super) fn heads(&self) -> HeadShape {
+        self.heads
+    }
+
+    /// Where a head's own channels are among those.
+    pub(super) fn padding(&self) -> Padding {
+        self.padding
     }
 
     /// How its pages store keys and values.

@@ -33,17 +33,16 @@ impl KvStorage for Q8 {
         Defaults { sinks: 0, residual: 0 }
     }
 
-    fn codes(&self, context: &Context<'_>) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
-        let head_dim = context.geometry.head_dim;
-        if !head_dim.is_multiple_of(BLOCK) {
-            return Err(KvSchemeError::Model {
-                name: self.name(),
-                reason: format!(
-                    "its heads have {head_dim} channels, which is not a multiple of {BLOCK}; use f16"
-                ),
-            });
-        }
-        let code: Arc<dyn PageCode> = Arc::new(RotatedPage(Q8Code::new(head_dim)));
+    fn channel_multiple(&self) -> usize {
+        BLOCK
+    }
+
+    fn codes(
+        &self,
+        context: &Context<'_>,
+        stored_dim: usize,
+    ) -> Result<Vec<Arc<dyn PageCode>>, KvSchemeError> {
+        let code: Arc<dyn PageCode> = Arc::new(RotatedPage(Q8Code::new(stored_dim)));
         Ok(vec![code; context.geometry.n_layers])
     }
 }

@@ -172,12 +172,16 @@ impl KvScheme {
                 reason: format!("there is no layer {layer}: it has {n_layers}, from 0"),
             });
         }
-        let mut codes = self.storage.codes(context)?;
-        let as_it_is = exact::page_code(KvType::F16, context.geometry.head_dim);
+        let others = self.exceptions.as_ref().map(|exceptions| &exceptions.storage);
+        let multiples = [Some(&self.storage), others].into_iter().flatten();
+        let channel_multiple = multiples.map(|storage| storage.channel_multiple()).max().unwrap_or(1);
+        let stored_dim = context.geometry.head_dim.next_multiple_of(channel_multiple);
+        let mut codes = self.storage.codes(context, stored_dim)?;
+        let as_it_is = exact::page_code(KvType::F16, stored_dim);
         if let Some(exceptions) = &self.exceptions {
             let others = match exceptions.storage.exact() {
                 Some(_) => vec![as_it_is.clone(); n_layers],
-                None => exceptions.storage.codes(context)?,
+                None => exceptions.storage.codes(context, stored_dim)?,
             };
             for &layer in exceptions.layers.layers() {
                 codes[layer] = others[layer].clone();
@@ -189,6 +193,7 @@ impl KvScheme {
             name: self.to_string(),
             exact: KvType::F16,
             transforms_values: self.storage.transforms_values(),
+            channel_multiple,
             packed: Some(PackedLayers {
                 codes,
                 sinks: self.sinks,

@@ -7,8 +7,9 @@ use lossy_kernels::KvType;
 
 use super::code::PageCode;
 use super::conformance::GEOMETRY;
-use super::conformance::{Loss, check, check_layers};
-use super::{CacheLayout, Calibration, Context, HeadStatistics, KvScheme};
+use super::conformance::{Loss, check, check_heads, check_layers};
+use super::{Budget, CacheLayout, Calibration, Context, HeadStatistics, KvGeometry, KvPool, KvScheme};
+use crate::positions::{Positions, Rope, RopeConfig, RopeScaling};
 
 #[test]
 fn f16_conforms() {
@@ -36,8 +37,8 @@ fn f32_conforms() {
 }
 
 /// What is known of the suite's keys and values, which have mean 0 and size 1 in every channel.
-fn calibration() -> Calibration {
-    let d = GEOMETRY.head_dim;
+fn calibration(geometry: &KvGeometry) -> Calibration {
+    let d = geometry.head_dim;
     let head = HeadStatistics {
         key_mean: vec![0.0; d],
         key_variance: vec![1.0; d],
@@ -45,12 +46,16 @@ fn calibration() -> Calibration {
         value_mean: vec![0.0; d],
         value_size: 1.0,
     };
-    Calibration::new(vec![vec![head; GEOMETRY.n_kv_heads]; GEOMETRY.n_layers], 1)
+    Calibration::new(vec![vec![head; geometry.n_kv_heads]; geometry.n_layers], 1)
 }
 
 pub(super) fn layout(scheme: &str) -> CacheLayout {
-    let calibration = calibration();
-    let context = Context { geometry: &GEOMETRY, calibration: Some(&calibration) };
+    layout_for(&GEOMETRY, scheme)
+}
+
+fn layout_for(geometry: &KvGeometry, scheme: &str) -> CacheLayout {
+    let calibration = calibration(geometry);
+    let context = Context { geometry, calibration: Some(&calibration) };
     let scheme: KvScheme = scheme.parse().unwrap_or_else(|error| panic!("{scheme}: {error}"));
     scheme.layout(&context).unwrap_or_else(|error| panic!("{scheme}: {error}"))
 }
@@ -129,21 +134,62 @@ fn schemes_whose_layers_differ_conform() {
     }
 }
 
+/// Heads of models such as Phi-2 (80), OpenLLaMA 3B (100) and those of 96, 112 and 120 channels; and of 36, which are no
+/// whole number of vectors and more zeros than others.
+const HEADS: [usize; 6] = [36, 80, 96, 100, 112, 120];
+
+#[test]
+fn exact_schemes_conform_for_heads_of_any_size() {
+    for head_dim in HEADS {
+        let f16 = |x: f32| f16::from_f32(x).to_f64();
+        check_heads(head_dim, |_| CacheLayout::exact(KvType::F16), Loss::Exact { stored: f16 });
+        check_heads(head_dim, |_| CacheLayout::exact(KvType::F32), Loss::Exact { stored: f64::from });
+    }
+}
+
+#[test]
+fn codes_conform_for_heads_of_any_size() {
+    for head_dim in HEADS {
+        for (scheme, loss, rounding) in [
+            ("k2v2", 0.6, rounding_8()),
+            ("k4v4:first=1:f16", 0.15, rounding_8()),
+            ("kivi2", 0.8, rounding_8()),
+            ("q8", 0.02, rounding_16()),
+        ] {
+            check_heads(head_dim, |geometry| layout_for(geometry, scheme), Loss::Packed { loss, rounding });
+        }
+    }
+}
+
+/// What zeros cost is billed to the channels that are there. Keys of k2v2 do not store any.
+#[test]
+fn zeros_beside_a_heads_channels_are_billed() {
+    let bits = |head_dim: usize, scheme: &str| {
+        let geometry = KvGeometry { head_dim, ..GEOMETRY };
+        let rope = Rope::new(&RopeConfig { base: 10_000.0, scaling: RopeScaling::None }, head_dim);
+        let positions = Arc::new(Positions::linear(rope, 128));
+        let layout = layout_for(&geometry, scheme);
+        KvPool::with_layout(geometry, layout, positions, Budget::new(None)).bits_per_value()
+    };
+    for (head_dim, stored) in [(80, 96.0), (100, 128.0), (112, 128.0), (120, 128.0)] {
+        let share = stored / head_dim as f64;
+        assert_eq!(bits(head_dim, "f16"), 16.0 * (head_dim.next_multiple_of(8) as f64) / head_dim as f64);
+        // Pages are whole cache lines.
+        assert!((bits(head_dim, "q8") / (8.5 * share) - 1.0).abs() < 0.01);
+        assert!((bits(head_dim, "kivi2") / bits(128, "kivi2") - share).abs() < 0.05);
+        let (keys, values) = (2.25, 2.0 * share);
+        let gains = 8.0 / head_dim as f64;
+        assert!((bits(head_dim, "k2v2") - (keys + values) / 2.0 - gains).abs() < 0.05, "{head_dim}");
+    }
+}
+
 #[test]
 fn a_scheme_that_does_not_fit_the_model_says_what_would() {
-    let geometry = super::KvGeometry { head_dim: 48, ..GEOMETRY };
+    let geometry = KvGeometry { head_dim: 80, ..GEOMETRY };
     let context = Context { geometry: &geometry, calibration: None };
-    let error = |scheme: &str| {
-        let scheme: KvScheme = scheme.parse().unwrap_or_else(|error| panic!("{scheme}: {error}"));
-        scheme.layout(&context).expect_err("48 channels").to_string()
-    };
-    assert!(error("k2v2").contains("48 channels"));
-    assert!(error("kivi2").contains("48 channels") && error("kivi2").contains("use f16"));
-    let geometry_of_96 = super::KvGeometry { head_dim: 96, ..GEOMETRY };
-    let context_of_96 = Context { geometry: &geometry_of_96, calibration: None };
-    let large: KvScheme = "kivi2:group_size=64".parse().unwrap_or_else(|error| panic!("{error}"));
-    assert!(large.layout(&context_of_96).expect_err("96 channels").to_string().contains("set group_size=32"));
-    assert!(error("q8").contains("use f16"));
+    let scheme: KvScheme = "kivi2:group_size=64".parse().unwrap_or_else(|error| panic!("{error}"));
+    let error = scheme.layout(&context).expect_err("80 channels").to_string();
+    assert!(error.contains("80 channels") && error.contains("set group_size=32"), "{error}");
     let context = Context { geometry: &GEOMETRY, calibration: None };
     let scheme: KvScheme = "k2v2".parse().unwrap_or_else(|error| panic!("{error}"));
     assert!(scheme.layout(&context).expect_err("not calibrated").to_string().contains("calibrated"));

@@ -79,23 +79,34 @@ impl Model {
             layers.push(loader.layer(layer)?);
             source.release_pages();
         }
-        Ok(Model {
+        let model = Model {
             rope: Rope::new(&info.rope, info.head_dim),
             embedding: Embedding::new(source, &info)?,
             layers,
             output_norm: loader.vector(OUTPUT_NORM, info.n_embd)?,
             output,
             info: info.clone(),
-        })
+        };
+        source.release_pages();
+        Ok(model)
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        fn of_layer(layer: &Layer) -> [&Matrix; 7] {
+            let Layer { qkv: [q, k, v], attn_output, ffn_gate, ffn_up, ffn_down, .. } = layer;
+            [q, k, v, attn_output, ffn_gate, ffn_up, ffn_down]
+        }
+        self.layers.iter().flat_map(of_layer).chain([&self.output])
     }
 
     /// Bytes of the packed matrices.
     pub(crate) fn weight_bytes(&self) -> usize {
-        let of_layer = |layer: &Layer| {
-            let others = [&layer.attn_output, &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down];
-            layer.qkv.iter().chain(others).map(Matrix::bytes).sum::<usize>()
-        };
-        self.layers.iter().map(of_layer).sum::<usize>() + self.output.bytes()
+        self.matrices().map(Matrix::bytes).sum()
+    }
+
+    /// Whether a product reads activations as float32, of whatever kind they are.
+    pub(crate) fn reads_floats(&self) -> bool {
+        self.matrices().any(Matrix::reads_floats)
     }
 }
 
@@ -256,9 +267,16 @@ impl Embedding {
             }
             lossy_quant::dequantize(tensor.dtype, bytes, row).expect("rows of a type that was checked");
         }
+        if tokens.len() >= RELEASE_TOKENS {
+            self.source.release_pages();
+        }
         Ok(())
     }
 }
+
+/// From so many tokens on, the pages of the file that their rows lie in are given back. The system maps 64 KiB around each
+/// row, so a long prompt would leave most of the table in memory; rows of the next chunk are mapped again in microseconds.
+const RELEASE_TOKENS: usize = 64;
 
 /// Looks for weights that are no numbers, on all threads. Kernels do not all pass them on: a maximum may lose NaN, and then
 /// what comes out are numbers, but not the model's.

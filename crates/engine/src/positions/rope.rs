@@ -159,9 +159,10 @@ impl Rope {
     }
 
     /// Cosine and sine of the rotation of a channel pair by `distance` positions, without the factor that some scalings
-    /// put on the length.
+    /// put on the length. A pair beyond those of the head does not turn.
     pub fn rotation(&self, pair: usize, distance: f64) -> (f32, f32) {
-        let (s, c) = ((distance + self.start as f64) * self.frequencies[pair]).sin_cos();
+        let Some(frequency) = self.frequencies.get(pair) else { return (1.0, 0.0) };
+        let (s, c) = ((distance + self.start as f64) * frequency).sin_cos();
         (c as f32, s as f32)
     }
 

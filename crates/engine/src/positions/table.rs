@@ -18,6 +18,8 @@ pub struct Positions {
     rope: Rope,
     n_ctx: usize,
     longest: usize,
+    /// channel pairs of the tables: those of the rotation, and behind them some that do not turn
+    n_pairs: usize,
     /// of each frame's first position, where it is
     own: FrameTable,
     /// from each token's position to the one of [`PositionMap::token_position`]
@@ -66,14 +68,31 @@ impl Positions {
     fn new(map: Arc<dyn PositionMap>, rope: Rope, n_ctx: usize) -> Positions {
         let is_whole = |tokens: &usize| *tokens > 0 && tokens.is_multiple_of(PAGE_TOKENS);
         assert!(map.windows().iter().all(is_whole), "{map:?}");
-        let own = table(&rope, n_ctx.div_ceil(PAGE_TOKENS), |frame| (frame * FRAME_TOKENS) as f64);
+        let n_pairs = rope.n_pairs();
         let scheme = PositionScheme::linear();
-        Positions { scheme, map, rope, n_ctx, longest: n_ctx, own, turns: OnceLock::new() }
+        let own = own_table(&rope, n_pairs, n_ctx);
+        Positions { scheme, map, rope, n_ctx, longest: n_ctx, n_pairs, own, turns: OnceLock::new() }
     }
 
     /// Positions as they are, of sequences of at most `n_ctx` tokens.
     pub fn linear(rope: Rope, n_ctx: usize) -> Positions {
         Positions::new(Arc::new(Linear), rope, n_ctx)
+    }
+
+    /// The same for heads that are stored with `n_pairs` channel pairs; those beyond the rotation's do not turn.
+    pub(crate) fn with_pairs(self: &Arc<Self>, n_pairs: usize) -> Arc<Positions> {
+        if self.n_pairs == n_pairs {
+            return self.clone();
+        }
+        Arc::new(Positions {
+            scheme: self.scheme.clone(),
+            map: self.map.clone(),
+            rope: self.rope.clone(),
+            n_pairs,
+            own: own_table(&self.rope, n_pairs, self.n_ctx),
+            turns: OnceLock::new(),
+            ..**self
+        })
     }
 
     /// How they are spelled, with all numbers.
@@ -103,8 +122,7 @@ impl Positions {
     /// See [`PositionMap::token_position`].
     pub(crate) fn turns(&self) -> &TokenTable {
         self.turns.get_or_init(|| {
-            let n_pairs = self.rope.n_pairs();
-            TokenTable::new(n_pairs, self.n_ctx.div_ceil(PAGE_TOKENS), |token, pair| {
+            TokenTable::new(self.n_pairs, self.n_ctx.div_ceil(PAGE_TOKENS), |token, pair| {
                 let position = self.map.token_position(token).unwrap_or(token);
                 self.rope.rotation(pair, position as f64 - token as f64)
             })
@@ -117,23 +135,30 @@ impl Positions {
         let start = |frame: usize| self.map.frame_start(frame, asking) as f64;
         (n_pages > 0).then(|| Moved {
             n_pages,
-            starts: table(&self.rope, n_pages, start),
-            shifts: table(&self.rope, n_pages, |frame| start(frame) - (frame * FRAME_TOKENS) as f64),
+            starts: table(&self.rope, self.n_pairs, n_pages, start),
+            shifts: table(&self.rope, self.n_pairs, n_pages, |frame| {
+                start(frame) - (frame * FRAME_TOKENS) as f64
+            }),
         })
     }
 }
 
+/// Rotations of frames where they are.
+fn own_table(rope: &Rope, n_pairs: usize, n_ctx: usize) -> FrameTable {
+    table(rope, n_pairs, n_ctx.div_ceil(PAGE_TOKENS), |frame| (frame * FRAME_TOKENS) as f64)
+}
+
 /// The rotations of `n_pages` pages of frames, by the positions that `of_frame` gives.
-fn table(rope: &Rope, n_pages: usize, of_frame: impl Fn(usize) -> f64) -> FrameTable {
-    let n_values = n_pages * FRAMES * rope.n_pairs();
+fn table(rope: &Rope, n_pairs: usize, n_pages: usize, of_frame: impl Fn(usize) -> f64) -> FrameTable {
+    let n_values = n_pages * FRAMES * n_pairs;
     let (mut cos, mut sin) = (Vec::with_capacity(n_values), Vec::with_capacity(n_values));
     for frame in 0..n_pages * FRAMES {
         let position = of_frame(frame);
-        for pair in 0..rope.n_pairs() {
+        for pair in 0..n_pairs {
             let (c, s) = rope.rotation(pair, position);
             cos.push(c);
             sin.push(s);
         }
     }
-    FrameTable::new(rope.n_pairs(), cos, sin)
+    FrameTable::new(n_pairs, cos, sin)
 }

@@ -63,7 +63,9 @@ pub struct Activations {
     kind: ActivationKind,
     n_tokens: usize,
     n_cols: usize,
-    /// `[n_tokens, n_cols]`
+    /// whether `rows` are kept beside the codes
+    keeps_rows: bool,
+    /// `[n_tokens, n_cols]`; if they are not kept, room for one
     rows: Vec<f32>,
     /// `[n_tokens, n_blocks]`; empty unless `kind` is `Q8`
     blocks: Vec<BlockQ8>,
@@ -75,7 +77,7 @@ pub(crate) struct Operand<'a> {
     pub kind: ActivationKind,
     pub n_tokens: usize,
     pub n_cols: usize,
-    /// `[n_tokens, n_cols]`
+    /// `[n_tokens, n_cols]`; may be empty if `kind` is `Q8`
     pub rows: &'a [f32],
     /// `[n_tokens, n_blocks]`; empty unless `kind` is `Q8`
     pub blocks: &'a [BlockQ8],
@@ -91,7 +93,27 @@ impl Operand<'_> {
 impl Activations {
     /// An empty buffer that will hold activations of this kind.
     pub fn new(kind: ActivationKind) -> Activations {
-        Activations { kind, n_tokens: 0, n_cols: 0, rows: Vec::new(), blocks: Vec::new() }
+        Activations { kind, n_tokens: 0, n_cols: 0, keeps_rows: true, rows: Vec::new(), blocks: Vec::new() }
+    }
+
+    /// The same for matrices none of which [reads floats](crate::Matrix::reads_floats): int8 codes then have no rows of
+    /// float32 beside them, which take four times as much.
+    ///
+    /// # Panics
+    /// A product with a matrix that reads floats, later.
+    pub fn without_rows(self) -> Activations {
+        let keeps_rows = self.kind == ActivationKind::F32;
+        Activations { keeps_rows, ..self }
+    }
+
+    /// An empty buffer for activations that are represented in the same way.
+    pub fn empty(&self) -> Activations {
+        Activations { keeps_rows: self.keeps_rows, ..Activations::new(self.kind) }
+    }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        4 * self.rows.capacity() + size_of::<BlockQ8>() * self.blocks.capacity()
     }
 
     /// How the activations are represented.
@@ -114,7 +136,7 @@ impl Activations {
     /// # Panics
     /// `rows` is not a whole number of rows.
     pub fn set(&mut self, cx: &Compute, rows: &[f32], n_cols: usize) {
-        self.fill(cx, rows, n_cols, |row, out| out.copy_from_slice(row));
+        self.fill(cx, rows, n_cols, None::<fn(&[f32], &mut [f32])>);
     }
 
     /// Takes the RMS norm of each row, `x / sqrt(mean(x²) + eps) · weight`: `rows` is `[n_tokens, n_cols]`, `weight` `[n_cols]`.
@@ -123,16 +145,24 @@ impl Activations {
     /// # Panics
     /// `rows` is not a whole number of rows.
     pub fn set_rms_norm(&mut self, cx: &Compute, rows: &[f32], weight: &[f32], eps: f32) {
-        self.fill(cx, rows, weight.len(), |row, out| {
-            crate::elementwise::rms_norm_row(cx.isa, row, weight, eps, out)
-        });
+        let norm = |row: &[f32], out: &mut [f32]| {
+            crate::elementwise::rms_norm_row(cx.isa, row, weight, eps, out);
+        };
+        self.fill(cx, rows, weight.len(), Some(norm));
     }
 
-    fn fill(&mut self, cx: &Compute, rows: &[f32], n_cols: usize, make: impl Fn(&[f32], &mut [f32]) + Sync) {
+    /// Takes what `make` makes of each row, or the rows as they are.
+    fn fill(
+        &mut self,
+        cx: &Compute,
+        rows: &[f32],
+        n_cols: usize,
+        make: Option<impl Fn(&[f32], &mut [f32]) + Sync>,
+    ) {
         assert!(n_cols > 0 && rows.len().is_multiple_of(n_cols), "{} values, rows of {n_cols}", rows.len());
         self.n_cols = n_cols;
         self.n_tokens = rows.len() / n_cols;
-        self.rows.resize(rows.len(), 0.0);
+        self.rows.resize(if self.keeps_rows { rows.len() } else { n_cols }, 0.0);
         let n_blocks = n_cols.div_ceil(COLS);
         if self.kind == ActivationKind::Q8 {
             self.blocks.resize(self.n_tokens * n_blocks, BlockQ8::default());
@@ -142,20 +172,36 @@ impl Activations {
             row: &'a mut [f32],
             blocks: &'a mut [BlockQ8],
         }
-        let one = |token: &mut Token| {
-            make(token.from, token.row);
+        // `room` is for a row that is not kept.
+        let one = |token: &mut Token, room: &mut [f32]| {
+            let is_kept = !token.row.is_empty();
+            let to = if is_kept { &mut *token.row } else { room };
+            let row: &[f32] = match &make {
+                Some(make) => {
+                    make(token.from, to);
+                    to
+                }
+                None if !is_kept => token.from,
+                None => {
+                    to.copy_from_slice(token.from);
+                    to
+                }
+            };
             if !token.blocks.is_empty() {
-                quantize::row(cx.isa, token.row, token.blocks);
+                quantize::row(cx.isa, row, token.blocks);
             }
         };
+        let (kept, room) = self.rows.split_at_mut(if self.keeps_rows { rows.len() } else { 0 });
+        let mut kept = kept.chunks_exact_mut(n_cols);
         let mut blocks = self.blocks.chunks_exact_mut(n_blocks);
-        let mut tokens = rows
-            .chunks_exact(n_cols)
-            .zip(self.rows.chunks_exact_mut(n_cols))
-            .map(|(from, row)| Token { from, row, blocks: blocks.next().unwrap_or_default() });
+        let mut tokens = rows.chunks_exact(n_cols).map(|from| Token {
+            from,
+            row: kept.next().unwrap_or_default(),
+            blocks: blocks.next().unwrap_or_default(),
+        });
         // A fork costs about as much as a few thousand values.
         if rows.len() < 8192 {
-            tokens.for_each(|mut token| one(&mut token));
+            tokens.for_each(|mut token| one(&mut token, room));
             return;
         }
         let tokens_per_task = 8192_usize.div_ceil(n_cols);
@@ -167,7 +213,11 @@ impl Activations {
             }
             tasks.push(task);
         }
-        cx.pool.run_mut(&mut tasks, |_, task| task.iter_mut().for_each(one));
+        let (needs_room, room_len) = (!self.keeps_rows && make.is_some(), room.len());
+        cx.pool.run_mut(&mut tasks, |_, task| {
+            let mut room = vec![0.0; if needs_room { room_len } else { 0 }];
+            task.iter_mut().for_each(|token| one(token, &mut room));
+        });
     }
 
     /// The tokens of a range.
@@ -181,8 +231,52 @@ impl Activations {
             kind: self.kind,
             n_tokens: tokens.len(),
             n_cols: self.n_cols,
-            rows: &self.rows[tokens.start * self.n_cols..tokens.end * self.n_cols],
+            rows: if self.keeps_rows {
+                &self.rows[tokens.start * self.n_cols..tokens.end * self.n_cols]
+            } else {
+                &[]
+            },
             blocks,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    /// One row, few rows, and so many that threads share them.
+    #[test]
+    fn codes_are_the_same_whether_rows_are_kept_or_not() {
+        let n_cols = 70;
+        for isa in Isa::available() {
+            let cx = Compute::with_isa(2, isa);
+            let weight: Vec<f32> = (0..n_cols).map(|i| 1.0 + i as f32 / 50.0).collect();
+            let mut kept = Activations::new(ActivationKind::Q8);
+            let mut dropped = kept.empty().without_rows();
+            for n_tokens in [1, 5, 400, 2] {
+                let rows: Vec<f32> = (0..n_cols * n_tokens).map(|i| (i as f32 * 0.37).sin() * 3.0).collect();
+                let same = |kept: &Activations, dropped: &Activations| {
+                    let (kept, dropped) = (kept.operand(0..n_tokens), dropped.operand(0..n_tokens));
+                    assert_eq!(kept.blocks, dropped.blocks, "{isa}, {n_tokens} rows");
+                    assert!(kept.rows.len() == n_cols * n_tokens && dropped.rows.is_empty());
+                };
+                kept.set(&cx, &rows, n_cols);
+                dropped.set(&cx, &rows, n_cols);
+                same(&kept, &dropped);
+                kept.set_rms_norm(&cx, &rows, &weight, 1e-5);
+                dropped.set_rms_norm(&cx, &rows, &weight, 1e-5);
+                same(&kept, &dropped);
+            }
+            assert!(dropped.bytes() < kept.bytes() / 2);
+        }
+    }
+
+    #[test]
+    fn float32_activations_are_rows() {
+        let mut activations = Activations::new(ActivationKind::F32).without_rows();
+        activations.set(&Compute::with_isa(1, Isa::Scalar), &[1.0, 2.0], 2);
+        assert_eq!(activations.operand(0..1).rows, [1.0, 2.0]);
     }
 }

@@ -60,6 +60,7 @@ fn memory(bytes: usize) -> Result<AlignedBytes, PackError> {
 pub struct Matrix {
     n_rows: usize,
     n_cols: usize,
+    reads_floats: bool,
     strips: &'static dyn Strips,
     bytes: AlignedBytes,
 }
@@ -102,7 +103,8 @@ impl Matrix {
             }
             strips.pack_strip(&eight[..n], strip);
         });
-        Ok(Matrix { n_rows, n_cols, strips, bytes: packed })
+        // Types whose blocks are single values are those of floats.
+        Ok(Matrix { n_rows, n_cols, reads_floats: block_len == 1, strips, bytes: packed })
     }
 
     /// Rows: values of the product.
@@ -113,6 +115,11 @@ impl Matrix {
     /// Columns: values of an activation row.
     pub fn n_cols(&self) -> usize {
         self.n_cols
+    }
+
+    /// Whether its products read activations as float32, of whatever kind they are.
+    pub fn reads_floats(&self) -> bool {
+        self.reads_floats
     }
 
     /// Bytes that the packed matrix takes.

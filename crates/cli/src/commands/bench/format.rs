@@ -119,21 +119,22 @@ impl<W: Write> Printer<W> {
     }
 }
 
-/// `2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.1 MiB, KV cache 14.1 MiB)`; of several
-/// schemes all caches.
+/// `2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.1 MiB, KV cache 14.1 MiB, scratch
+/// 9.5 MiB)`; of several schemes all caches.
 fn load_and_memory(rows: &[Row]) -> Option<String> {
     let last = rows.last()?;
     let (conditions, memory) = (&last.conditions, &last.memory);
     let peak = memory.peak_bytes.map_or("not known here".to_string(), units::bytes);
     let kv_bytes: usize = rows.iter().map(|row| row.memory.kv_bytes).sum();
     Some(format!(
-        "{} threads, batch {}: loaded in {:.2} s; peak memory {peak} (weights {}, KV cache{} {})",
+        "{} threads, batch {}: loaded in {:.2} s; peak memory {peak} (weights {}, KV cache{} {}, scratch {})",
         conditions.n_threads,
         conditions.n_batch,
         conditions.load_ns as f64 * 1e-9,
         units::bytes(conditions.weight_bytes as u64),
         if rows.len() > 1 { "s" } else { "" },
         units::bytes(kv_bytes as u64),
+        units::bytes(memory.scratch_bytes as u64),
     ))
 }
 
@@ -225,7 +226,7 @@ mod tests {
         };
         let machine = Machine { read_bytes_per_s: 10e9, matrix_ops_per_s: 100e9, float_ops_per_s: 50e9 };
         let workload = Workload { n_prompt: 512, n_gen: 0, n_depth: 8192 };
-        let memory = Memory { kv_bytes: 14 << 20, peak_bytes: Some(130 << 20) };
+        let memory = Memory { kv_bytes: 14 << 20, scratch_bytes: 9 << 20, peak_bytes: Some(130 << 20) };
         let cost = Cost { bytes: 1e9, matrix_ops: 50e9, attention_ops: 25e9 };
         Row::new(
             &conditions,
@@ -252,7 +253,7 @@ mod tests {
         let text = printed(Format::Md);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 8);
-        let below = "2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.0 MiB, KV cache 14.0 MiB)";
+        let below = "2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.0 MiB, KV cache 14.0 MiB, scratch 9.0 MiB)";
         let copies = "deeper caches (@ d): the first 2048 tokens were read, the pages behind them are copies";
         assert_eq!(lines[4..], ["", below, "", copies]);
         assert!(lines[0].starts_with("| model  "), "{text}");

@@ -35,6 +35,11 @@ impl<'a> Bench<'a> {
         self.lanes.iter().map(|lane| lane.kv_bytes).collect()
     }
 
+    /// Bytes of the buffers that passes worked in until now.
+    pub fn scratch_bytes(&self) -> usize {
+        self.engine.scratch_bytes()
+    }
+
     /// For each sequence the times of `n_repetitions` runs, which they take in turns; `warm_up`: after one that does not
     /// count.
     pub fn measure(

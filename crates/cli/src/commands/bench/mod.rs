@@ -218,7 +218,7 @@ fn measure(
         let peak_bytes = load_peak.max(memory::peak_bytes());
         last.clear();
         for (((conditions, cost), times), kv_bytes) in caches.iter().zip(times).zip(bench.kv_bytes()) {
-            let memory = Memory { kv_bytes, peak_bytes };
+            let memory = Memory { kv_bytes, scratch_bytes: bench.scratch_bytes(), peak_bytes };
             let row = Row::new(conditions, machine, workload, cost.of(workload), memory, &times);
             spinner.hide(|| printer.row(&row))?;
             last.push(row);

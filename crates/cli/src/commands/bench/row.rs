@@ -49,6 +49,8 @@ pub struct Machine {
 pub struct Memory {
     /// of the cache, when it was largest
     pub kv_bytes: usize,
+    /// of the buffers that forward passes work in
+    pub scratch_bytes: usize,
     /// most of the process that was resident since the model began to load; `None` where the system does not say
     pub peak_bytes: Option<u64>,
 }

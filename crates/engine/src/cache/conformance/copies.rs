@@ -78,9 +78,9 @@ impl Suite<'_> {
                     Loss::Exact { stored } => (stored, 1e-5),
                     Loss::Packed { loss, .. } => (f64::from, 2.0 * loss),
                 };
-                let wanted = exact_attention_to(&seen, layer, stored);
+                let wanted = self.exact_attention_to(&seen, layer, stored);
                 let wanted: Vec<f32> = wanted.into_iter().map(|x| x as f32).collect();
-                let error = relative_error(&output[..query_width()], &wanted);
+                let error = relative_error(&output[..self.query_width()], &wanted);
                 assert!(error < most, "{len} tokens, {n_pages} pages of them read, layer {layer}: {error}");
             }
         }
