@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::Sequence;
-pub use crate::forward::Logits;
+pub use crate::logits::Logits;
 
 /// One sequence's share of a batch.
 pub struct BatchItem<'a> {

@@ -30,29 +30,8 @@ use lossy_kernels::{
 use crate::RequestError;
 use crate::cache::{CacheError, KvSequence, Rows, Span, append_layer, attend_layer};
 use crate::finite::{Place, all_finite};
+use crate::logits::Logits;
 use crate::model::{Layer, Model};
-
-/// Which logits of a batch's item are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logits {
-    /// none (a chunk in the middle of a prompt)
-    None,
-    /// after the last token
-    Last,
-    /// after every token
-    All,
-}
-
-impl Logits {
-    /// Rows of logits for an item of `n_tokens`.
-    pub(crate) fn n_rows(self, n_tokens: usize) -> usize {
-        match self {
-            Logits::None => 0,
-            Logits::Last => n_tokens.min(1),
-            Logits::All => n_tokens,
-        }
-    }
-}
 
 /// One sequence's share of a batch.
 pub(crate) struct ForwardItem<'a> {

@@ -22,6 +22,7 @@ mod finite;
 mod unread;
 mod error;
 mod model;
+mod logits;
 mod forward;
 mod options;
 mod extent;
