@@ -37,12 +37,13 @@ pub(crate) struct BlockQ8 {
     pub codes: [i8; COLS],
     /// a value is `scale · code`
     pub scale: f32,
-    /// `scale` times the sum of the codes
-    pub scaled_sum: f32,
     /// the sum of the codes
     pub sum: i32,
     /// the sums of the first and the last 16 codes
     pub half_sums: [i16; 2],
+    /// `scale` times the sum of the codes; apart from `scale`, since compilers load floats that are neighbours as one vector, and
+    /// kernels want either in all lanes
+    pub scaled_sum: f32,
 }
 
 const _: () = assert!(size_of::<BlockQ8>() == 48);
