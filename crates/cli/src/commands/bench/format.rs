@@ -253,7 +253,7 @@ mod tests {
         let text = printed(Format::Md);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 8);
-        let below = "2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.0 MiB, KV cache 14.0 MiB, scratch 9.0 MiB)";
+        let below = "2 threads, batch 512: loaded in 0.21 s; peak memory 130 MiB (weights 92.0 MiB, KV cache 14.0 MiB, scratch 9.00 MiB)";
         let copies = "deeper caches (@ d): the first 2048 tokens were read, the pages behind them are copies";
         assert_eq!(lines[4..], ["", below, "", copies]);
         assert!(lines[0].starts_with("| model  "), "{text}");

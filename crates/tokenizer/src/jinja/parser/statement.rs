@@ -32,7 +32,7 @@ impl Parser {
                     },
                     _ if ends.is_empty() => return Ok(block),
                     _ => {
-                        let end = ends.last().copied().unwrap_or_default();
+                        let end = ends.iter().find(|end| end.starts_with("end")).unwrap_or(&"end");
                         return parser.problem(format!("the block of line {start} has no `{end}`"));
                     }
                 };
