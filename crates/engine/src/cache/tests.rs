@@ -152,7 +152,7 @@ fn codes_conform_for_heads_of_any_size() {
     for head_dim in HEADS {
         for (scheme, loss, rounding) in [
             ("k2v2", 0.6, rounding_8()),
-            ("k4v4:first=1:f16", 0.15, rounding_8()),
+            ("k4v4", 0.15, rounding_8()),
             ("kivi2", 0.8, rounding_8()),
             ("q8", 0.02, rounding_16()),
         ] {
