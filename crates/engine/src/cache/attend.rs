@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lossy_kernels::attention::{self, Asked, Meeting, PagePart, PageSource, Request};
-use lossy_kernels::kv::{AppendError, ExactHead, ExactHeadMut, HeadF32, Sinks, Stored};
+use lossy_kernels::kv::{AppendError, ExactHead, ExactHeadMut, HeadF32, Part, Sinks, Stored};
 use lossy_kernels::page::{HeadShape, PageTurns, Partial, Rows, Tile, TokenQueries};
 use lossy_kernels::{Compute, Isa};
 
@@ -110,12 +110,21 @@ pub fn append_layer(
     }
     let refused = pieces.iter().find_map(|piece| Some((piece, piece.outcome.err()?)));
     refused.map_or(Ok(()), |(piece, error)| {
+        // The model's own number: a transform makes others of it.
+        let came = match error.part {
+            Part::Key => keys,
+            Part::Value => values,
+        };
+        let head = came
+            .skip(piece.place.kv_head * geometry.head_dim)
+            .row(piece.rows.start + error.row, geometry.head_dim);
+        let own = head.iter().copied().find(|value| !value.is_finite());
         Err(CacheError::Unstorable {
             layer,
             kv_head: piece.place.kv_head,
             position: piece.position + error.row,
             part: error.part,
-            value: error.value,
+            value: own.unwrap_or(error.value),
             scheme: piece.pool.layout().name.clone(),
         })
     })
