@@ -217,7 +217,7 @@ fn shapes_that_fit_together_are_computed_or_refused_however_odd_they_are() {
     for head_dim in [2, 6, 8, 10, 32, 62, 80, 96, 100, 128, 192, 256, 258, 512, 4096] {
         let change = format!("heads of {head_dim} channels");
         let result = try_to_run(Ok(llama([32, 2, 1, head_dim, 32, 5])), &change);
-        assert_eq!(result.is_ok(), head_dim % 8 == 0 && head_dim <= 256, "{change}: {result:?}");
+        assert_eq!(result.is_ok(), head_dim <= 256, "{change}: {result:?}");
         assert!(result.err().is_none_or(|error| error.to_string().contains(&change)), "{change}");
     }
     for width in [1, 2, 7, 8, 31, 33, 48, 64, 100] {
