@@ -27,21 +27,12 @@ pub struct Calibrated {
     pub file: Option<PathBuf>,
 }
 
-/// What statistics depend on: the program, the model, how it is computed, the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CalibrationKey([u8; 32]);
-
-impl CalibrationKey {
-    pub(crate) fn new(model: Fingerprint, activations: ActivationKind, text: &str) -> CalibrationKey {
-        let how = format!("{} {}\0", env!("CARGO_PKG_VERSION"), activations.name());
-        let hash = Sha256::new().chain_update(model).chain_update(how).chain_update(text);
-        CalibrationKey(hash.finalize().into())
-    }
-
-    /// The file in `directory`.
-    pub(crate) fn file(&self, directory: &Path) -> PathBuf {
-        directory.join(format!("{}.json", Hex(&self.0[..16])))
-    }
+/// The name of the file that statistics are saved in, from all that they depend on: the program, the model, how it is
+/// computed, the text.
+pub(crate) fn file_name(model: Fingerprint, activations: ActivationKind, text: &str) -> String {
+    let how = format!("{} {}\0", env!("CARGO_PKG_VERSION"), activations.name());
+    let hash = Sha256::new().chain_update(model).chain_update(how).chain_update(text).finalize();
+    format!("{}.json", Hex(&hash[..16]))
 }
 
 impl CalibrationOptions {

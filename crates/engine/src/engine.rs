@@ -9,7 +9,7 @@ use lossy_kernels::{ActivationKind, Compute, Isa, KvType};
 use lossy_tokenizer::EncodeOptions;
 
 use crate::cache::{Budget, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, Rows};
-use crate::calibrate::{self, Calibrated, CalibrationKey};
+use crate::calibrate::{self, Calibrated};
 use crate::extent::Extent;
 use crate::forward::{Forward, ForwardItem};
 use crate::model::Model;
@@ -41,8 +41,8 @@ pub struct Engine {
     activations: ActivationKind,
     chunk: usize,
     budget: Arc<Budget>,
-    /// statistics that were found or made
-    calibrations: Vec<(CalibrationKey, Arc<Calibration>)>,
+    /// statistics that were found or made, each with its text
+    calibrations: Vec<(Arc<str>, Arc<Calibration>)>,
     source: ModelSource,
 }
 
@@ -145,9 +145,12 @@ impl Engine {
                 false => Err(SettingError::OtherCalibration),
             };
         }
-        let key = CalibrationKey::new(self.source.fingerprint(), self.activations, options.text());
-        let file = options.directory.as_ref().map(|directory| key.file(directory));
-        if let Some((_, calibration)) = self.calibrations.iter().find(|(known, _)| *known == key) {
+        // Where nothing is saved, the model's files need not be read for a name.
+        let file = options.directory.as_ref().map(|directory| {
+            let model = self.source.fingerprint();
+            directory.join(calibrate::file_name(model, self.activations, options.text()))
+        });
+        if let Some((_, calibration)) = self.calibrations.iter().find(|(text, _)| **text == *options.text()) {
             let file = file.filter(|file| file.exists());
             return Ok(Calibrated { calibration: calibration.clone(), n_tokens: None, file });
         }
@@ -161,7 +164,7 @@ impl Engine {
                 Calibrated { calibration, n_tokens: Some(tokens.len()), file }
             }
         };
-        self.calibrations.push((key, calibrated.calibration.clone()));
+        self.calibrations.push((options.text().into(), calibrated.calibration.clone()));
         Ok(calibrated)
     }
 

@@ -97,7 +97,7 @@ impl Forward {
         let of_rotation = |rotation: &Rotation| {
             [&rotation.cos, &rotation.sin, &rotation.queries].map(Vec::capacity).iter().sum::<usize>()
         };
-        let rows = [&self.x, &self.qkv, &self.attn, &self.h, &self.query_scales];
+        let rows = [&self.x, &self.qkv, &self.attn, &self.gate_up, &self.h, &self.query_scales];
         let values = rows.map(Vec::capacity).iter().sum::<usize>()
             + self.rotations.iter().map(of_rotation).sum::<usize>();
         self.operand.bytes() + 4 * values
@@ -115,18 +115,36 @@ impl Forward {
         if items.iter().all(|item| item.tokens.is_empty()) {
             return Ok(Vec::new());
         }
-        reserve(items)?;
-        let logits = match self.pass(cx, model, items, observe, Watch::AtTheEnd) {
+        let logits = self.reserve_and_pass(cx, model, items, observe);
+        for item in items.iter_mut() {
+            match logits {
+                Ok(_) => item.cache.advance(item.tokens.len()),
+                // Gives back what was reserved.
+                Err(_) => {
+                    item.cache.truncate(item.cache.len());
+                }
+            }
+        }
+        logits
+    }
+
+    fn reserve_and_pass(
+        &mut self,
+        cx: &Compute,
+        model: &Model,
+        items: &mut [ForwardItem<'_>],
+        observe: Option<&mut Observe<'_>>,
+    ) -> Result<Vec<f32>, RequestError> {
+        for item in items.iter_mut() {
+            item.cache.reserve(item.tokens.len())?;
+        }
+        match self.pass(cx, model, items, observe, Watch::AtTheEnd) {
             // What is in the cache beyond its length is written again. A value that the cache refused came from somewhere.
             Err(RequestError::NotFinite { .. } | RequestError::Cache(CacheError::Unstorable { .. })) => {
-                self.pass(cx, model, items, None, Watch::Everywhere)?
+                self.pass(cx, model, items, None, Watch::Everywhere)
             }
-            logits => logits?,
-        };
-        for item in items.iter_mut() {
-            item.cache.advance(item.tokens.len());
+            logits => logits,
         }
-        Ok(logits)
     }
 
     /// Computes the batch; the caches have the new keys and values then, but their old lengths.
@@ -332,20 +350,6 @@ fn scale_rows(rows: &mut [f32], row_len: usize, n: usize, scales: &[f32]) {
     for (row, scale) in rows.chunks_exact_mut(row_len).zip(scales).filter(|(_, scale)| **scale != 1.0) {
         row[..n].iter_mut().for_each(|x| *x *= scale);
     }
-}
-
-/// Room for the new tokens of all sequences, or of none.
-fn reserve(items: &mut [ForwardItem<'_>]) -> Result<(), RequestError> {
-    for index in 0..items.len() {
-        let item = &mut items[index];
-        if let Err(error) = item.cache.reserve(item.tokens.len()) {
-            for item in &mut items[..index] {
-                item.cache.truncate(item.cache.len());
-            }
-            return Err(error.into());
-        }
-    }
-    Ok(())
 }
 
 fn spans<'a>(items: &'a mut [ForwardItem<'_>]) -> Vec<Span<'a>> {

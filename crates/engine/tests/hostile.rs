@@ -10,21 +10,8 @@ use lossy_formats::TensorView;
 use lossy_formats::gguf::write::GgufWriter;
 use lossy_formats::gguf::{Array, Gguf, Value};
 use lossy_quant::DType;
-use lossy_testkit::testdata;
+use lossy_testkit::{TINY_MODELS, testdata};
 use serde_json::json;
-
-const NAMES: [&str; 10] = [
-    "llama",
-    "llama3",
-    "llama-linear",
-    "llama-dynamic",
-    "llama-longrope",
-    "llama-biased",
-    "mistral",
-    "qwen2",
-    "qwen2-yarn",
-    "qwen3",
-];
 
 /// Runs a few tokens, if the model can be loaded. A message says what `change` led to.
 #[track_caller]
@@ -103,7 +90,7 @@ fn no_value_of_any_key_makes_a_gguf_model_panic() {
         "attention.sliding_window",
         "expert_count",
     ];
-    for name in NAMES {
+    for name in TINY_MODELS {
         let gguf = open_tiny(name);
         let architecture = gguf.metadata().str("general.architecture").unwrap();
         for value in &hostile {
@@ -129,7 +116,7 @@ fn no_value_of_any_key_makes_a_gguf_model_panic() {
 
 #[test]
 fn a_tensor_that_is_missing_or_of_another_shape_or_type_is_named() {
-    for name in NAMES {
+    for name in TINY_MODELS {
         let gguf = open_tiny(name);
         let keep = |_: &str, value: &Value| Some(value.clone());
         // An output matrix or a bias may be absent; all else is needed.
@@ -254,7 +241,7 @@ fn no_value_of_any_key_makes_a_hugging_face_model_panic() {
         json!({}),
         json!(true),
     ];
-    for name in NAMES {
+    for name in TINY_MODELS {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hostile-{name}"));
         fs::create_dir_all(&folder).unwrap();
         for entry in fs::read_dir(tiny(name)).unwrap() {

@@ -8,20 +8,7 @@ use lossy_engine::{
     ActivationKind, BatchItem, CacheOptions, Engine, EngineOptions, Logits, ModelSource, PositionScheme,
     RequestError,
 };
-use lossy_testkit::testdata;
-
-const NAMES: [&str; 10] = [
-    "llama",
-    "llama3",
-    "llama-linear",
-    "llama-dynamic",
-    "llama-longrope",
-    "llama-biased",
-    "mistral",
-    "qwen2",
-    "qwen2-yarn",
-    "qwen3",
-];
+use lossy_testkit::{TINY_MODELS, testdata};
 
 #[derive(serde::Deserialize)]
 struct Reference {
@@ -54,7 +41,7 @@ const BOUND: f32 = 1e-4;
 
 #[test]
 fn hugging_face_directories_give_the_logits_of_transformers() {
-    for name in NAMES {
+    for name in TINY_MODELS {
         let worst = worst(&testdata().join("tiny").join(name), &reference(name));
         println!("{name}: {worst:.1e}");
         assert!(worst < BOUND, "{name}: a logit differs by {worst}");
@@ -63,7 +50,7 @@ fn hugging_face_directories_give_the_logits_of_transformers() {
 
 #[test]
 fn gguf_files_give_the_logits_of_transformers() {
-    for name in NAMES {
+    for name in TINY_MODELS {
         let worst = worst(&testdata().join("tiny").join(name).join("model.gguf"), &reference(name));
         println!("{name}: {worst:.1e}");
         assert!(worst < BOUND, "{name}: a logit differs by {worst}");

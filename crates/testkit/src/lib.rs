@@ -70,6 +70,20 @@ impl TestModel {
     }
 }
 
+/// Folders of `testdata/tiny`: a random model of every family, as `tools/make_tiny_models.py` makes them.
+pub const TINY_MODELS: [&str; 10] = [
+    "llama",
+    "llama3",
+    "llama-linear",
+    "llama-dynamic",
+    "llama-longrope",
+    "llama-biased",
+    "mistral",
+    "qwen2",
+    "qwen2-yarn",
+    "qwen3",
+];
+
 /// The repository's `testdata` directory.
 pub fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
