@@ -1,0 +1,2 @@
+//! Serves a model to many users at once, over the interfaces that clients speak.
+#![forbid(unsafe_code)]
