@@ -45,9 +45,9 @@ impl Compiled {
         };
         let built = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, build);
-            thread.map_err(|error| format!("there is no thread to compile it in: {error}")).and_then(|thread| {
-                thread.join().unwrap_or_else(|_| Err("the compiler failed".to_string()))
-            })
+            thread
+                .map_err(|error| format!("there is no thread to compile it in: {error}"))
+                .and_then(|thread| thread.join().unwrap_or_else(|_| Err("the compiler failed".to_string())))
         });
         Ok(Compiled { start: built.map_err(fails)?, vocabulary: vocabulary.clone() })
     }
@@ -66,7 +66,8 @@ impl std::fmt::Debug for Compiled {
 
 /// What the compiler says, without the parts that are for its authors.
 fn sentence(problem: &str) -> String {
-    let end = ["\n<state>", "\n<non-verbose/>", "\n<backtrace>"].iter().filter_map(|mark| problem.find(mark)).min();
+    let end =
+        ["\n<state>", "\n<non-verbose/>", "\n<backtrace>"].iter().filter_map(|mark| problem.find(mark)).min();
     problem[..end.unwrap_or(problem.len())].trim().to_string()
 }
 
@@ -99,7 +100,9 @@ impl Mask for CompiledMask {
     }
 
     fn accept(&mut self, id: u32) -> Result<(), MaskError> {
-        if self.matcher.is_stopped() && !self.matcher.is_error() && self.vocabulary.tokenizer().is_end_of_generation(id)
+        if self.matcher.is_stopped()
+            && !self.matcher.is_error()
+            && self.vocabulary.tokenizer().is_end_of_generation(id)
         {
             return Ok(());
         }

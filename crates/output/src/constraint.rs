@@ -66,7 +66,11 @@ impl Constraint {
     ///
     /// # Errors
     /// A mistake in the expression; a limit.
-    pub fn regex(vocabulary: &Vocabulary, regex: &str, limits: &Limits) -> Result<Constraint, ConstraintError> {
+    pub fn regex(
+        vocabulary: &Vocabulary,
+        regex: &str,
+        limits: &Limits,
+    ) -> Result<Constraint, ConstraintError> {
         check_length("the regular expression", regex, limits.regex_bytes)?;
         let (deepest, limit) = (schema::group_depth(regex) as u64, limits.depth as u64);
         if deepest > limit {
@@ -77,7 +81,12 @@ impl Constraint {
             "" => "start: \"\"".to_string(),
             _ => format!("start: /{}/", llguidance::regex_to_lark(regex, "")),
         };
-        Constraint::compiled("the regular expression", TopLevelGrammar::from_lark(grammar), vocabulary, limits)
+        Constraint::compiled(
+            "the regular expression",
+            TopLevelGrammar::from_lark(grammar),
+            vocabulary,
+            limits,
+        )
     }
 
     /// One of several texts.
@@ -102,7 +111,11 @@ impl Constraint {
     ///
     /// # Errors
     /// A mistake in the grammar, with its place; a limit.
-    pub fn grammar(vocabulary: &Vocabulary, grammar: &str, limits: &Limits) -> Result<Constraint, ConstraintError> {
+    pub fn grammar(
+        vocabulary: &Vocabulary,
+        grammar: &str,
+        limits: &Limits,
+    ) -> Result<Constraint, ConstraintError> {
         check_length("the grammar", grammar, limits.bytes)?;
         let lark = match grammar.contains("::=") {
             true => gbnf::to_lark(grammar, limits)?,

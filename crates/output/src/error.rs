@@ -4,10 +4,14 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VocabularyError {
     /// Nothing could ever end a constrained answer.
-    #[error("no token of the model ends an answer, so no answer can be constrained: its tokenizer needs an end token")]
+    #[error(
+        "no token of the model ends an answer, so no answer can be constrained: its tokenizer needs an end token"
+    )]
     NoEnd,
     /// More than the tables can hold.
-    #[error("the vocabulary has {tokens} tokens of {bytes} bytes together; constraints need fewer than {limit} of each")]
+    #[error(
+        "the vocabulary has {tokens} tokens of {bytes} bytes together; constraints need fewer than {limit} of each"
+    )]
     TooLarge {
         /// tokens of the model
         tokens: usize,
@@ -47,7 +51,9 @@ pub enum ConstraintError {
         limit: u64,
     },
     /// A keyword of a JSON schema that would be ignored.
-    #[error("the keyword `{keyword}` at `{path}` cannot be enforced ({why}): remove it or write the schema without it")]
+    #[error(
+        "the keyword `{keyword}` at `{path}` cannot be enforced ({why}): remove it or write the schema without it"
+    )]
     NotEnforced {
         /// the keyword
         keyword: String,

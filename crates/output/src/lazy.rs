@@ -62,7 +62,9 @@ impl Mask for LazyMask {
                     return Ok(());
                 }
                 Step::Found { bytes_after } => {
-                    return Err(MaskError(format!("token {id} goes on {bytes_after} bytes past the marker of a call")));
+                    return Err(MaskError(format!(
+                        "token {id} goes on {bytes_after} bytes past the marker of a call"
+                    )));
                 }
             }
         }

@@ -31,13 +31,15 @@ pub enum Part {
 /// Appends a part; text of one kind is one part.
 pub(crate) fn append(parts: &mut Vec<Part>, part: Part) {
     match (parts.last_mut(), part) {
-        (Some(Part::Thinking(text)), Part::Thinking(more)) | (Some(Part::Content(text)), Part::Content(more)) => {
+        (Some(Part::Thinking(text)), Part::Thinking(more))
+        | (Some(Part::Content(text)), Part::Content(more)) => {
             text.push_str(&more);
         }
-        (
-            Some(Part::CallArguments { index, text }),
-            Part::CallArguments { index: same, text: more },
-        ) if *index == same => text.push_str(&more),
+        (Some(Part::CallArguments { index, text }), Part::CallArguments { index: same, text: more })
+            if *index == same =>
+        {
+            text.push_str(&more)
+        }
         (_, part) => parts.push(part),
     }
 }

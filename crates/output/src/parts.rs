@@ -30,10 +30,14 @@ pub struct PartParser {
 enum Phase {
     /// the thoughts may be opened
     Before,
-    Thoughts { has_text: bool },
+    Thoughts {
+        has_text: bool,
+    },
     /// line breaks after the thoughts
     Between,
-    Content { has_text: bool },
+    Content {
+        has_text: bool,
+    },
     Calls(Box<dyn CallParser>),
     /// after a call: only what is no white space is content
     AfterCalls,
@@ -144,8 +148,10 @@ impl PartParser {
         let at_start = matches!(self.phase, Phase::Content { has_text: false });
         let markers = self.tools.as_ref().map_or(&[][..], |(format, _)| format.format().markers());
         // a marker that counts only at the beginning is looked for only there; the order stays, for its number
-        let texts: Vec<&str> =
-            markers.iter().map(|marker| if marker.anchored && !at_start { "" } else { marker.text }).collect();
+        let texts: Vec<&str> = markers
+            .iter()
+            .map(|marker| if marker.anchored && !at_start { "" } else { marker.text })
+            .collect();
         let scanned = self.scan.push(c, &texts);
         let mut before = scanned.text;
         let found = scanned.marker.filter(|&found| {

@@ -39,7 +39,8 @@ impl Vocabulary {
     /// No token ends an answer, or there are too many tokens.
     pub fn new(tokenizer: &Tokenizer, n_vocab: usize) -> Result<Vocabulary, VocabularyError> {
         let n_tokens = tokenizer.n_vocab().min(n_vocab);
-        let ends: Vec<TokenId> = tokenizer.end_of_generation().filter(|&id| (id as usize) < n_tokens).collect();
+        let ends: Vec<TokenId> =
+            tokenizer.end_of_generation().filter(|&id| (id as usize) < n_tokens).collect();
         let words: Vec<Vec<u8>> = (0..n_tokens as u32).map(|id| trie_bytes(tokenizer, id)).collect();
         let bytes = words.iter().map(Vec::len).sum();
         if n_tokens >= MOST || bytes >= MOST {

@@ -25,7 +25,8 @@ pub(super) fn rules(source: &str, limits: &Limits) -> Result<Vec<Node>, Constrai
     let missing = reader.rules.iter().position(Option::is_none);
     if let Some(number) = missing {
         let name = reader.numbers.iter().find(|(_, found)| **found == number).map_or("", |(name, _)| name);
-        let problem = format!("there is no rule `{name}`: every grammar needs `root`, and each rule that is named");
+        let problem =
+            format!("there is no rule `{name}`: every grammar needs `root`, and each rule that is named");
         return Err(reader.error(reader.used_at[number], problem));
     }
     Ok(reader.rules.into_iter().flatten().collect())
@@ -156,7 +157,9 @@ impl Reader<'_> {
                     }
                     inner
                 }
-                Some('<' | '!') => return self.fail("tokens by name or number are not supported: write their text"),
+                Some('<' | '!') => {
+                    return self.fail("tokens by name or number are not supported: write their text");
+                }
                 _ => match self.name() {
                     Some(name) => Node::Rule(self.number_of(name, start)),
                     None => break,
@@ -196,12 +199,16 @@ impl Reader<'_> {
             Some((min, max)) => count(min).zip(count(max)).map(|(min, max)| (min, Some(max))),
         };
         let Some((min, max)) = counts.filter(|_| self.peek() == Some('}')) else {
-            return Err(self.error(start, format!("{{{inside} is no repetition such as {{2}}, {{2,}} or {{2,3}}")));
+            return Err(
+                self.error(start, format!("{{{inside} is no repetition such as {{2}}, {{2,}} or {{2,3}}"))
+            );
         };
         let most = min.max(max.unwrap_or(0));
         if most > self.limits.repetitions || max.is_some_and(|max| max < min) {
             let limit = self.limits.repetitions;
-            return Err(self.error(start, format!("{{{inside}}} must rise, and repeat at most {limit} times")));
+            return Err(
+                self.error(start, format!("{{{inside}}} must rise, and repeat at most {limit} times"))
+            );
         }
         Ok((min, max))
     }

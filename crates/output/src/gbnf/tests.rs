@@ -44,7 +44,17 @@ fn nothing_makes_it_panic_or_take_long() {
     let deep = format!("root ::= {}\"a\"{}", "(".repeat(100_000), ")".repeat(100_000));
     assert!(error(&deep).contains("nested more than"));
     assert!(error("root ::= \"a\"{99999999}").contains("at most"));
-    for source in ["", "::=", "root", "root ::=", "root ::= |", "root ::= {", "root ::= \"\\", "root ::= [\\", "é ::= a"] {
+    for source in [
+        "",
+        "::=",
+        "root",
+        "root ::=",
+        "root ::= |",
+        "root ::= {",
+        "root ::= \"\\",
+        "root ::= [\\",
+        "é ::= a",
+    ] {
         let _ = to_lark(source, &Limits::default());
     }
 }

@@ -77,7 +77,9 @@ impl Writer {
             Node::Class(class) => format!("/{}/", class.replace('/', "\\/")),
             Node::Rule(number) => format!("R{number}"),
             Node::Sequence(items) if items.is_empty() => "\"\"".to_string(),
-            Node::Sequence(items) => items.iter().map(|item| self.terminal(item)).collect::<Vec<_>>().join(" "),
+            Node::Sequence(items) => {
+                items.iter().map(|item| self.terminal(item)).collect::<Vec<_>>().join(" ")
+            }
             Node::Choice(options) => {
                 let options: Vec<String> = options.iter().map(|option| self.terminal(option)).collect();
                 format!("({})", options.join(" | "))
@@ -108,7 +110,9 @@ impl Writer {
     /// The alternatives of a recursive rule.
     fn body(&mut self, node: &Node) -> String {
         match node {
-            Node::Choice(options) => options.iter().map(|option| self.body(option)).collect::<Vec<_>>().join(" | "),
+            Node::Choice(options) => {
+                options.iter().map(|option| self.body(option)).collect::<Vec<_>>().join(" | ")
+            }
             Node::Sequence(items) => self.sequence(items),
             other => self.part(other),
         }

@@ -66,16 +66,21 @@ impl<'a> Comparison<'a> {
             match (keyword.as_str(), value) {
                 ("type", Value::String(name)) => facts.types &= bit(name),
                 ("type", Value::Array(names)) => {
-                    facts.types &= names.iter().filter_map(Value::as_str).fold(0, |bits, name| bits | bit(name));
+                    facts.types &=
+                        names.iter().filter_map(Value::as_str).fold(0, |bits, name| bits | bit(name));
                 }
                 ("const", value) => facts.one_of(std::slice::from_ref(value)),
                 ("enum", Value::Array(values)) => facts.one_of(values),
-                ("required", Value::Array(names)) => facts.required.extend(names.iter().filter_map(Value::as_str)),
+                ("required", Value::Array(names)) => {
+                    facts.required.extend(names.iter().filter_map(Value::as_str))
+                }
                 ("properties", Value::Object(fields)) => {
                     facts.properties.extend(fields.iter().map(|(name, schema)| (name.as_str(), schema)));
                 }
                 ("anyOf" | "oneOf", Value::Array(options)) => facts.options.push(options),
-                ("allOf", Value::Array(all)) => all.iter().for_each(|one| self.collect(one, facts, depth - 1)),
+                ("allOf", Value::Array(all)) => {
+                    all.iter().for_each(|one| self.collect(one, facts, depth - 1))
+                }
                 ("$ref", Value::String(reference)) => {
                     if let Ok((_, target)) = resolved(self.root, reference) {
                         self.collect(target, facts, depth - 1);
@@ -102,7 +107,9 @@ impl<'a> Comparison<'a> {
     fn exclusive_property(&mut self, a: &Facts<'a>, b: &Facts<'a>, depth: usize) -> bool {
         let names: Vec<&str> = a.required.iter().chain(&b.required).copied().collect();
         names.iter().any(|&name| {
-            let of = |facts: &Facts<'a>| facts.properties.iter().find(|(found, _)| *found == name).map(|found| found.1);
+            let of = |facts: &Facts<'a>| {
+                facts.properties.iter().find(|(found, _)| *found == name).map(|found| found.1)
+            };
             let (Some(of_a), Some(of_b)) = (of(a), of(b)) else { return false };
             let (of_a, of_b) = (self.facts(of_a), self.facts(of_b));
             self.exclusive(&of_a, &of_b, depth - 1)
@@ -185,9 +192,7 @@ mod tests {
 
     #[test]
     fn a_property_tells_objects_apart_if_one_requires_it() {
-        let kind = |kind: &str, required: &[&str]| {
-            json!({"type": "object", "properties": {"kind": {"const": kind}}, "required": required})
-        };
+        let kind = |kind: &str, required: &[&str]| json!({"type": "object", "properties": {"kind": {"const": kind}}, "required": required});
         assert!(exclusive(json!([kind("a", &["kind"]), kind("b", &["kind"]), kind("c", &[])])));
         assert!(!exclusive(json!([kind("a", &[]), kind("b", &[])])));
         assert!(!exclusive(json!([{"properties": {"kind": {"const": 1}}, "required": ["kind"]},

@@ -58,7 +58,8 @@ pub(crate) fn prepared_object(schema: &Value, limits: &Limits) -> Result<Value, 
 pub(crate) fn is_text(root: &Value, schema: &Value) -> bool {
     let mut schema = schema;
     for _ in 0..8 {
-        let target = schema.get("$ref").and_then(Value::as_str).and_then(|text| reference::resolved(root, text).ok());
+        let target =
+            schema.get("$ref").and_then(Value::as_str).and_then(|text| reference::resolved(root, text).ok());
         let Some((_, target)) = target else { break };
         schema = target;
     }

@@ -11,8 +11,12 @@ const SMALLEST: f64 = 1e-9;
 pub(super) fn inexact(number: &Number) -> Option<String> {
     let value = number.as_f64().filter(|value| value.is_finite());
     match value {
-        Some(value) if value.abs() > EXACT => Some(format!("{number} is beyond 2^53, where not every integer is exact")),
-        Some(value) if value != 0.0 && value.abs() < SMALLEST => Some(format!("{number} is closer to 0 than {SMALLEST}")),
+        Some(value) if value.abs() > EXACT => {
+            Some(format!("{number} is beyond 2^53, where not every integer is exact"))
+        }
+        Some(value) if value != 0.0 && value.abs() < SMALLEST => {
+            Some(format!("{number} is closer to 0 than {SMALLEST}"))
+        }
         Some(_) => None,
         None => Some(format!("{number} is no finite number")),
     }

@@ -13,8 +13,12 @@ const ANY_SPACE: &str = r"\s\x{feff}\x{85}\x1c-\x1f";
 /// # Errors
 /// Says what in it cannot be enforced.
 pub(super) fn translated(pattern: &str, repetitions: u64) -> Result<String, String> {
-    let mut translator =
-        Translator { chars: pattern.chars().collect(), at: 0, out: String::with_capacity(pattern.len()), repetitions };
+    let mut translator = Translator {
+        chars: pattern.chars().collect(),
+        at: 0,
+        out: String::with_capacity(pattern.len()),
+        repetitions,
+    };
     while let Some(c) = translator.next() {
         translator.outside(c)?;
     }
@@ -85,7 +89,8 @@ impl Translator {
     /// `{2,3}` is a repetition, any other brace is itself.
     fn braces(&mut self) -> Result<(), String> {
         let end = self.chars[self.at..].iter().position(|&c| c == '}');
-        let inside: String = end.map(|end| self.chars[self.at..self.at + end].iter().collect()).unwrap_or_default();
+        let inside: String =
+            end.map(|end| self.chars[self.at..self.at + end].iter().collect()).unwrap_or_default();
         let counts: Vec<&str> = inside.split(',').collect();
         let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
         if counts.len() > 2 || counts[0].is_empty() || !counts.iter().all(|count| digits(count)) {
@@ -120,7 +125,11 @@ impl Translator {
     fn class(&mut self) -> Result<(), String> {
         let negated = self.eat("^");
         if self.eat("]") {
-            self.out.push_str(if negated { "(?s:.)" } else { return Err("it has an empty class".to_string()) });
+            self.out.push_str(if negated {
+                "(?s:.)"
+            } else {
+                return Err("it has an empty class".to_string());
+            });
             return Ok(());
         }
         self.out.push_str(if negated { "[^" } else { "[" });
@@ -191,7 +200,10 @@ impl Translator {
                     '}' => return self.code(code),
                     c => {
                         let digit = c.to_digit(16).ok_or_else(|| format!("{c:?} is no hexadecimal digit"))?;
-                        code = code.checked_mul(16).map(|code| code + digit).ok_or("a code point is too large")?;
+                        code = code
+                            .checked_mul(16)
+                            .map(|code| code + digit)
+                            .ok_or("a code point is too large")?;
                     }
                 }
             }
@@ -257,8 +269,26 @@ mod tests {
     #[test]
     fn what_has_no_counterpart_is_refused() {
         for pattern in [
-            "(?=a)", "(?!a)", "(?<=a)", "(?<!a)", r"(a)\1", r"\bа", r"\B", "[]", r"\A", r"\z", "(?i)a", "a{1001}",
-            "a{99999999999999999999}", "\\", "[a", r"\x4", r"\uD800", r"\u{110000}", "[a--b]", r"\k<n>",
+            "(?=a)",
+            "(?!a)",
+            "(?<=a)",
+            "(?<!a)",
+            r"(a)\1",
+            r"\bа",
+            r"\B",
+            "[]",
+            r"\A",
+            r"\z",
+            "(?i)a",
+            "a{1001}",
+            "a{99999999999999999999}",
+            "\\",
+            "[a",
+            r"\x4",
+            r"\uD800",
+            r"\u{110000}",
+            "[a--b]",
+            r"\k<n>",
         ] {
             assert!(translate(pattern).is_err(), "{pattern}");
         }

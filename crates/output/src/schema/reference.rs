@@ -54,7 +54,10 @@ fn anchors<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
             if is("$anchor") || is("$dynamicAnchor") {
                 found.push(value);
             }
-            fields.iter().filter(|(key, _)| !holds_values(key)).for_each(|(_, field)| anchors(field, name, found));
+            fields
+                .iter()
+                .filter(|(key, _)| !holds_values(key))
+                .for_each(|(_, field)| anchors(field, name, found));
         }
         Value::Array(items) => items.iter().for_each(|item| anchors(item, name, found)),
         _ => {}
@@ -75,9 +78,9 @@ pub(super) fn has_inner_id(value: &Value) -> bool {
             });
             named || has_inner_id(field)
         }),
-        Value::Array(items) => items.iter().any(|item| {
-            item.get("$id").is_some_and(Value::is_string) || has_inner_id(item)
-        }),
+        Value::Array(items) => {
+            items.iter().any(|item| item.get("$id").is_some_and(Value::is_string) || has_inner_id(item))
+        }
         _ => false,
     }
 }

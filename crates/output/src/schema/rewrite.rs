@@ -97,7 +97,9 @@ impl<'a> Rewriter<'a> {
             let at = || format!("{path}/{}", escaped(keyword));
             match keyword.as_str() {
                 "type" => self.types(value, &mut out, path)?,
-                "enum" | "const" => combinations = combinations.saturating_mul(self.values(keyword, value, path)?),
+                "enum" | "const" => {
+                    combinations = combinations.saturating_mul(self.values(keyword, value, path)?)
+                }
                 "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {
                     self.bound(keyword, value, &mut out, path)?;
                 }
@@ -118,7 +120,12 @@ impl<'a> Rewriter<'a> {
                 "required" => {
                     let names = value.as_array().filter(|names| names.iter().all(Value::is_string));
                     let names = names.ok_or_else(|| bad(&at(), "it is no list of names"))?;
-                    self.check_count(&at(), "the number of names", names.len() as u64, self.limits.members as u64)?;
+                    self.check_count(
+                        &at(),
+                        "the number of names",
+                        names.len() as u64,
+                        self.limits.members as u64,
+                    )?;
                     out.insert(keyword.clone(), value.clone());
                 }
                 "items" | "prefixItems" | "additionalItems" | "uniqueItems" => {}
@@ -277,7 +284,11 @@ impl<'a> Rewriter<'a> {
                 (Some((prefix, "items")), fields.get("additionalItems").map(|rest| (rest, "additionalItems")))
             }
             (Some(_), _) if self.old => {
-                return Err(not_enforced("prefixItems", path, "the draft that `$schema` names does not have it"));
+                return Err(not_enforced(
+                    "prefixItems",
+                    path,
+                    "the draft that `$schema` names does not have it",
+                ));
             }
             (Some(prefix), rest) => {
                 let at = format!("{path}/prefixItems");
@@ -366,7 +377,8 @@ fn check_property_counts(out: &mut Map<String, Value>, path: &str) -> Result<(),
     let count = |keyword: &str| out.get(keyword).and_then(Value::as_u64);
     let (min, max) = (count("minProperties").unwrap_or(0), count("maxProperties"));
     let names = |keyword: &str| out.get(keyword).and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut required: Vec<String> = names("required").iter().filter_map(Value::as_str).map(str::to_string).collect();
+    let mut required: Vec<String> =
+        names("required").iter().filter_map(Value::as_str).map(str::to_string).collect();
     required.sort();
     required.dedup();
     let n_required = required.len() as u64;
@@ -379,7 +391,8 @@ fn check_property_counts(out: &mut Map<String, Value>, path: &str) -> Result<(),
     }
     let named = out.get("properties").and_then(Value::as_object);
     let optional = named.is_some_and(|named| named.keys().any(|name| required.binary_search(name).is_err()));
-    let closed = out.get("additionalProperties") == Some(&Value::Bool(false)) && !out.contains_key("patternProperties");
+    let closed = out.get("additionalProperties") == Some(&Value::Bool(false))
+        && !out.contains_key("patternProperties");
     let counted = if optional { closed && min <= 1 && max.unwrap_or(1) == 1 } else { min <= 1 };
     if counted {
         return Ok(());
@@ -389,7 +402,10 @@ fn check_property_counts(out: &mut Map<String, Value>, path: &str) -> Result<(),
 }
 
 fn list<'v>(value: &'v Value, at: &str) -> Result<&'v Vec<Value>, ConstraintError> {
-    value.as_array().filter(|items| !items.is_empty()).ok_or_else(|| bad(at, "it is no list, or an empty one"))
+    value
+        .as_array()
+        .filter(|items| !items.is_empty())
+        .ok_or_else(|| bad(at, "it is no list, or an empty one"))
 }
 
 fn bad(path: &str, problem: &str) -> ConstraintError {
@@ -397,7 +413,11 @@ fn bad(path: &str, problem: &str) -> ConstraintError {
 }
 
 fn not_enforced(keyword: &str, path: &str, why: &str) -> ConstraintError {
-    ConstraintError::NotEnforced { keyword: keyword.to_string(), path: path.to_string(), why: why.to_string() }
+    ConstraintError::NotEnforced {
+        keyword: keyword.to_string(),
+        path: path.to_string(),
+        why: why.to_string(),
+    }
 }
 
 /// A name as a part of a JSON pointer.

@@ -25,11 +25,18 @@ pub(super) struct ThinkingMask {
 enum State {
     /// the beginning of a text whose thoughts the prompt has not opened
     Before(MarkerState),
-    Thoughts { close: MarkerState, n_tokens: usize },
+    Thoughts {
+        close: MarkerState,
+        n_tokens: usize,
+    },
     /// the budget is spent: these tokens are left
-    Closing { at: usize },
+    Closing {
+        at: usize,
+    },
     /// line breaks may follow
-    Between { n_left: usize },
+    Between {
+        n_left: usize,
+    },
     Answer,
 }
 
@@ -125,7 +132,9 @@ impl Mask for ThinkingMask {
                 match shared.close.accept(&self.vocabulary, close, id) {
                     Step::On(close) => self.state = State::Thoughts { close, n_tokens: n_tokens + 1 },
                     Step::Found { bytes_after } if bytes_after > 0 && self.answer.is_some() => {
-                        return Err(MaskError(format!("token {id} goes on {bytes_after} bytes past the thoughts")));
+                        return Err(MaskError(format!(
+                            "token {id} goes on {bytes_after} bytes past the thoughts"
+                        )));
                     }
                     Step::Found { .. } => self.state = State::Between { n_left: MOST_LINE_BREAKS },
                 }
@@ -136,7 +145,8 @@ impl Mask for ThinkingMask {
                     return Err(MaskError(format!("token {id} is not {wanted}, which ends the thoughts")));
                 }
                 let next = at + 1;
-                self.state = if next < shared.closing.len() { State::Closing { at: next } } else { State::Answer };
+                self.state =
+                    if next < shared.closing.len() { State::Closing { at: next } } else { State::Answer };
             }
             State::Between { n_left } if n_left > 0 && shared.line_breaks.contains(&id) => {
                 self.state = if n_left > 1 { State::Between { n_left: n_left - 1 } } else { State::Answer };

@@ -31,11 +31,18 @@ enum State {
     Key,
     Colon,
     AfterValue,
-    Text { key: bool },
+    Text {
+        key: bool,
+    },
     /// after a backslash
-    Escape { key: bool },
+    Escape {
+        key: bool,
+    },
     /// within `\u…`: digits that are missing
-    Hex { key: bool, missing: u8 },
+    Hex {
+        key: bool,
+        missing: u8,
+    },
     /// the rest of `true`, `false` or `null`
     Word(&'static str),
     Number(Digits),
@@ -182,8 +189,14 @@ mod tests {
     #[test]
     fn a_value_ends_where_serde_says() {
         for value in [
-            "{}", "[]", "[1, -2.5e+3, 0]", "{\"a\": [true, false, null], \"b\\\"\\u00e9\": \"x\"}", "\"\"", "true",
-            "{\"a\":{\"b\":[[],{}]}}", " \n {} ",
+            "{}",
+            "[]",
+            "[1, -2.5e+3, 0]",
+            "{\"a\": [true, false, null], \"b\\\"\\u00e9\": \"x\"}",
+            "\"\"",
+            "true",
+            "{\"a\":{\"b\":[[],{}]}}",
+            " \n {} ",
         ] {
             assert_eq!(length(&format!("{value}!")), Some(value.trim_end().len()), "{value}");
         }
@@ -195,8 +208,23 @@ mod tests {
     #[test]
     fn what_is_no_json_is_bad_at_once() {
         for text in [
-            "}", "{,", "{\"a\",", "{\"a\":}", "[1,]", "{\"a\":1,}", "01 ", "1. ", "-x", "\"\\q", "\"\\u12g", "\"\n", "trux",
-            "[1}", "{\"a\":1]", "1e ", "'a'",
+            "}",
+            "{,",
+            "{\"a\",",
+            "{\"a\":}",
+            "[1,]",
+            "{\"a\":1,}",
+            "01 ",
+            "1. ",
+            "-x",
+            "\"\\q",
+            "\"\\u12g",
+            "\"\n",
+            "trux",
+            "[1}",
+            "{\"a\":1]",
+            "1e ",
+            "'a'",
         ] {
             assert_eq!(length(text), None, "{text}");
         }

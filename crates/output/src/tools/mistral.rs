@@ -51,7 +51,9 @@ impl Format for Mistral {
 
     fn required(&self, grammar: &CallGrammar) -> String {
         let mut rules = Rules::default();
-        rules.rule("start", &format!("{} list", marker(grammar.vocabulary, OPEN))).append(&self.rules(grammar));
+        rules
+            .rule("start", &format!("{} list", marker(grammar.vocabulary, OPEN)))
+            .append(&self.rules(grammar));
         rules.text()
     }
 

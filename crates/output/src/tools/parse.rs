@@ -46,10 +46,22 @@ pub(super) struct CallObject {
 enum State {
     Start,
     /// a key; or the end, if it is not after a comma
-    Member { after_comma: bool },
-    Key { text: String, scanner: JsonScanner },
-    Colon { role: Role },
-    Value { role: Role, text: String, streamed: bool, scanner: JsonScanner },
+    Member {
+        after_comma: bool,
+    },
+    Key {
+        text: String,
+        scanner: JsonScanner,
+    },
+    Colon {
+        role: Role,
+    },
+    Value {
+        role: Role,
+        text: String,
+        streamed: bool,
+        scanner: JsonScanner,
+    },
     AfterValue,
 }
 
@@ -95,7 +107,12 @@ impl CallObject {
             }
             State::Value { text, streamed: false, .. } if space && text.is_empty() => ObjectStep::More,
             State::Value { role, text, streamed, scanner } => {
-                if *role == Role::Arguments && self.name.is_some() && text.is_empty() && c == '{' && !*streamed {
+                if *role == Role::Arguments
+                    && self.name.is_some()
+                    && text.is_empty()
+                    && c == '{'
+                    && !*streamed
+                {
                     *streamed = true;
                     self.has_arguments = true;
                 }
@@ -131,7 +148,12 @@ impl CallObject {
             }
             State::Colon { role } if c == ':' => {
                 let role = *role;
-                self.go(State::Value { role, text: String::new(), streamed: false, scanner: JsonScanner::new() })
+                self.go(State::Value {
+                    role,
+                    text: String::new(),
+                    streamed: false,
+                    scanner: JsonScanner::new(),
+                })
             }
             State::AfterValue if c == ',' => self.go(State::Member { after_comma: true }),
             State::AfterValue | State::Member { after_comma: false } if c == '}' => self.end(calls),

@@ -53,7 +53,10 @@ impl Format for QwenXml {
     fn check(&self, tool: &Tool) -> Result<(), ConstraintError> {
         check_name(tool, &tool.name)?;
         let properties = tool.parameters.get("properties").and_then(Value::as_object);
-        properties.into_iter().flat_map(|properties| properties.keys()).try_for_each(|name| check_name(tool, name))
+        properties
+            .into_iter()
+            .flat_map(|properties| properties.keys())
+            .try_for_each(|name| check_name(tool, name))
     }
 
     fn check_arguments(&self, callable: &Callable) -> Result<(), ConstraintError> {
@@ -78,7 +81,11 @@ impl Format for QwenXml {
             rules.text()
         };
         vec![
-            LazyGrammar { marker: OPEN, anchored: false, lark: grammar_after(&format!("\"\\n{FUNCTION}\" call")) },
+            LazyGrammar {
+                marker: OPEN,
+                anchored: false,
+                lark: grammar_after(&format!("\"\\n{FUNCTION}\" call")),
+            },
             LazyGrammar { marker: FUNCTION, anchored: false, lark: grammar_after("call") },
         ]
     }
@@ -90,8 +97,12 @@ impl Format for QwenXml {
 
 /// A name is written as it is, so nothing in it may end it.
 fn check_name(tool: &Tool, name: &str) -> Result<(), ConstraintError> {
-    match name.is_empty() || name.contains(|c: char| c == '>' || c == '<' || c.is_control() || c.is_whitespace()) {
-        true => Err(tool.bad(&format!("{name:?} must be a name without `<`, `>` and white space, or no call could have it"))),
+    match name.is_empty()
+        || name.contains(|c: char| c == '>' || c == '<' || c.is_control() || c.is_whitespace())
+    {
+        true => Err(tool.bad(&format!(
+            "{name:?} must be a name without `<`, `>` and white space, or no call could have it"
+        ))),
         false => Ok(()),
     }
 }

@@ -41,7 +41,8 @@ impl Tool {
         let function = value.get("function").unwrap_or(value);
         let text = |key: &str| function.get(key).and_then(Value::as_str).map(str::to_string);
         let name = text("name").unwrap_or_default();
-        let bad = |problem: &str| ConstraintError::BadTool { name: name.clone(), problem: problem.to_string() };
+        let bad =
+            |problem: &str| ConstraintError::BadTool { name: name.clone(), problem: problem.to_string() };
         if value.get("type").is_some_and(|kind| kind != "function") {
             return Err(bad(&format!("its type is {}, but only functions can be called", value["type"])));
         }

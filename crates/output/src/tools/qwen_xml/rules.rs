@@ -39,7 +39,9 @@ pub(super) fn parameters(callable: &Callable) -> Result<Vec<Parameter>, Constrai
     }
     let required = prepared["required"].as_array().cloned().unwrap_or_default();
     let properties = prepared["properties"].as_object().cloned().unwrap_or_default();
-    if let Some(missing) = required.iter().filter_map(Value::as_str).find(|name| !properties.contains_key(*name)) {
+    if let Some(missing) =
+        required.iter().filter_map(Value::as_str).find(|name| !properties.contains_key(*name))
+    {
         return Err(fails("required", "", &format!("there is no schema for {missing:?}")));
     }
     let mut parameters = Vec::new();
@@ -67,7 +69,8 @@ fn text(root: &Value, schema: &Value) -> Result<Kind, String> {
         schema = target;
     }
     let fields = schema.as_object().ok_or("properties")?;
-    if let Some(other) = fields.keys().find(|keyword| !["type", "enum", "const"].contains(&keyword.as_str())) {
+    if let Some(other) = fields.keys().find(|keyword| !["type", "enum", "const"].contains(&keyword.as_str()))
+    {
         return Err(other.clone());
     }
     let values = match (fields.get("const"), fields.get("enum")) {
@@ -76,7 +79,8 @@ fn text(root: &Value, schema: &Value) -> Result<Kind, String> {
         _ => return Ok(Kind::Text),
     };
     let texts: Vec<String> = values.iter().filter_map(Value::as_str).map(str::to_string).collect();
-    let written_as_is = |text: &String| !text.contains(PARAMETER_END) && !text.starts_with('\n') && !text.ends_with('\n');
+    let written_as_is =
+        |text: &String| !text.contains(PARAMETER_END) && !text.starts_with('\n') && !text.ends_with('\n');
     match !texts.is_empty() && texts.iter().all(written_as_is) {
         true => Ok(Kind::OneOf(texts)),
         false => Err("enum".to_string()),
