@@ -73,6 +73,11 @@ impl Cache {
         self.pool.bytes_in_use()
     }
 
+    /// Bytes of the pages of a sequence of so many tokens, when it goes on token by token.
+    pub fn bytes_of_length(&self, n_tokens: usize) -> usize {
+        self.pool.bytes_of_length(n_tokens)
+    }
+
     /// What the bytes of a saved sequence depend on. The cut of a prompt, threads and instruction set change no bit. The
     /// model's files are read whole the first time.
     fn saved_key(&self) -> &SavedKey {

@@ -20,7 +20,7 @@ mod stream;
 mod tokenizer;
 mod vocab;
 
-pub use chat::{BUILT_IN_TEMPLATES, ChatTemplate, Message, RenderOptions};
+pub use chat::{BUILT_IN_TEMPLATES, ChatTemplate, Message, OutlinedPrompt, RenderOptions};
 pub use error::TokenizerError;
 pub use keys::{SpecialIds, TokenizerKeys};
 pub use stream::DecodeStream;

@@ -160,6 +160,16 @@ impl KvPool {
         self.bytes_per_page().div_ceil(PAGE_TOKENS)
     }
 
+    /// Bytes of the pages of a sequence of so many tokens, when it goes on token by token.
+    pub fn bytes_of_length(&self, n_tokens: usize) -> usize {
+        let n_pages = n_tokens.div_ceil(PAGE_TOKENS);
+        let Some(packed) = self.packed() else { return n_pages * self.exact_bytes_per_page() };
+        let n_exact = n_pages.min(packed.window.recent_pages() + 1);
+        let n_packed = n_tokens / PAGE_TOKENS;
+        let of_first = if n_packed > 0 { self.page_layout(PageKind::First).bytes } else { 0 };
+        n_exact * self.exact_bytes_per_page() + of_first + n_packed.saturating_sub(1) * self.bytes_per_page()
+    }
+
     /// Bits of one key or value far from both ends of a sequence: codes, scales, padding.
     pub fn bits_per_value(&self) -> f64 {
         8.0 * self.bytes_per_page() as f64 / (PAGE_TOKENS * self.geometry.values_per_token()) as f64

@@ -24,7 +24,15 @@ pub struct GenerationOptions {
     pub ignore_eos: bool,
     /// stop when the text goes in circles, with [`Finish::Cycle`]
     pub stop_cycles: bool,
+    /// Log-probabilities of the prompt's tokens too, as many as the sampling options say; see
+    /// [`Generation::prompt_logprobs`]. The prompt is read anew then, whatever the sequence holds, in small pieces.
+    pub prompt_logprobs: bool,
+    /// control tokens that are part of the text
+    pub visible: Vec<u32>,
 }
+
+/// Tokens of a prompt whose logits are computed at once: a row of them can be as large as a megabyte.
+const SCORED_TOKENS: usize = 64;
 
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +88,8 @@ pub struct Generation {
     n_prompt: usize,
     n_generated: usize,
     is_done: bool,
+    /// of the prompt's tokens from the second on, as far as they were read, if they were asked for
+    prompt_logprobs: Vec<Sampled>,
 }
 
 impl Generation {
@@ -98,7 +108,7 @@ impl Generation {
         }
         let n_reusable = prefix::reusable(sequence.tokens(), &prompt);
         sequence.check_from(n_reusable, &prompt[n_reusable..])?;
-        sequence.truncate(n_reusable);
+        sequence.truncate(if options.prompt_logprobs { 0 } else { n_reusable });
         sequence.begin_prompt();
         let mut sampler = Sampler::new(options.sampling.clone());
         prompt.iter().for_each(|&id| sampler.accept(id));
@@ -115,6 +125,7 @@ impl Generation {
             sampler,
             n_generated: 0,
             is_done: false,
+            prompt_logprobs: Vec::new(),
         })
     }
 
@@ -132,6 +143,7 @@ impl Generation {
     /// prompt is computed in the same way however a scheduler shares out its rounds, and the bits are the same with every
     /// KV scheme.
     pub fn wanted(&self, max: usize) -> &[u32] {
+        let max = if self.is_scoring() { max.min(SCORED_TOKENS) } else { max };
         let start = self.sequence.len();
         let rest = if self.is_done { &[] } else { &self.tokens[start..] };
         if rest.len() <= max {
@@ -147,8 +159,36 @@ impl Generation {
         let n = self.wanted(max).len();
         let start = self.sequence.len();
         let is_last = n > 0 && start + n == self.tokens.len();
-        let logits = if is_last { Logits::Last } else { Logits::None };
+        let logits = match is_last {
+            _ if self.is_scoring() => Logits::All,
+            true => Logits::Last,
+            false => Logits::None,
+        };
         BatchItem { sequence: &mut self.sequence, tokens: &self.tokens[start..start + n], logits }
+    }
+
+    /// Whether the logits of every token of the prompt are wanted.
+    fn is_scoring(&self) -> bool {
+        self.options.prompt_logprobs && self.n_generated == 0 && self.sequence.len() < self.n_prompt
+    }
+
+    /// The tokens of the prompt from the second on, as far as they were read, each with its log-probability; empty unless
+    /// [asked for](GenerationOptions::prompt_logprobs).
+    pub fn prompt_logprobs(&self) -> &[Sampled] {
+        &self.prompt_logprobs
+    }
+
+    /// Takes the logits `[n, n_vocab]` of the last `n` tokens of the prompt that were read; returns those of the last one.
+    fn score<'a>(&mut self, logits: &'a [f32]) -> &'a [f32] {
+        // One token after the first has none yet.
+        let first = self.prompt_logprobs.len();
+        let n = self.sequence.len() - first;
+        let n_vocab = logits.len() / n;
+        for (row, position) in logits.chunks_exact(n_vocab).zip(first + 1..self.n_prompt) {
+            let scored = self.sampler.report(row, self.tokens[position]);
+            self.prompt_logprobs.push(scored);
+        }
+        &logits[(n - 1) * n_vocab..]
     }
 
     /// Whether the last step has been made.
@@ -182,7 +222,8 @@ impl Generation {
         self.sequence
     }
 
-    /// Takes the logits `[n_vocab]` after the last of the wanted tokens, and chooses the next one. Returns `None` while the
+    /// Takes the logits `[n_vocab]` after the last of the wanted tokens, and chooses the next one; while log-probabilities of
+    /// the prompt are wanted, those of all tokens that were run, `[n, n_vocab]`. Returns `None` while the
     /// prompt is read, when `logits` is empty; `None` too after the end, and where nothing is to be generated.
     ///
     /// # Errors
@@ -191,6 +232,8 @@ impl Generation {
     /// # Panics
     /// The wanted tokens have been run, and `logits` is empty.
     pub fn accept(&mut self, logits: &[f32]) -> Result<Option<Step>, RequestError> {
+        let is_scored = self.options.prompt_logprobs && self.n_generated == 0 && !self.is_done;
+        let logits = if is_scored && !logits.is_empty() { self.score(logits) } else { logits };
         if self.is_done || self.sequence.len() < self.tokens.len() {
             return Ok(None);
         }
@@ -223,7 +266,7 @@ impl Generation {
         } else {
             None
         };
-        let piece = if ended { String::new() } else { self.stream.push(sampled.id) };
+        let piece = if ended { String::new() } else { self.spell(sampled.id) };
         let text = match self.stop.push(&piece) {
             Passed::Stopped(text) => {
                 finish = Some(Finish::StopText);
@@ -237,6 +280,15 @@ impl Generation {
             self.tokens.push(sampled.id);
         }
         Ok(Some(Step { sampled, text, finish }))
+    }
+
+    /// The text that a token adds.
+    fn spell(&mut self, id: u32) -> String {
+        if !self.options.visible.contains(&id) {
+            return self.stream.push(id);
+        }
+        let before = self.stream.finish();
+        before + self.tokenizer.token_text(id).unwrap_or_default()
     }
 
     /// Ends a generation before its last step. Returns the text that was held back: what may have become a stop string,

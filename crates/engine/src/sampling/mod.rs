@@ -161,19 +161,21 @@ impl Sampler {
             mask.accept(id)?;
         }
         self.history.push(id);
-        let (logprob, top) = match self.options.n_logprobs {
-            None => (None, Vec::new()),
-            Some(n_top) => {
-                let normalizer = log_sum_exp(logits);
-                let logprob_of = |id: u32| (f64::from(logits[id as usize]) - normalizer) as f32;
-                let top = filter::largest(logits, n_top)
-                    .into_iter()
-                    .map(|id| TokenLogprob { id, logprob: logprob_of(id) })
-                    .collect();
-                (Some(logprob_of(id)), top)
-            }
-        };
-        Ok(Sampled { id, logprob, top })
+        Ok(self.report(logits, id))
+    }
+}
+
+impl Sampler {
+    /// A token and its log-probabilities, as many as the options say, under logits `[n_vocab]`.
+    pub(crate) fn report(&self, logits: &[f32], id: u32) -> Sampled {
+        let Some(n_top) = self.options.n_logprobs else { return Sampled { id, logprob: None, top: Vec::new() } };
+        let normalizer = log_sum_exp(logits);
+        let logprob_of = |id: u32| (f64::from(logits[id as usize]) - normalizer) as f32;
+        let top = filter::largest(logits, n_top)
+            .into_iter()
+            .map(|id| TokenLogprob { id, logprob: logprob_of(id) })
+            .collect();
+        Sampled { id, logprob: Some(logprob_of(id)), top }
     }
 }
 

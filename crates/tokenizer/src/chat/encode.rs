@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::template::source_of;
 use super::{ChatTemplate, Message, RenderOptions};
 use crate::jinja::ForeignRange;
 use crate::{EncodeOptions, Tokenizer, TokenizerError};
@@ -22,10 +23,73 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions,
     ) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_outlined(tokenizer, messages, options).map(|prompt| prompt.ids)
+    }
+
+    /// The same, and where in it each message begins.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Self::encode).
+    pub fn encode_outlined(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<OutlinedPrompt, TokenizerError> {
         let prompt = self.prompt(messages, options)?;
         let parse = EncodeOptions { add_special: false, parse_special: true };
-        tokenizer.encode_with_plain(&prompt.text, parse, &joined(&prompt.foreign))
+        let ids = tokenizer.encode_with_plain(&prompt.text, parse, &joined(&prompt.foreign))?;
+        let first_bytes = (0..messages.len()).map(|message| {
+            let of_message = prompt.foreign.iter().filter(|foreign| foreign.source == source_of(message));
+            of_message.map(|foreign| foreign.range.start).min()
+        });
+        let starts = starts(tokenizer, &ids, first_bytes);
+        let ends_with = prompt.text[prompt.text.len() - tail_len(&prompt.text)..].to_string();
+        Ok(OutlinedPrompt { ids, starts, ends_with })
     }
+}
+
+/// A conversation as ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutlinedPrompt {
+    /// the tokens
+    pub ids: Vec<u32>,
+    /// for each message about the token with which its turn begins; `None`: nothing of it is in the prompt. A message that the
+    /// template moves is where its first part is
+    pub starts: Vec<Option<usize>>,
+    /// the last words of the prompt, which open the answer: up to 64 bytes
+    pub ends_with: String,
+}
+
+/// Bytes of the end of a text, whole characters.
+fn tail_len(text: &str) -> usize {
+    (text.len().saturating_sub(64)..text.len())
+        .find(|start| text.is_char_boundary(*start))
+        .map_or(0, |start| text.len() - start)
+}
+
+/// A turn begins with its control token, at most so many tokens before the words of the message.
+const HEADER_TOKENS: usize = 8;
+
+/// The token in which each of the bytes lies, or the control token shortly before it that opens the turn. Where a tokenizer
+/// changes the text, that is off by a little.
+fn starts(
+    tokenizer: &Tokenizer,
+    ids: &[u32],
+    bytes: impl Iterator<Item = Option<usize>>,
+) -> Vec<Option<usize>> {
+    let mut ends = Vec::with_capacity(ids.len());
+    let mut end = 0;
+    for &id in ids {
+        end += tokenizer.token_bytes(id).map_or(0, |bytes| bytes.len());
+        ends.push(end);
+    }
+    let start = |byte: usize| {
+        let token = ends.partition_point(|end| *end <= byte);
+        let before = token.saturating_sub(HEADER_TOKENS)..token.min(ids.len());
+        before.rev().find(|index| tokenizer.is_special(ids[*index])).unwrap_or(token)
+    };
+    bytes.map(|byte| byte.map(start)).collect()
 }
 
 /// The ranges, those that touch each other as one.
@@ -111,6 +175,17 @@ mod tests {
             let ids = spelled(template, content);
             assert_eq!(ids.matches(['[', ']']).count(), 2, "{template}: {ids}");
         }
+    }
+
+    #[test]
+    fn a_message_begins_with_the_token_that_opens_its_turn() {
+        let template = "<s>{% for m in messages %}{{ '<|user|>' + m.role + ' ' + m.content + '</s>' }}{% endfor %}<|user|>";
+        let template = ChatTemplate::new(template, &[]).unwrap();
+        let messages = [Message::system("hi"), Message::user(""), Message::user("ab".repeat(30))];
+        let prompt = template.encode_outlined(&tokenizer(), &messages, &RenderOptions::default()).unwrap();
+        let user = |n: usize| prompt.ids.iter().enumerate().filter(|(_, id)| **id == 258).nth(n).map(|(i, _)| i);
+        assert_eq!(prompt.starts, [user(0), None, user(2)]);
+        assert!(prompt.ends_with.ends_with("ab</s><|user|>") && prompt.ends_with.len() == 64);
     }
 
     #[test]

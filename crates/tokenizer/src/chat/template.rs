@@ -146,7 +146,8 @@ fn fields_of(fields: &Map<String, Value>, i: usize) -> Vec<(&str, &Value, Origin
     fields.iter().map(|(name, value)| (name.as_str(), value, origin(name, value))).collect()
 }
 
-fn source_of(i: usize) -> u32 {
+/// Whose text message `i` is.
+pub(super) fn source_of(i: usize) -> u32 {
     u32::try_from(i + 1).unwrap_or(u32::MAX - 1)
 }
 
