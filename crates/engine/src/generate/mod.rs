@@ -1,11 +1,11 @@
 //! From a prompt to text, one forward pass after another.
 
 mod cycle;
+mod pieces;
 mod stop;
 
 use lossy_tokenizer::{DecodeStream, Tokenizer};
 
-use crate::cache::PAGE_TOKENS;
 use crate::sampling::Mask;
 use crate::{BatchItem, Logits, RequestError, Sampled, Sampler, SamplingOptions, Sequence, prefix};
 use cycle::CycleDetector;
@@ -128,17 +128,24 @@ impl Generation {
     /// The tokens to run next, at most `max` of them: some of the prompt, or the one that was generated last. None after
     /// the end.
     ///
-    /// A piece of the prompt ends with a page where `max` reaches that far. So with `max` of at least 128 each token of the
-    /// prompt is computed in the same way however a scheduler shares out its rounds, and the bits are the same with every
-    /// KV scheme.
+    /// A piece of the prompt ends with a page where `max` reaches that far, and else at a multiple of 16 tokens where that
+    /// is possible. How a token is rounded can depend on whether it is the only new one of its page
+    /// ([`Cache::computes_alike`](crate::Cache::computes_alike)). There no piece parts one token from others of its page: it
+    /// is one token longer than `max` if need be, two if `max` is 1. So the bits of a prompt are the same with every KV
+    /// scheme, however a scheduler shares out its rounds.
     pub fn wanted(&self, max: usize) -> &[u32] {
         let start = self.sequence.len();
-        let rest = if self.is_done { &[] } else { &self.tokens[start..] };
-        if rest.len() <= max {
-            return rest;
+        if self.is_done || start >= self.tokens.len() {
+            return &[];
         }
-        let page_end = (start + max) / PAGE_TOKENS * PAGE_TOKENS;
-        if page_end > start { &rest[..page_end - start] } else { &rest[..max] }
+        let alike = self.sequence.cache().computes_alike();
+        // Generated tokens were computed one by one.
+        let n_together = if alike { self.tokens.len() } else { self.n_prompt };
+        let n = match n_together > start {
+            true => pieces::piece(start, n_together, max, if alike { 1 } else { 2 }),
+            false => max.min(1),
+        };
+        &self.tokens[start..start + n]
     }
 
     /// The [wanted](Generation::wanted) tokens as a share of a batch, with the logits that [`accept`](Generation::accept)
