@@ -75,7 +75,7 @@ pub struct Generation {
     stream: DecodeStream,
     stop: StopMatcher,
     cycle: CycleDetector,
-    /// the prompt, and behind it the generated token that was not run yet, if there is one
+    /// the prompt, and behind it what was generated, of which the last token was not run yet
     tokens: Vec<u32>,
     n_prompt: usize,
     n_generated: usize,
@@ -163,9 +163,50 @@ impl Generation {
         self.is_done
     }
 
-    /// Whether tokens of the prompt are still to be run.
+    /// Whether tokens are to be run after which none is chosen yet: some of the prompt, or after a
+    /// [suspension](Generation::suspend) some that were generated before.
     pub fn is_reading(&self) -> bool {
-        self.sequence.len() < self.n_prompt
+        self.sequence.len() < self.n_prompt || self.sequence.len() + 1 < self.tokens.len()
+    }
+
+    /// Gives the pages of the sequence back, to go on later with the same text and the same bits: the
+    /// [wanted](Generation::wanted) tokens are then the prompt's again, in pieces, and after it what was generated, one by
+    /// one as it was computed, or in pieces where that [is the same](crate::Cache::computes_alike).
+    pub fn suspend(&mut self) {
+        self.sequence.truncate(0);
+        self.sequence.begin_prompt();
+    }
+
+    /// Goes on from what `sequence`, of the same cache, has in common with the prompt and what was generated. For the same
+    /// bits it is what [`PrefixCache::find`](crate::prefix_cache::PrefixCache::find) gives for the
+    /// [prompt](Generation::prompt).
+    ///
+    /// # Errors
+    /// The context of its cache is too short for the rest; then nothing has changed.
+    pub fn resume_from(&mut self, mut sequence: Sequence) -> Result<(), RequestError> {
+        let n_reusable = prefix::reusable(sequence.tokens(), &self.tokens);
+        sequence.check_from(n_reusable, &self.tokens[n_reusable..])?;
+        sequence.truncate(n_reusable);
+        if n_reusable < self.n_prompt {
+            sequence.begin_prompt();
+        }
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// The prompt.
+    pub fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.n_prompt]
+    }
+
+    /// The generated tokens that are part of the text to go on from: all but the last one of a generation that has ended.
+    pub fn generated(&self) -> &[u32] {
+        &self.tokens[self.n_prompt..]
+    }
+
+    /// Tokens of the prompt that have been read.
+    pub fn n_read(&self) -> usize {
+        self.sequence.len().min(self.n_prompt)
     }
 
     /// Tokens of the prompt.
@@ -198,15 +239,15 @@ impl Generation {
     /// # Panics
     /// The wanted tokens have been run, and `logits` is empty.
     pub fn accept(&mut self, logits: &[f32]) -> Result<Option<Step>, RequestError> {
+        if self.sequence.len() >= self.n_prompt {
+            self.sequence.end_prompt();
+        }
         if self.is_done || self.sequence.len() < self.tokens.len() {
             return Ok(None);
         }
-        if self.n_generated == 0 {
-            self.sequence.end_prompt();
-            if self.options.max_tokens == Some(0) {
-                self.is_done = true;
-                return Ok(None);
-            }
+        if self.n_generated == 0 && self.options.max_tokens == Some(0) {
+            self.is_done = true;
+            return Ok(None);
         }
         let mask = self.mask.as_deref_mut();
         let sampled = match self.sampler.sample(logits, mask.map(|mask| mask as &mut dyn Mask)) {
