@@ -28,6 +28,7 @@ mod options;
 mod extent;
 mod calibrate;
 mod sequence;
+pub mod prefix_cache;
 mod batch;
 mod generate;
 mod engine;

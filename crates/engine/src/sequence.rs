@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use lossy_kernels::ActivationKind;
 
-use crate::cache::{KvPool, KvScheme, KvSequence, PAGE_TOKENS, SavedError, SavedKey};
+use crate::cache::{HeldSlot, KvPool, KvScheme, KvSequence, PAGE_TOKENS, SavedError, SavedKey};
 use crate::calibrate::Calibrated;
 use crate::extent::Extent;
 use crate::model::ModelSource;
@@ -78,9 +78,30 @@ impl Cache {
         self.pool.bytes_of_length(n_tokens)
     }
 
+    /// Whether a token has the same bits alone as together with others of its page: in exact caches with the model's own
+    /// positions. Then generated tokens are as good as a prompt's, and a sequence can be cut anywhere.
+    pub fn computes_alike(&self) -> bool {
+        self.pool.computes_alike()
+    }
+
+    /// The first page that tokens of a prompt after `len` may see as it is.
+    pub(crate) fn first_exact(&self, len: usize) -> usize {
+        match self.pool.packed() {
+            Some(packed) if !self.exact_prefill => {
+                (len / PAGE_TOKENS).saturating_sub(packed.window.recent_pages())
+            }
+            _ => 0,
+        }
+    }
+
+    /// A sequence of `tokens` whose pages are in `slots`.
+    pub(crate) fn sequence_of(self: &Arc<Self>, tokens: Vec<u32>, slots: Vec<HeldSlot>) -> Sequence {
+        Sequence { kv: KvSequence::of_held(&self.pool, slots, tokens.len()), tokens, cache: self.clone() }
+    }
+
     /// What the bytes of a saved sequence depend on. The cut of a prompt, threads and instruction set change no bit. The
     /// model's files are read whole the first time.
-    fn saved_key(&self) -> &SavedKey {
+    pub(crate) fn saved_key(&self) -> &SavedKey {
         self.saved_key.get_or_init(|| {
             // Those of `auto` go on where the model's own end, so a cache can grow from one into the other. Others decide
             // the keys (YaRN), or at least what the model made of the text that it read.

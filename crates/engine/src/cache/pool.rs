@@ -50,6 +50,7 @@ pub struct KvPool {
     padding: Padding,
     layout: CacheLayout,
     positions: Arc<Positions>,
+    computes_alike: bool,
     /// by [`PageKind`]
     kinds: [PageLayout; 3],
     budget: Arc<Budget>,
@@ -99,8 +100,19 @@ impl KvPool {
         let kinds = PageKind::ALL.map(|kind| PageLayout::new(&geometry, stored_dim, &layout, kind));
         let slabs = Slabs::new(SLAB_BYTES);
         let pages = Mutex::default();
-        let pool =
-            Arc::new(KvPool { geometry, heads, padding, layout, positions, kinds, budget, slabs, pages });
+        let computes_alike = layout.packed.is_none() && positions.moves_nothing();
+        let pool = Arc::new(KvPool {
+            geometry,
+            heads,
+            padding,
+            layout,
+            positions,
+            computes_alike,
+            kinds,
+            budget,
+            slabs,
+            pages,
+        });
         pool.budget.register(&pool);
         pool
     }
@@ -143,6 +155,12 @@ impl KvPool {
     /// How older tokens are packed, if they are.
     pub fn packed(&self) -> Option<&PackedLayers> {
         self.layout.packed.as_ref()
+    }
+
+    /// Whether a token has the same bits alone as together with others of its page. One token reads codes, and frames that
+    /// a position map moves, in another way than several.
+    pub fn computes_alike(&self) -> bool {
+        self.computes_alike
     }
 
     /// Bytes of a page of [`PAGE_TOKENS`] tokens far from both ends of a sequence.

@@ -79,6 +79,11 @@ impl SavedKey {
         self.lines.iter().map(|(what, value)| format!("{what}\t{value}\n")).collect()
     }
 
+    /// Tells it from other keys.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.text()).into()
+    }
+
     /// What a file with another key has instead.
     fn difference(&self, found: &str) -> SavedError {
         let found: Vec<(&str, &str)> = found.lines().filter_map(|line| line.split_once('\t')).collect();

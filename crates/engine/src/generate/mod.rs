@@ -1,11 +1,11 @@
 //! From a prompt to text, one forward pass after another.
 
 mod cycle;
+mod pieces;
 mod stop;
 
 use lossy_tokenizer::{DecodeStream, Tokenizer};
 
-use crate::cache::PAGE_TOKENS;
 use crate::sampling::Mask;
 use crate::{BatchItem, Logits, RequestError, Sampled, Sampler, SamplingOptions, Sequence, prefix};
 use cycle::CycleDetector;
@@ -83,7 +83,7 @@ pub struct Generation {
     stream: DecodeStream,
     stop: StopMatcher,
     cycle: CycleDetector,
-    /// the prompt, and behind it the generated token that was not run yet, if there is one
+    /// the prompt, and behind it what was generated, of which the last token was not run yet
     tokens: Vec<u32>,
     n_prompt: usize,
     n_generated: usize,
@@ -139,18 +139,25 @@ impl Generation {
     /// The tokens to run next, at most `max` of them: some of the prompt, or the one that was generated last. None after
     /// the end.
     ///
-    /// A piece of the prompt ends with a page where `max` reaches that far. So with `max` of at least 128 each token of the
-    /// prompt is computed in the same way however a scheduler shares out its rounds, and the bits are the same with every
-    /// KV scheme.
+    /// A piece of the prompt ends with a page where `max` reaches that far, and else at a multiple of 16 tokens where that
+    /// is possible. How a token is rounded can depend on whether it is the only new one of its page
+    /// ([`Cache::computes_alike`](crate::Cache::computes_alike)). There no piece parts one token from others of its page: it
+    /// is one token longer than `max` if need be, two if `max` is 1. So the bits of a prompt are the same with every KV
+    /// scheme, however a scheduler shares out its rounds.
     pub fn wanted(&self, max: usize) -> &[u32] {
         let max = if self.is_scoring() { max.min(SCORED_TOKENS) } else { max };
         let start = self.sequence.len();
-        let rest = if self.is_done { &[] } else { &self.tokens[start..] };
-        if rest.len() <= max {
-            return rest;
+        if self.is_done || start >= self.tokens.len() {
+            return &[];
         }
-        let page_end = (start + max) / PAGE_TOKENS * PAGE_TOKENS;
-        if page_end > start { &rest[..page_end - start] } else { &rest[..max] }
+        let alike = self.sequence.cache().computes_alike();
+        // Generated tokens were computed one by one.
+        let n_together = if alike { self.tokens.len() } else { self.n_prompt };
+        let n = match n_together > start {
+            true => pieces::piece(start, n_together, max, if alike { 1 } else { 2 }),
+            false => max.min(1),
+        };
+        &self.tokens[start..start + n]
     }
 
     /// The [wanted](Generation::wanted) tokens as a share of a batch, with the logits that [`accept`](Generation::accept)
@@ -196,9 +203,54 @@ impl Generation {
         self.is_done
     }
 
-    /// Whether tokens of the prompt are still to be run.
+    /// Whether tokens are to be run after which none is chosen yet: some of the prompt, or after a
+    /// [suspension](Generation::suspend) some that were generated before.
     pub fn is_reading(&self) -> bool {
-        self.sequence.len() < self.n_prompt
+        self.sequence.len() < self.n_prompt || self.sequence.len() + 1 < self.tokens.len()
+    }
+
+    /// Gives the pages of the sequence back, to go on later with the same text and the same bits: the
+    /// [wanted](Generation::wanted) tokens are then the prompt's again, in pieces, and after it what was generated, one by
+    /// one as it was computed, or in pieces where that [is the same](crate::Cache::computes_alike).
+    pub fn suspend(&mut self) {
+        self.sequence.truncate(0);
+        self.sequence.begin_prompt();
+        if self.n_generated == 0 {
+            self.prompt_logprobs.clear();
+        }
+    }
+
+    /// Goes on from what `sequence`, of the same cache, has in common with the prompt and what was generated. For the same
+    /// bits it is what [`PrefixCache::find`](crate::prefix_cache::PrefixCache::find) gives for the
+    /// [prompt](Generation::prompt).
+    ///
+    /// # Errors
+    /// The context of its cache is too short for the rest; then nothing has changed.
+    pub fn resume_from(&mut self, mut sequence: Sequence) -> Result<(), RequestError> {
+        let is_scored = self.options.prompt_logprobs && self.n_generated == 0;
+        let n_reusable = if is_scored { 0 } else { prefix::reusable(sequence.tokens(), &self.tokens) };
+        sequence.check_from(n_reusable, &self.tokens[n_reusable..])?;
+        sequence.truncate(n_reusable);
+        if n_reusable < self.n_prompt {
+            sequence.begin_prompt();
+        }
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// The prompt.
+    pub fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.n_prompt]
+    }
+
+    /// The generated tokens that are part of the text to go on from: all but the last one of a generation that has ended.
+    pub fn generated(&self) -> &[u32] {
+        &self.tokens[self.n_prompt..]
+    }
+
+    /// Tokens of the prompt that have been read.
+    pub fn n_read(&self) -> usize {
+        self.sequence.len().min(self.n_prompt)
     }
 
     /// Tokens of the prompt.
@@ -234,15 +286,15 @@ impl Generation {
     pub fn accept(&mut self, logits: &[f32]) -> Result<Option<Step>, RequestError> {
         let is_scored = self.options.prompt_logprobs && self.n_generated == 0 && !self.is_done;
         let logits = if is_scored && !logits.is_empty() { self.score(logits) } else { logits };
+        if self.sequence.len() >= self.n_prompt {
+            self.sequence.end_prompt();
+        }
         if self.is_done || self.sequence.len() < self.tokens.len() {
             return Ok(None);
         }
-        if self.n_generated == 0 {
-            self.sequence.end_prompt();
-            if self.options.max_tokens == Some(0) {
-                self.is_done = true;
-                return Ok(None);
-            }
+        if self.n_generated == 0 && self.options.max_tokens == Some(0) {
+            self.is_done = true;
+            return Ok(None);
         }
         let mask = self.mask.as_deref_mut();
         let sampled = match self.sampler.sample(logits, mask.map(|mask| mask as &mut dyn Mask)) {

@@ -110,6 +110,12 @@ impl Positions {
         &*self.map
     }
 
+    /// Whether every query meets every key where both are.
+    pub(crate) fn moves_nothing(&self) -> bool {
+        let mut pages = 0..=self.n_ctx.div_ceil(PAGE_TOKENS);
+        self.map.n_rotations() == 1 && pages.all(|page| self.map.n_moved_pages(page) == 0)
+    }
+
     /// The rotation.
     pub fn rope(&self) -> &Rope {
         &self.rope
