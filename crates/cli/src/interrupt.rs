@@ -59,6 +59,14 @@ pub fn exit_code() -> u8 {
     CODE.load(Ordering::Relaxed)
 }
 
+/// Is ready when a signal has come.
+pub async fn asked() {
+    // Signals come rarely, and a tenth of a second is soon enough.
+    while !is_asked() {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
 /// What a callback of progress returns: breaks after a signal.
 pub fn go_on() -> ControlFlow<()> {
     if is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

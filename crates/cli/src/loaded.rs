@@ -136,6 +136,11 @@ impl Loaded {
         self.template = OnceCell::from(Some(template));
     }
 
+    /// The engine, and the template if there is one, for whoever runs them otherwise.
+    pub fn into_parts(self) -> (Engine, Option<ChatTemplate>) {
+        (self.engine, self.template.into_inner().flatten())
+    }
+
     /// How a conversation is rendered up to where the model answers.
     pub fn render_options(&self) -> RenderOptions {
         RenderOptions {

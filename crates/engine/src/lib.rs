@@ -34,7 +34,7 @@ mod generate;
 mod engine;
 
 pub use batch::{BatchItem, LogitRows, Logits};
-pub use cache::{Budget, CacheError, Calibration, KvScheme, KvSchemeError, SavedError};
+pub use cache::{Budget, CacheError, Calibration, KvScheme, KvSchemeError, PAGE_TOKENS, SavedError};
 pub use calibrate::{CALIBRATION_TEXT, Calibrated};
 pub use engine::{Engine, OnProgress, Progress};
 pub use error::{EngineError, LoadError, RequestError, RequestErrorKind, SettingError};

@@ -44,7 +44,10 @@ fn log_probabilities_of_a_prompt_are_those_of_its_logits() {
                 let id = prompt[index + 1];
                 let wanted = f64::from(logits[id as usize]) - sum.ln();
                 assert_eq!(scored.id, id);
-                assert!((f64::from(scored.logprob.unwrap()) - wanted).abs() < 1e-4, "{scheme}, token {index}");
+                assert!(
+                    (f64::from(scored.logprob.unwrap()) - wanted).abs() < 1e-4,
+                    "{scheme}, token {index}"
+                );
                 assert_eq!(scored.top.len(), 2);
             }
             let last = rows.row(prompt.len() - 1);

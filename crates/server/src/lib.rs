@@ -1,2 +1,31 @@
 //! Serves a model to many users at once, over the interfaces that clients speak.
+//!
+//! ```text
+//! client ─► http::listen ─► router ─► http::guard ─► openai · native       an interface translates to a Job …
+//!                                                        │   ▲
+//!                                                        ▼   │ events
+//!                                                  work (the engine's thread)
+//! ```
+//! An interface is one folder: it makes a [`Job`](work::Job) of a request, and its answer of the job's events. Nothing below
+//! knows it. [`serve`] does everything.
 #![forbid(unsafe_code)]
+
+// In the order of dependency: a module imports only from those above it.
+mod error;
+mod options;
+mod counters;
+mod work;
+mod served;
+mod http;
+mod app;
+mod request;
+mod openai;
+mod native;
+mod openapi;
+mod router;
+mod serve;
+
+pub use openapi::Description;
+pub use options::{Access, Address, DocumentOptions, Limits, ServerOptions};
+pub use serve::{ServeError, serve};
+pub use served::{LossReport, Parts, Served, Setting};

@@ -100,6 +100,8 @@ impl SamplingArgs {
             ignore_eos: self.ignore_eos,
             // Past its end a model often has nothing new to say; whoever asks for that gets it.
             stop_cycles: self.predict.is_none() && !self.ignore_eos,
+            prompt_logprobs: false,
+            visible: Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod logits;
 mod measure;
 mod pull;
 mod run;
+mod serve;
 mod tokenize;
 
 use anyhow::Result;
@@ -20,6 +21,7 @@ use crate::outcome::Outcome;
 #[derive(Subcommand, Debug)]
 pub enum Command {
     Run(Box<run::RunArgs>),
+    Serve(Box<serve::ServeArgs>),
     Pull(pull::PullArgs),
     List(list::ListArgs),
     Inspect(inspect::InspectArgs),
@@ -36,6 +38,7 @@ impl Command {
     pub fn run(self) -> Result<Outcome> {
         match self {
             Command::Run(args) => run::run(*args),
+            Command::Serve(args) => serve::run(*args),
             Command::Pull(args) => pull::run(args),
             Command::List(args) => list::run(args),
             Command::Inspect(args) => inspect::run(args),

@@ -168,7 +168,9 @@ impl Sampler {
 impl Sampler {
     /// A token and its log-probabilities, as many as the options say, under logits `[n_vocab]`.
     pub(crate) fn report(&self, logits: &[f32], id: u32) -> Sampled {
-        let Some(n_top) = self.options.n_logprobs else { return Sampled { id, logprob: None, top: Vec::new() } };
+        let Some(n_top) = self.options.n_logprobs else {
+            return Sampled { id, logprob: None, top: Vec::new() };
+        };
         let normalizer = log_sum_exp(logits);
         let logprob_of = |id: u32| (f64::from(logits[id as usize]) - normalizer) as f32;
         let top = filter::largest(logits, n_top)

@@ -183,7 +183,8 @@ mod tests {
         let template = ChatTemplate::new(template, &[]).unwrap();
         let messages = [Message::system("hi"), Message::user(""), Message::user("ab".repeat(30))];
         let prompt = template.encode_outlined(&tokenizer(), &messages, &RenderOptions::default()).unwrap();
-        let user = |n: usize| prompt.ids.iter().enumerate().filter(|(_, id)| **id == 258).nth(n).map(|(i, _)| i);
+        let user =
+            |n: usize| prompt.ids.iter().enumerate().filter(|(_, id)| **id == 258).nth(n).map(|(i, _)| i);
         assert_eq!(prompt.starts, [user(0), None, user(2)]);
         assert!(prompt.ends_with.ends_with("ab</s><|user|>") && prompt.ends_with.len() == 64);
     }

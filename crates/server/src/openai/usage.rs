@@ -1,0 +1,90 @@
+//! What an answer took, in OpenAI's words; and names of answers.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lossy_engine::Finish;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::request::random;
+use crate::work::Timings;
+
+/// Tokens of a request and its answers.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct Usage {
+    /// of the prompt
+    pub prompt_tokens: usize,
+    /// of all answers
+    pub completion_tokens: usize,
+    /// both
+    pub total_tokens: usize,
+    /// of the prompt
+    pub prompt_tokens_details: PromptTokensDetails,
+}
+
+/// Tokens of the prompt, in part.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct PromptTokensDetails {
+    /// those that were not read anew
+    pub cached_tokens: usize,
+}
+
+impl Usage {
+    /// Counts an answer to the same prompt.
+    pub fn add(&mut self, timings: &Timings) {
+        self.prompt_tokens = timings.cache_n + timings.prompt_n;
+        self.completion_tokens += timings.predicted_n;
+        self.total_tokens = self.prompt_tokens + self.completion_tokens;
+        // Answers after the first find what the first has read.
+        let cached = &mut self.prompt_tokens_details.cached_tokens;
+        *cached = if self.completion_tokens == timings.predicted_n {
+            timings.cache_n
+        } else {
+            (*cached).min(timings.cache_n)
+        };
+    }
+
+    /// Counts those of another prompt too.
+    pub fn add_prompt(&mut self, other: &Usage) {
+        self.prompt_tokens += other.prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.total_tokens += other.total_tokens;
+        self.prompt_tokens_details.cached_tokens += other.prompt_tokens_details.cached_tokens;
+    }
+}
+
+/// Why an answer ended, in OpenAI's words.
+pub fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::EndOfText | Finish::StopText => "stop",
+        Finish::Length | Finish::ContextFull | Finish::Cycle { .. } => "length",
+    }
+}
+
+/// What stream chunks and whole answers begin with.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Head {
+    /// the answer's name
+    pub id: String,
+    /// what it is
+    pub object: &'static str,
+    /// when it was asked for, seconds since 1970
+    pub created: u64,
+    /// the model
+    pub model: String,
+    /// the program that computed it
+    pub system_fingerprint: String,
+}
+
+impl Head {
+    /// Of a new answer.
+    pub fn new(prefix: &str, object: &'static str, model: &str) -> Head {
+        Head {
+            id: format!("{prefix}-{:016x}{:08x}", random(), random() as u32),
+            object,
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            model: model.to_string(),
+            system_fingerprint: concat!("lossy-", env!("CARGO_PKG_VERSION")).to_string(),
+        }
+    }
+}

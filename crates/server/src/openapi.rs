@@ -1,0 +1,33 @@
+//! The description of all endpoints, made from their types.
+
+use utoipa::OpenApi;
+
+use crate::native::{cache, status, template, tokens};
+use crate::openai::{chat, completions, models};
+
+/// What `/openapi.json` says.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "lossy",
+        description = "A model served over OpenAI's interface, with what its KV cache costs"
+    ),
+    paths(
+        chat::post,
+        completions::post,
+        models::list,
+        models::get,
+        tokens::tokenize,
+        tokens::detokenize,
+        tokens::info,
+        template::apply,
+        status::health,
+        status::version,
+        status::server_info,
+        status::props,
+        status::slots,
+        status::metrics,
+        cache::purge,
+    )
+)]
+pub struct Description;

@@ -1,0 +1,85 @@
+//! Which path is answered by whom, and what all answers have in common.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{Method, Request, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use tower_http::timeout::RequestBodyTimeoutLayer;
+use utoipa::OpenApi;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::native::{cache, status, template, tokens};
+use crate::openai::{chat, completions, models};
+use crate::openapi::Description;
+
+/// All endpoints.
+pub fn router(app: Arc<App>) -> Router {
+    let limits = app.options.limits;
+    Router::new()
+        .route("/v1/chat/completions", post(chat::post))
+        .route("/v1/completions", post(completions::post))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::get))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/tokenizer_info", get(tokens::info))
+        .route("/apply-template", post(template::apply))
+        .route("/health", get(status::health))
+        .route("/v1/health", get(status::health))
+        .route("/version", get(status::version))
+        .route("/server_info", get(status::server_info))
+        .route("/props", get(status::props))
+        .route("/slots", get(status::slots))
+        .route("/metrics", get(status::metrics))
+        .route("/cache", delete(cache::purge))
+        .route("/openapi.json", get(|| async { Json(Description::openapi()) }))
+        .route("/v1/embeddings", post(|| other_model("/v1/embeddings", "an embedding model")))
+        .route("/v1/rerank", post(|| other_model("/v1/rerank", "a reranking model")))
+        .route("/rerank", post(|| other_model("/rerank", "a reranking model")))
+        .route("/v1/audio/transcriptions", post(|| other_model("/v1/audio/transcriptions", "a speech model")))
+        .route("/v1/images/generations", post(|| other_model("/v1/images/generations", "an image model")))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(limits.body))
+        .layer(RequestBodyTimeoutLayer::new(limits.patience))
+        .layer(from_fn_with_state(app.clone(), guarded))
+        .with_state(app)
+}
+
+async fn other_model(path: &'static str, kind: &'static str) -> ApiError {
+    ApiError::not_implemented(format!("{path} needs {kind}, but a model that generates text is served here"))
+}
+
+async fn nowhere(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("there is nothing at {}: /openapi.json says what there is", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let error = ApiError::bad_request(format!(
+        "{} does not answer {method}: /openapi.json says what does",
+        uri.path()
+    ));
+    (StatusCode::METHOD_NOT_ALLOWED, Json(error.body())).into_response()
+}
+
+/// Lets nobody in who may not use the server, and tells browsers who may.
+async fn guarded(State(app): State<Arc<App>>, mut request: Request<Body>, next: Next) -> Response {
+    let (method, headers) = (request.method().clone(), request.headers().clone());
+    // A browser sends no key with the question whether it may.
+    let is_question = method == Method::OPTIONS && headers.contains_key("access-control-request-method");
+    let mut response = match app.guard.check(request.uri().path(), &headers) {
+        Err(error) if !(is_question && error.status() == StatusCode::UNAUTHORIZED) => error.into_response(),
+        checked => {
+            request.extensions_mut().insert(checked.unwrap_or_default());
+            next.run(request).await
+        }
+    };
+    app.guard.allow_page(&method, &headers, &mut response);
+    response
+}

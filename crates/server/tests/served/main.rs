@@ -1,0 +1,11 @@
+//! A server on a real model, asked over real connections.
+
+mod bytes;
+mod client;
+mod documents;
+mod errors;
+mod faults;
+mod forms;
+mod guarded;
+mod interfaces;
+mod start;
