@@ -6,11 +6,13 @@
 //!              └── suspended ◄── plan ◄── round: advance, keep pages, tell listeners ──► done
 //! ```
 
+mod admit;
 mod handle;
 mod job;
 mod miss;
 mod pace;
 mod plan;
+mod round;
 mod running;
 mod worker;
 

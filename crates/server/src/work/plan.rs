@@ -74,7 +74,8 @@ pub fn plan(lanes: &[Lane], round: Round, bytes_of: &dyn Fn(usize, usize) -> usi
     }
     let is_idle = shares.iter().all(|share| *share == 0);
     let wants = |index: &usize| lanes[*index].to_read == 0 || round.read > 0;
-    if !is_starved && !(is_idle && (0..lanes.len()).any(|index| wants(&index))) {
+    let is_stuck = is_starved || is_idle && (0..lanes.len()).any(|index| wants(&index));
+    if !is_stuck {
         return Plan::Run(shares);
     }
     match (0..lanes.len()).max_by_key(|&i| lanes[i].arrival) {

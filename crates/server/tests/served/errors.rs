@@ -16,7 +16,7 @@ fn a_wrong_field_of_a_chat_is_named() {
     for (field, value, param) in [
         ("messages", json!([]), "messages"),
         ("messages", json!("Hi"), "messages"),
-        ("messages", json!(null), ""),
+        ("messages", json!(null), "messages"),
         (
             "messages",
             json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
@@ -55,7 +55,7 @@ fn a_wrong_field_of_a_chat_is_named() {
             json!({"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}),
             "response_format",
         ),
-        ("grammar", json!("root ::= "), "grammar"),
+        ("grammar", json!("root ::= ("), "grammar"),
         ("functions", json!([{"name": "f"}]), "functions"),
         ("audio", json!({"voice": "x"}), "audio"),
         ("stream", json!("yes"), "stream"),

@@ -64,8 +64,8 @@ fn half_a_request_and_nonsense_hold_nobody_up() {
 fn hostile_json_is_an_error() {
     let server = Wanted::default().start();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let deep_object =
-        format!(r#"{{"messages": {}}}"#, format!("{}1{}", r#"{"a":"#.repeat(500), "}".repeat(500)));
+    let nested = format!("{}1{}", r#"{"a":"#.repeat(500), "}".repeat(500));
+    let deep_object = format!(r#"{{"messages": {nested}}}"#);
     let many = format!(r#"{{"messages": [{}]}}"#, vec!["{}"; 10_000].join(","));
     let bodies = [
         "",

@@ -56,7 +56,7 @@ fn an_answer_follows_a_grammar() {
     let server = Wanted::default().start();
     let answer = server.chat(&json!({
         "messages": [{"role": "user", "content": "Is the sea blue?"}],
-        "grammar": "root ::= (\"yes\" | \"no\") \" \" [0-9]+ \"%\"", "max_tokens": 40, "temperature": 1.0, "seed": 1
+        "grammar": "root ::= (\"yes\" | \"no\") \" \" [0-9]{1,3} \"%\"", "max_tokens": 40, "temperature": 1.0, "seed": 1
     }));
     let text = content(&answer);
     let (word, number) = text.split_once(' ').unwrap();
