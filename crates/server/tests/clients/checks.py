@@ -40,11 +40,12 @@ class Answer(NamedTuple):
 
 
 class Server(NamedTuple):
-    """Where the server is, as the command line says, and what it calls its model."""
+    """Where the server is, what it calls its model, and whatever else the command line says."""
 
     root: str
     api_key: str | None
     model: str
+    options: argparse.Namespace
 
     @property
     def v1(self) -> str:
@@ -118,12 +119,19 @@ def check(function: Check) -> Check:
 
 def parser(about: str) -> argparse.ArgumentParser:
     """The arguments that all scripts share."""
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("url", help="root of the server, as http://127.0.0.1:8080")
-    parser.add_argument("--api-key", help="the key that the server asks for")
-    parser.add_argument("--only", metavar="WORD", help="only checks with WORD in their names")
-    parser.add_argument("--without", metavar="WORD", action="append", default=[], help="no checks with WORD in the name")
-    return parser
+    made = argparse.ArgumentParser(description=about)
+    made.add_argument("url", help="root of the server, as http://127.0.0.1:8080")
+    made.add_argument("--api-key", help="the key that the server asks for")
+    made.add_argument("--only", metavar="WORD", help="only checks with WORD in their names")
+    made.add_argument("--without", metavar="WORD", action="append", default=[], help="no checks with WORD in the name")
+    return made
+
+
+def parser_with_tools(about: str) -> argparse.ArgumentParser:
+    """The same for scripts of which some checks need a model whose template knows tools."""
+    made = parser(about)
+    made.add_argument("--tools", action="store_true", help="also what needs a model whose template knows tools")
+    return made
 
 
 def server_of(args: argparse.Namespace) -> Server:
@@ -131,15 +139,18 @@ def server_of(args: argparse.Namespace) -> Server:
     models = ask(root, args.api_key, "GET", "/v1/models")
     if models.status != 200:
         raise SystemExit(f"error: GET /v1/models: {models.status} {models.body[:200]!r}")
-    return Server(root, args.api_key, models.json()["data"][0]["id"])
+    return Server(root, args.api_key, models.json()["data"][0]["id"], args)
 
 
-def run(server: Server, only: str | None = None, without: list[str] | None = None) -> int:
+def run(server: Server) -> int:
     """Run the checks in order and say what became of each; the exit code of the script."""
+    only, without = server.options.only, list(server.options.without)
+    if not getattr(server.options, "tools", True):
+        without.append("tools")
     failed = ran = 0
     for one in CHECKS:
         name = one.__name__
-        if (only and only not in name) or any(word in name for word in without or []):
+        if (only and only not in name) or any(word in name for word in without):
             print(f"left out {name}", flush=True)
             continue
         start = time.monotonic()
@@ -160,7 +171,6 @@ def run(server: Server, only: str | None = None, without: list[str] | None = Non
     return 1 if failed or not ran else 0
 
 
-def main(about: str) -> int:
-    """A script without arguments of its own."""
-    args = parser(about).parse_args()
-    return run(server_of(args), args.only, args.without)
+def main(parser: argparse.ArgumentParser) -> int:
+    """The whole script: read the command line, find the server, run the checks."""
+    return run(server_of(parser.parse_args()))

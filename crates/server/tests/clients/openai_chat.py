@@ -275,4 +275,4 @@ def many_at_once_are_the_same(server: Server) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(checks.main("Chat completions through the official Python SDK."))
+    sys.exit(checks.main(checks.parser("Chat completions through the official Python SDK.")))

@@ -195,4 +195,4 @@ def keys_are_asked_for_if_there_are_any(server: Server) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(checks.main("Refusals, as the official Python SDK raises them."))
+    sys.exit(checks.main(checks.parser("Refusals, as the official Python SDK raises them.")))

@@ -164,4 +164,4 @@ def wrong_formats_are_refused(server: Server) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(checks.main("Answers under a schema, through the official Python SDK."))
+    sys.exit(checks.main(checks.parser("Answers under a schema, through the official Python SDK.")))

@@ -210,4 +210,4 @@ def wrong_tools_are_refused_by_name(server: Server) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(checks.main("Tools through the official Python SDK."))
+    sys.exit(checks.main(checks.parser("Tools through the official Python SDK.")))
