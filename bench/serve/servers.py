@@ -37,6 +37,7 @@ class Server:
         except BaseException:
             self.process.kill()
             self.process.wait()
+            self.log.close()
             raise
         self.ready_after_s = time.monotonic() - start_s
 
