@@ -8,10 +8,11 @@ FILE gets every log-likelihood with its token ids, for a comparison with what th
     {"model": …, "choices": [{"id", "choice", "context", "continuation", "context_ids", "continuation_ids",
      "loglikelihood", "is_greedy"}, …], "texts": [{"id", "text", "prefix_id", "ids", "loglikelihood"}, …]}
 """
+import contextlib
+import io
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -26,6 +27,28 @@ WORK = tempfile.TemporaryDirectory(prefix="lossy-lm-eval-")
 samples: dict[str, bytes] = {}
 
 
+def run_harness(arguments: list[str], env: dict[str, str]) -> None:
+    """The harness's command line, in this process: importing it takes longer than the tasks. What it prints is shown only
+    if it fails.
+    """
+    os.environ.update(env)
+    from lm_eval.__main__ import cli_evaluate
+
+    said, own = io.StringIO(), sys.argv
+    sys.argv = ["lm_eval", "run", *arguments]
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), contextlib.chdir(TASKS):
+            cli_evaluate()
+    except SystemExit as end:
+        if end.code:
+            raise Failed(f"lm_eval: exit code {end.code}: {said.getvalue().strip()[-1500:]}") from None
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise Failed(f"lm_eval: {why}: {said.getvalue().strip()[-1500:]}") from error
+    finally:
+        sys.argv = own
+
+
 def run_tasks(server: Server, name: str, n_concurrent: int, batch_size: int) -> dict[str, bytes]:
     """One run of the harness on all tasks: the log of each, as bytes."""
     work = pathlib.Path(WORK.name)
@@ -38,15 +61,12 @@ def run_tasks(server: Server, name: str, n_concurrent: int, batch_size: int) -> 
     }
     if server.api_key:
         model_args["auth_token"] = server.api_key
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "local-completions"]
-    command += ["--model_args", json.dumps(model_args), "--tasks", *NAMES, "--include_path", str(TASKS)]
-    command += ["--batch_size", str(batch_size), "--log_samples", "--output_path", str(work / name)]
+    arguments = ["--model", "local-completions", "--model_args", json.dumps(model_args), "--tasks", *NAMES]
+    arguments += ["--include_path", str(TASKS), "--batch_size", str(batch_size), "--log_samples"]
     # Everything it needs is here; without these it would ask a hub.
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(work / "hf"), "DO_NOT_TRACK": "1"}
-    env = dict(os.environ, **offline, OPENAI_API_KEY=server.key_or_dummy)
-    done = subprocess.run(command, cwd=TASKS, env=env, capture_output=True, text=True, timeout=1200, check=False)
-    if done.returncode != 0:
-        raise Failed(f"lm_eval: exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
+    key = {"OPENAI_API_KEY": server.key_or_dummy}
+    run_harness([*arguments, "--output_path", str(work / name)], offline | key)
     logs = {}
     for task in NAMES:
         found = list((work / name).rglob(f"samples_{task}_*.jsonl"))
@@ -109,7 +129,7 @@ def log_likelihoods_are_written(server: Server) -> None:
         )
     if server.options.json:
         told = {"model": server.model, "choices": choices, "texts": texts}
-        server.options.json.write_text(json.dumps(told, indent=1) + "\n")
+        server.options.json.write_text(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":
