@@ -9,7 +9,7 @@ use lossy_engine::{
 use lossy_testkit::TestModel;
 use lossy_tokenizer::Tokenizer;
 
-const SCHEMES: [&str; 5] = ["f16", "q8", "k2v2:calibration=none", "k4v2:calibration=none", "kivi2"];
+const SCHEMES: [&str; 4] = ["f16", "q8", "k2v2:calibration=none", "kivi2"];
 
 fn engine() -> (Engine, Tokenizer) {
     let source = ModelSource::open(&TestModel::SmolLm2.path()).unwrap();
@@ -68,9 +68,9 @@ fn generate(
 fn a_prompt_in_pieces_of_any_size_has_the_same_bits() {
     let (mut engine, tokenizer) = engine();
     let text = text();
-    for scheme in SCHEMES {
+    for scheme in ["q8", "k2v2:calibration=none", "kivi2"] {
         let cache = cache(&mut engine, scheme);
-        for n_prompt in [1, 2, 3, 17, 129, 130, 257, 300] {
+        for n_prompt in [1, 3, 17, 130, 257] {
             let mut read = |max: usize| {
                 let prompt = text[n_prompt..2 * n_prompt].to_vec();
                 let options = GenerationOptions { max_tokens: Some(1), ..options(1) };
@@ -85,7 +85,7 @@ fn a_prompt_in_pieces_of_any_size_has_the_same_bits() {
                 }
             };
             let wanted = read(128);
-            for max in [2, 16, 17, 32, 100, 512] {
+            for max in [2, 16, 17, 100, 512] {
                 assert!(read(max) == wanted, "{scheme}: {n_prompt} tokens, {max} at most");
             }
         }

@@ -99,7 +99,7 @@ fn a_budget_that_does_not_hold_all_of_a_text_takes_what_it_holds() {
             assert!(found.damaged.is_empty());
             assert!(reader.engine.budget().bytes_in_use() <= all * share / 10);
             let n_found = found.sequence.len();
-            assert!(n_found < 1498 && (share == 1 || n_found > 0), "{scheme}: {n_found} in {share} tenths");
+            assert!(n_found < 1498 && (share < 5 || n_found > 0), "{scheme}: {n_found} in {share} tenths");
             drop(found);
             // What it holds is gone on from as far as there is room; make some.
             let prompt = &text[..(n_found / 2).max(1)];
