@@ -39,7 +39,7 @@ impl App {
     pub fn check_model(&self, name: Option<&str>) -> Result<(), ApiError> {
         match name {
             Some(name) if name != self.served.id && !self.options_allow(name) => {
-                Err(ApiError::not_found(format!(
+                Err(ApiError::no_model(format!(
                     "model `{name}` is not served here, but `{}` is: ask for that, or leave `model` out",
                     self.served.id
                 )))
@@ -53,12 +53,12 @@ impl App {
         matches!(name, "" | "default" | "lossy") || self.options.aliases.iter().any(|alias| alias == name)
     }
 
-    /// Fails if a prompt leaves no room for an answer.
-    pub fn check_length(&self, setting: usize, n_prompt: usize) -> Result<(), ApiError> {
+    /// Fails if a prompt, which stands in field `param`, is empty or longer than the context.
+    pub fn check_length(&self, param: &str, setting: usize, n_prompt: usize) -> Result<(), ApiError> {
         let n_ctx = self.served.settings[setting].cache.n_ctx();
         match n_prompt {
             0 => Err(RequestError::EmptyPrompt.into()),
-            n_prompt if n_prompt > n_ctx => Err(RequestError::TooLong { n_prompt, n_ctx }.into()),
+            n_prompt if n_prompt > n_ctx => Err(ApiError::too_long(param, n_prompt, n_ctx)),
             _ => Ok(()),
         }
     }

@@ -28,6 +28,8 @@ enum Kind {
     Unauthorized,
     Forbidden,
     NotFound,
+    NoModel,
+    TooSlow,
     TooLarge,
     Full,
     NotImplemented,
@@ -46,6 +48,8 @@ impl Kind {
             Kind::Unauthorized => (StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key")),
             Kind::Forbidden => (StatusCode::FORBIDDEN, "permission_error", None),
             Kind::NotFound => (StatusCode::NOT_FOUND, "not_found_error", None),
+            Kind::NoModel => (StatusCode::NOT_FOUND, "not_found_error", Some("model_not_found")),
+            Kind::TooSlow => (StatusCode::REQUEST_TIMEOUT, INVALID, None),
             Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, INVALID, None),
             Kind::Full => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full")),
             Kind::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "not_supported_error", None),
@@ -88,6 +92,15 @@ impl ApiError {
         ApiError::new(Kind::Invalid, message)
     }
 
+    /// A prompt that does not fit, in words that clients look for.
+    pub fn too_long(param: &str, n_prompt: usize, n_ctx: usize) -> ApiError {
+        let message = format!(
+            "This model's maximum context length is {n_ctx} tokens, but the prompt has {n_prompt}: shorten it, or start the \
+             server with a larger --ctx-size"
+        );
+        ApiError { param: Some(param.to_string()), ..ApiError::new(Kind::TooLong, message) }
+    }
+
     /// No key, or a wrong one.
     pub fn unauthorized() -> ApiError {
         let message = "this server needs an API key: send it as `Authorization: Bearer KEY`";
@@ -102,6 +115,16 @@ impl ApiError {
     /// There is no such thing.
     pub fn not_found(message: impl Into<String>) -> ApiError {
         ApiError::new(Kind::NotFound, message)
+    }
+
+    /// Another model is served.
+    pub fn no_model(message: impl Into<String>) -> ApiError {
+        ApiError { param: Some("model".to_string()), ..ApiError::new(Kind::NoModel, message) }
+    }
+
+    /// The body does not come.
+    pub fn too_slow(message: impl Into<String>) -> ApiError {
+        ApiError::new(Kind::TooSlow, message)
     }
 
     /// The body is longer than the server reads.
@@ -138,7 +161,7 @@ impl ApiError {
             "the prompt needs {needed} bytes of KV cache, but the server may use {budget}: shorten it, or start the server \
              with a larger --kv-budget"
         );
-        ApiError { param: Some("messages".into()), ..ApiError::new(Kind::TooLong, message) }
+        ApiError::new(Kind::TooLong, message)
     }
 
     /// What the client is told.
@@ -169,8 +192,7 @@ impl From<RequestError> for ApiError {
             RequestErrorKind::Stopped => Kind::Unavailable,
             RequestErrorKind::Internal => Kind::Internal,
         };
-        let param = (kind == Kind::TooLong).then(|| "messages".to_string());
-        ApiError { param, ..ApiError::new(kind, error.to_string()) }
+        ApiError::new(kind, error.to_string())
     }
 }
 
@@ -216,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_prompt_that_is_too_long_names_both_numbers() {
-        let error = ApiError::from(RequestError::TooLong { n_prompt: 9000, n_ctx: 8192 });
+        let error = ApiError::too_long("messages", 9000, 8192);
         assert_eq!(error.status(), StatusCode::BAD_REQUEST);
         assert!(error.message().contains("9000") && error.message().contains("8192"));
     }

@@ -60,9 +60,12 @@ pub struct SamplingFields {
     pub seed: Option<i64>,
     /// texts at which the answer stops, and which are not part of it
     pub stop: Option<OneOrMany>,
-    /// most tokens of the answer; more than there is room for is no error
-    #[serde(alias = "max_completion_tokens", alias = "n_predict")]
+    /// most tokens of the answer; more than there is room for is no error, -1: as many as there is room for
     pub max_tokens: Option<i64>,
+    /// the same, under its newer name, which counts where both are there
+    pub max_completion_tokens: Option<i64>,
+    /// the same, under llama-server's name
+    pub n_predict: Option<i64>,
     /// go on past the model's end of the text
     pub ignore_eos: Option<bool>,
     /// answers to the same prompt
@@ -113,12 +116,14 @@ impl SamplingFields {
             let message = format!("stop has {} texts, but may have {MOST_STOPS}", stop.len());
             return Err(ApiError::invalid("stop", message));
         }
-        let max_tokens = match self.max_tokens {
-            None | Some(-1) => defaults.max_tokens,
-            Some(n) => Some(usize::try_from(n).map_err(|_| {
-                ApiError::invalid("max_tokens", format!("max_tokens is {n}, but must be at least 0"))
-            })?),
-        };
+        let max_tokens =
+            match self.limit() {
+                None => defaults.max_tokens,
+                Some((_, -1)) => None,
+                Some((name, n)) => Some(usize::try_from(n).map_err(|_| {
+                    ApiError::invalid(name, format!("{name} is {n}, but must be at least -1"))
+                })?),
+            };
         let ignore_eos = self.ignore_eos.unwrap_or(defaults.ignore_eos);
         Ok(GenerationOptions {
             sampling: SamplingOptions {
@@ -161,6 +166,16 @@ impl SamplingFields {
             prompt_logprobs: false,
             visible: Vec::new(),
         })
+    }
+
+    /// The field that limits the tokens, and its value.
+    pub fn limit(&self) -> Option<(&'static str, i64)> {
+        let named = [
+            ("max_completion_tokens", self.max_completion_tokens),
+            ("max_tokens", self.max_tokens),
+            ("n_predict", self.n_predict),
+        ];
+        named.into_iter().find_map(|(name, value)| Some((name, value?)))
     }
 
     fn logit_bias(&self, n_vocab: usize) -> Result<Option<Vec<(u32, f32)>>, ApiError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, Request, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,7 @@ use utoipa::OpenApi;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::http::json::TOO_LARGE;
 use crate::native::{cache, status, template, tokens};
 use crate::openai::{chat, completions, models};
 use crate::openapi::Description;
@@ -73,7 +75,14 @@ async fn guarded(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     let (method, headers) = (request.method().clone(), request.headers().clone());
     // A browser sends no key with the question whether it may.
     let is_question = method == Method::OPTIONS && headers.contains_key("access-control-request-method");
-    let mut response = match app.guard.check(request.uri().path(), &headers) {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let checked = match app.guard.check(request.uri().path(), &headers) {
+        Ok(_) if announced.is_some_and(|bytes| bytes > app.options.limits.body as u64) => {
+            Err(ApiError::too_large(TOO_LARGE))
+        }
+        checked => checked,
+    };
+    let mut response = match checked {
         Err(error) if !(is_question && error.status() == StatusCode::UNAUTHORIZED) => error.into_response(),
         checked => {
             request.extensions_mut().insert(checked.unwrap_or_default());

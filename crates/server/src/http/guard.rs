@@ -58,10 +58,12 @@ impl Guard {
         if !self.is_local && self.access.hosts.is_empty() {
             return Ok(());
         }
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let is_known = is_this_machine(host) || self.access.hosts.iter().any(|known| same_host(known, host));
         // A client that speaks HTTP/1.0, or over a Unix socket, may name no host; a browser always does.
-        if is_known || host.is_empty() {
+        let Some(host) = headers.get(header::HOST) else { return Ok(()) };
+        let host = String::from_utf8_lossy(host.as_bytes());
+        let is_known =
+            is_this_machine(&host) || self.access.hosts.iter().any(|known| same_host(known, &host));
+        if is_known && headers.get_all(header::HOST).iter().count() == 1 {
             return Ok(());
         }
         let message =

@@ -1,11 +1,14 @@
 //! A body as JSON, and what of it a handler reads.
 
+use std::error::Error;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tower_http::timeout::TimeoutError;
 
 use crate::error::ApiError;
 
@@ -27,9 +30,20 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+/// What is said of a body that is longer than the server reads.
+pub const TOO_LARGE: &str = "the body is longer than this server reads: start it with a larger --max-body";
+
+/// Whether an error is one of time, or was caused by one.
+fn is_of_time(error: &(dyn Error + 'static)) -> bool {
+    error.is::<TimeoutError>() || error.source().is_some_and(is_of_time)
+}
+
 fn unread(error: BytesRejection) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::too_large("the body is longer than this server reads: raise --max-body");
+        return ApiError::too_large(TOO_LARGE);
+    }
+    if is_of_time(&error) {
+        return ApiError::too_slow("the rest of the body did not come in time");
     }
     ApiError::bad_request(format!("the body cannot be read: {error}"))
 }
@@ -71,6 +85,12 @@ pub fn from_value<T: DeserializeOwned>(value: &Value, place: &str) -> Result<T, 
             (place, path) => format!("{place}.{path}"),
         };
         let message = error.into_inner().to_string();
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        let path = match missing {
+            Some(field) if path.is_empty() => field.to_string(),
+            Some(field) => format!("{path}.{field}"),
+            None => path,
+        };
         match path.is_empty() {
             true => ApiError::bad_request(message),
             false => ApiError::invalid(path.clone(), format!("{path}: {message}")),

@@ -22,6 +22,7 @@ pub fn read(messages: &[Value], keep_billing_header: bool) -> Result<Vec<Message
     for (index, value) in messages.iter().enumerate() {
         let place = format!("messages[{index}]");
         check_parts(value, &place)?;
+        check_content(value, &place)?;
         let is_system = matches!(value["role"].as_str(), Some("system" | "developer"));
         let value = match is_system && !keep_billing_header {
             true => match without_billing_header(value) {
@@ -40,6 +41,26 @@ pub fn read(messages: &[Value], keep_billing_header: bool) -> Result<Vec<Message
         return Err(ApiError::invalid("messages", "messages has nothing but a billing header"));
     }
     Ok(read)
+}
+
+/// Who speaks in OpenAI's interface.
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
+
+/// Fails if a message says nothing, or nobody says it.
+fn check_content(message: &Value, place: &str) -> Result<(), ApiError> {
+    let role = &message["role"];
+    if let Some(role) = role.as_str().filter(|role| !ROLES.contains(role)) {
+        let param = format!("{place}.role");
+        let message = format!("{param} is `{role}`, but may be {}", ROLES.join(", "));
+        return Err(ApiError::invalid(param, message));
+    }
+    let is_assistant = role == "assistant";
+    if message.is_object() && role.is_string() && !is_assistant && message["content"].is_null() {
+        let param = format!("{place}.content");
+        let message = format!("{param} is missing");
+        return Err(ApiError::invalid(param, message));
+    }
+    Ok(())
 }
 
 /// Fails if a part of a message is no text.

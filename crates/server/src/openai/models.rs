@@ -37,6 +37,7 @@ pub struct ModelMeta {
     n_ctx: usize,
     n_vocab: usize,
     n_embd: usize,
+    n_params: u64,
     /// bytes of the weights in memory
     size: usize,
     /// the usual setting first
@@ -57,6 +58,7 @@ fn model(app: &App) -> Model {
             n_ctx,
             n_vocab: served.info.n_vocab,
             n_embd: served.info.n_embd,
+            n_params: served.info.n_params,
             size: served.weight_bytes,
             loss: served.settings.iter().map(|setting| setting.report()).collect(),
         },

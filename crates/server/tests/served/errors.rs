@@ -111,7 +111,7 @@ fn a_prompt_that_is_too_long_names_both_numbers_and_much_to_generate_is_no_error
     assert_eq!(answer.status, 400);
     let (message, param) = answer.error();
     assert!(message.contains("300") && message.contains("256"), "{message}");
-    assert_eq!(param, "messages");
+    assert_eq!(param, "prompt");
     let answer = server
         .ok("/v1/completions", &json!({"prompt": vec![5; 200], "max_tokens": 32_000, "ignore_eos": true}));
     assert_eq!(answer["usage"]["completion_tokens"], 57);

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod client;
+mod clients;
 mod documents;
 mod errors;
 mod faults;

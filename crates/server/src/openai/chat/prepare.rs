@@ -58,7 +58,7 @@ pub fn prepare(app: &App, body: &Body) -> Result<Prepared, ApiError> {
     options.sampling.n_logprobs = n_logprobs(&fields)?;
     let tools = RequestTools::read(&fields, served)?;
     let rendered = render(app, &fields, &tools)?;
-    app.check_length(setting, rendered.prompt.len())?;
+    app.check_length("messages", setting, rendered.prompt.len())?;
     let thinking = served.thinking_format();
     let is_thinking = thinking.as_ref().is_some_and(|thinking| thinking.is_opened_by(&rendered.ends_with));
     let constraint = constraint(app, &form, &fields, &tools)?;

@@ -95,8 +95,9 @@ fn prepare(app: &App, body: &Body) -> Result<Prepared, ApiError> {
     let setting = app.served.setting(sampling.kv.as_deref(), sampling.positions.as_deref())?;
     let mut options = sampling.options(&app.options.defaults, app.served.info.n_vocab, seed)?;
     // OpenAI's default, for this interface.
-    options.max_tokens = options.max_tokens.or(Some(16)).filter(|_| sampling.max_tokens != Some(-1));
-    options.stop_cycles = options.max_tokens.is_none() && !options.ignore_eos;
+    if sampling.limit().is_none() && options.max_tokens.is_none() {
+        (options.max_tokens, options.stop_cycles) = (Some(16), false);
+    }
     if let Some(n) = fields.logprobs {
         if n as usize > MOST_LOGPROBS {
             let message = format!("logprobs is {n}, but must be at most {MOST_LOGPROBS}");
@@ -107,7 +108,7 @@ fn prepare(app: &App, body: &Body) -> Result<Prepared, ApiError> {
     }
     let prompts = prompts(app, &fields)?;
     for prompt in &prompts {
-        app.check_length(setting, prompt.ids.len())?;
+        app.check_length("prompt", setting, prompt.ids.len())?;
     }
     if prompts.len() * n > app.options.limits.waiting {
         let message = format!("{} prompts with {n} answers are more than may wait at once", prompts.len());

@@ -1,0 +1,119 @@
+//! The official clients of others, each in a process of its own, against a server in this one.
+//!
+//! The scripts are in `tests/clients`; `tools/fetch_test_clients.py` puts in place what they need.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use lossy_testkit::TestModel;
+use serde_json::Value;
+
+use super::start::{Server, Wanted};
+
+/// What the clients run with.
+struct Programs {
+    python: String,
+    node: String,
+    node_modules: String,
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn programs() -> &'static Programs {
+    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let script = repository().join("tools/fetch_test_clients.py");
+        let output = Command::new("python3").arg(script).arg("--print").output().expect("python3 runs");
+        let paths: Value = serde_json::from_slice(&output.stdout).expect("paths as JSON");
+        let path = |name: &str| {
+            let path = paths[name].as_str().expect(name).to_string();
+            assert!(
+                Path::new(&path).exists(),
+                "{path} is not there: run python3 tools/fetch_test_clients.py"
+            );
+            path
+        };
+        Programs { python: path("python"), node: path("node"), node_modules: path("node_modules") }
+    })
+}
+
+/// Runs a script, which says what does not hold.
+#[track_caller]
+fn run(server: &Server, script: &str, options: &[&str]) {
+    let programs = programs();
+    let is_node = script.ends_with(".mjs");
+    let mut command = Command::new(if is_node { &programs.node } else { &programs.python });
+    command
+        .arg(repository().join("crates/server/tests/clients").join(script))
+        .arg(format!("http://127.0.0.1:{}", server.port))
+        .args(options)
+        .env("NODE_PATH", &programs.node_modules)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = command.output().expect("the client runs");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    println!("{text}");
+    assert!(output.status.success(), "{script} {options:?}:\n{text}");
+}
+
+fn smollm2() -> Server {
+    Wanted { kv: vec!["k2v2"], n_ctx: 8192, ..Wanted::default() }.start()
+}
+
+fn qwen() -> Server {
+    Wanted { model: TestModel::QwenCoder, n_ctx: 4096, ..Wanted::default() }.start()
+}
+
+#[test]
+fn openai_for_python() {
+    let server = smollm2();
+    for script in ["openai_chat.py", "openai_completions.py", "openai_errors.py", "openai_json.py"] {
+        run(&server, script, &[]);
+    }
+}
+
+#[test]
+fn openai_for_python_calls_tools() {
+    run(&qwen(), "openai_tools.py", &[]);
+}
+
+#[test]
+fn openai_for_node() {
+    run(&qwen(), "openai_node.mjs", &["--tools"]);
+}
+
+#[test]
+fn langchain_and_litellm() {
+    let server = qwen();
+    run(&server, "langchain_client.py", &["--tools"]);
+    run(&server, "litellm_client.py", &["--tools"]);
+}
+
+#[test]
+fn the_program_llm() {
+    run(&smollm2(), "llm_client.py", &[]);
+}
+
+#[test]
+fn lm_eval_one_by_one_at_once_and_in_batches() {
+    run(&Wanted { n_ctx: 2048, ..Wanted::default() }.start(), "lm_eval_client.py", &[]);
+}
+
+#[test]
+fn every_endpoint_as_it_is_described() {
+    run(&Wanted { n_ctx: 512, ..Wanted::default() }.start(), "schemathesis_run.py", &["--examples", "12"]);
+}
+
+#[test]
+fn the_same_bytes_whoever_else_asks() {
+    run(&smollm2(), "same_bytes.py", &["--long-tokens", "5000", "--rounds", "1"]);
+}
+
+#[test]
+fn clients_that_fail_or_mean_harm() {
+    let server = smollm2();
+    run(&server, "faults.py", &[]);
+    run(&server, "hostile.py", &[]);
+}
