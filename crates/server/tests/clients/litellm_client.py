@@ -93,7 +93,7 @@ def schema(server: Server) -> None:
 def errors_have_their_classes(server: Server) -> None:
     long = [{"role": "user", "content": "one two three four five " * server.n_ctx()}]
     cases = [
-        (litellm.BadRequestError, dict(messages=[{"role": "wizard", "content": "x"}])),
+        (litellm.BadRequestError, dict(top_p=7)),
         (litellm.ContextWindowExceededError, dict(messages=long)),
         (litellm.NotFoundError, dict(model="openai/no-such-model")),
     ]

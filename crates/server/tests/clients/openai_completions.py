@@ -201,7 +201,7 @@ def what_cannot_be_is_refused_by_name(server: Server) -> None:
         ("logprobs", PROMPT, dict(logprobs=-1)),
         ("logprobs", PROMPT, dict(logprobs="x")),
         ("echo", PROMPT, dict(echo="x")),
-        ("max_tokens", PROMPT, dict(max_tokens=-1)),
+        ("max_tokens", PROMPT, dict(max_tokens=-2)),
     ]
     wrong = []
     for param, prompt, fields in cases:
