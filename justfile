@@ -3,9 +3,9 @@
 _list:
     @just --list --unsorted
 
-# Fetch the models that the tests read.
+# Fetch what the tests need: models, clients of other people, a suite of schemas.
 models:
-    python3 tools/fetch_test_models.py
+    python3 tools/fetch_for_tests.py
 
 # All tests, as in the README.
 test: models

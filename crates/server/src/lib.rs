@@ -26,6 +26,6 @@ mod router;
 mod serve;
 
 pub use openapi::Description;
-pub use options::{Access, Address, DocumentOptions, Limits, ServerOptions};
+pub use options::{Access, Address, DocumentOptions, Limits, Notes, ServerOptions};
 pub use serve::{ServeError, serve};
 pub use served::{LossReport, Parts, Served, Setting};

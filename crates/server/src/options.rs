@@ -1,7 +1,9 @@
 //! How a server is run.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lossy_engine::GenerationOptions;
@@ -80,6 +82,28 @@ pub struct DocumentOptions {
     pub disk: u64,
 }
 
+/// Who is told what happens beside requests: a line for each.
+#[derive(Clone)]
+pub struct Notes(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Notes {
+    /// Calls `tell` with each line.
+    pub fn new(tell: impl Fn(&str) + Send + Sync + 'static) -> Notes {
+        Notes(Arc::new(tell))
+    }
+
+    /// Tells a line.
+    pub(crate) fn tell(&self, line: &str) {
+        (self.0)(line);
+    }
+}
+
+impl fmt::Debug for Notes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notes")
+    }
+}
+
 /// How a server is run.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -105,4 +129,6 @@ pub struct ServerOptions {
     pub heartbeat: Duration,
     /// how long answers may go on after SIGTERM
     pub drain: Duration,
+    /// who is told of damaged files and the like
+    pub notes: Notes,
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::CONTENT_LENGTH;
-use axum::http::{Method, Request, StatusCode, Uri};
+use axum::http::header::{CONTENT_LENGTH, HOST};
+use axum::http::{Method, Request, StatusCode, Uri, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -77,6 +77,9 @@ async fn guarded(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     let is_question = method == Method::OPTIONS && headers.contains_key("access-control-request-method");
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let checked = match app.guard.check(request.uri().path(), &headers) {
+        _ if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) => {
+            Err(ApiError::bad_request("a request of HTTP/1.1 names its host"))
+        }
         Ok(_) if announced.is_some_and(|bytes| bytes > app.options.limits.body as u64) => {
             Err(ApiError::too_large(TOO_LARGE))
         }

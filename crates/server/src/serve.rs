@@ -60,6 +60,7 @@ pub fn serve(
         parallel: options.limits.parallel,
         waiting: options.limits.waiting,
         tokenizer: served.tokenizer.clone(),
+        notes: options.notes.clone(),
     };
     let engine = Engine::start(engine, caches, documents, counters.clone(), work)?;
     let guard = Guard::new(options.access.clone(), &options.address);

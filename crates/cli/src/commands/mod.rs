@@ -1,6 +1,7 @@
 //! The subcommands, one file each. One more is one more file, one variant and one arm.
 
 mod bench;
+mod cache;
 mod calibrate;
 mod completions;
 mod inspect;
@@ -22,6 +23,7 @@ use crate::outcome::Outcome;
 pub enum Command {
     Run(Box<run::RunArgs>),
     Serve(Box<serve::ServeArgs>),
+    Cache(cache::CacheArgs),
     Pull(pull::PullArgs),
     List(list::ListArgs),
     Inspect(inspect::InspectArgs),
@@ -39,6 +41,7 @@ impl Command {
         match self {
             Command::Run(args) => run::run(*args),
             Command::Serve(args) => serve::run(*args),
+            Command::Cache(args) => cache::run(args),
             Command::Pull(args) => pull::run(args),
             Command::List(args) => list::run(args),
             Command::Inspect(args) => inspect::run(args),

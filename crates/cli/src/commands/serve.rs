@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use lossy_engine::{CacheOptions, KvScheme, PositionScheme};
 use lossy_eval::Budget;
-use lossy_server::{Access, Address, DocumentOptions, Limits, Parts, Served, ServerOptions, Setting};
+use lossy_server::{Access, Address, DocumentOptions, Limits, Notes, Parts, Served, ServerOptions, Setting};
 
 use crate::args::{EngineArgs, ModelArgs, SamplingArgs, TemplateArgs};
 use crate::loaded::{Loaded, in_file, make_cache};
@@ -255,6 +255,7 @@ pub fn run(args: ServeArgs) -> Result<Outcome> {
         keep_billing_header: args.work.keep_billing_header,
         heartbeat: Duration::from_secs(5),
         drain: Duration::from_secs(args.network.drain_timeout),
+        notes: Notes::new(note),
     };
     // A template with a mistake is found now, not by the first request.
     loaded.template()?;

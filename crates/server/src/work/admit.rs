@@ -84,6 +84,9 @@ impl Worker {
         let is_scored = matches!(&waiting, Waiting::New { job, .. } if job.options.prompt_logprobs);
         let searched = if is_scored { &[] } else { &prompt[..] };
         let found = self.documents.find(&cache, &scope, searched);
+        for damaged in &found.damaged {
+            self.options.notes.tell(&format!("documents: {damaged}"));
+        }
         // One more page for what is read at once.
         let whole = cache.bytes_of_length(prompt.len() + n_generated + PAGE_TOKENS);
         let needed = whole.saturating_sub(found.sequence.kv_bytes());

@@ -16,6 +16,7 @@ use super::miss::RecentPrompts;
 use super::pace::Pace;
 use super::running::Running;
 use crate::counters::Counters;
+use crate::options::Notes;
 
 /// How the thread works.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct WorkerOptions {
     pub waiting: usize,
     /// text to ids and back
     pub tokenizer: Tokenizer,
+    /// who is told of what happens beside requests
+    pub notes: Notes,
 }
 
 pub(super) struct Worker {
@@ -146,7 +149,10 @@ impl Worker {
     }
 
     /// Tells everybody how it stands.
-    fn publish(&self) {
+    fn publish(&mut self) {
+        for note in self.documents.take_notes() {
+            self.options.notes.tell(&format!("documents: {note}"));
+        }
         let budget = self.engine.budget();
         let (in_use, idle) = (budget.bytes_in_use(), self.documents.bytes_idle());
         self.counters.running.set(self.running.len() as f64);

@@ -8,7 +8,9 @@ use std::time::Duration;
 use lossy_engine::{
     CacheOptions, Engine, EngineOptions, GenerationOptions, KvScheme, ModelSource, SamplingOptions,
 };
-use lossy_server::{Access, Address, DocumentOptions, Limits, Parts, Served, ServerOptions, Setting, serve};
+use lossy_server::{
+    Access, Address, DocumentOptions, Limits, Notes, Parts, Served, ServerOptions, Setting, serve,
+};
 use lossy_testkit::TestModel;
 use tokio::sync::oneshot;
 
@@ -96,6 +98,7 @@ impl Wanted {
                 keep_billing_header: false,
                 heartbeat: Duration::from_millis(500),
                 drain: self.drain,
+                notes: Notes::new(|line| println!("{line}")),
             };
             let ready = move |url: &str| ready.send(url.to_string()).unwrap();
             let ended = async move {
