@@ -14,7 +14,8 @@ const ANSWERS: u64 = 30;
 const MOST_TOKENS: usize = 300;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args().nth(1).map_or_else(|| TestModel::QwenCoder.path(), |path| Path::new(&path).into());
+    let path =
+        std::env::args().nth(1).map_or_else(|| TestModel::QwenCoder.path(), |path| Path::new(&path).into());
     let tokenizer = ModelSource::open(&path)?.tokenizer()?;
     let begin = Instant::now();
     let vocabulary = Vocabulary::new(&tokenizer, tokenizer.n_vocab())?;
@@ -25,9 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 5},
         "address": {"type": "object", "properties": {"street": {"type": "string"}, "zip": {"pattern": "^[0-9]{5}$"}}}
     }, "required": ["name", "age", "mail", "tags"], "additionalProperties": false});
-    let names: serde_json::Map<_, _> = (0..200).map(|i| (format!("name{i}"), json!({"type": "string", "maxLength": 40}))).collect();
+    let names: serde_json::Map<_, _> =
+        (0..200).map(|i| (format!("name{i}"), json!({"type": "string", "maxLength": 40}))).collect();
     let wide = json!({"type": "object", "properties": names});
-    for (what, schema) in [("a person", person), ("any object", json!({"type": "object"})), ("200 properties", wide)] {
+    for (what, schema) in
+        [("a person", person), ("any object", json!({"type": "object"})), ("200 properties", wide)]
+    {
         let begin = Instant::now();
         let constraint = Constraint::json_schema(&vocabulary, &schema, &Limits::default())?;
         let compiled = begin.elapsed();
@@ -57,7 +61,8 @@ fn times(constraint: &Constraint, vocabulary: &Vocabulary) -> Result<Vec<Duratio
             let begin = Instant::now();
             mask.apply(&mut logits)?;
             times.push(begin.elapsed());
-            let allowed: Vec<u32> = (0..).zip(&logits).filter(|(_, logit)| **logit == 0.0).map(|(id, _)| id).collect();
+            let allowed: Vec<u32> =
+                (0..).zip(&logits).filter(|(_, logit)| **logit == 0.0).map(|(id, _)| id).collect();
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let id = allowed[(random >> 33) as usize % allowed.len()];
             mask.accept(id)?;

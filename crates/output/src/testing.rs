@@ -1,5 +1,7 @@
 //! What the tests of several modules need: a small vocabulary, texts under a mask, random answers.
 
+use std::sync::LazyLock;
+
 use lossy_engine::Mask;
 use lossy_testkit::toy_tokenizer::toy_tokenizer;
 use lossy_tokenizer::EncodeOptions;
@@ -9,7 +11,8 @@ use crate::vocabulary::Vocabulary;
 
 /// Single bytes and a few longer tokens; the logits are longer than that.
 pub(crate) fn toy() -> Vocabulary {
-    Vocabulary::new(&toy_tokenizer(), N_LOGITS).unwrap()
+    static TOY: LazyLock<Vocabulary> = LazyLock::new(|| Vocabulary::new(&toy_tokenizer(), N_LOGITS).unwrap());
+    TOY.clone()
 }
 
 /// Tokens of the toy vocabulary, and some that do not exist.
@@ -25,7 +28,8 @@ pub(crate) fn allowed(mask: &mut dyn Mask) -> Vec<u32> {
 
 /// The ids of a text in which control tokens are tokens.
 pub(crate) fn ids(text: &str) -> Vec<u32> {
-    toy_tokenizer().encode(text, EncodeOptions { add_special: false, parse_special: true }).unwrap()
+    let options = EncodeOptions { add_special: false, parse_special: true };
+    toy().tokenizer().encode(text, options).unwrap()
 }
 
 /// How many bytes of a text, byte by byte, a mask lets through; all of them and one more if the text may end there.
@@ -36,7 +40,7 @@ pub(crate) fn n_accepted(mask: &mut dyn Mask, text: &str) -> usize {
             return bytes;
         }
         mask.accept(id).unwrap();
-        bytes += toy_tokenizer().token_bytes(id).unwrap().len();
+        bytes += toy().tokenizer().token_bytes(id).unwrap().len();
     }
     bytes + usize::from(allowed(mask).contains(&END))
 }

@@ -24,7 +24,15 @@ pub fn toy_tokenizer() -> Tokenizer {
     // a merge whose token exists: a list without merges is an error
     let merges = vec!["{ \""];
     let ids = lossy_tokenizer::SpecialIds { bos: Some(256), eos: Some(257), ..Default::default() };
-    let keys = TokenizerKeys { model: "gpt2", pre: Some("gpt-2"), tokens, token_types, merges, ids, ..Default::default() };
+    let keys = TokenizerKeys {
+        model: "gpt2",
+        pre: Some("gpt-2"),
+        tokens,
+        token_types,
+        merges,
+        ids,
+        ..Default::default()
+    };
     Tokenizer::from_keys(&keys).expect("the toy tokenizer's keys are right")
 }
 

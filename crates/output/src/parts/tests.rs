@@ -61,13 +61,19 @@ fn text_without_markers_is_content() {
     for text in ["", " a\n", "a < b </tool_call> {\"name\": 1}", "<think>a</think>"] {
         assert_eq!(told(HERMES, None, text), text);
     }
-    assert_eq!(parts_of(PartParser::new(), &["<tool_call>", "x "]), [Part::Content("<tool_call>x ".to_string())]);
+    assert_eq!(
+        parts_of(PartParser::new(), &["<tool_call>", "x "]),
+        [Part::Content("<tool_call>x ".to_string())]
+    );
 }
 
 #[test]
 fn calls_between_tags_are_told_with_their_arguments() {
     let call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": [1, \"}\"]}}\n</tool_call>";
-    assert_eq!(told(HERMES, None, &format!("Hm. \n{call}\n{call}\n")), "Hm.0:f[{\"a\": [1, \"}\"]}]1:f[{\"a\": [1, \"}\"]}]");
+    assert_eq!(
+        told(HERMES, None, &format!("Hm. \n{call}\n{call}\n")),
+        "Hm.0:f[{\"a\": [1, \"}\"]}]1:f[{\"a\": [1, \"}\"]}]"
+    );
     assert_eq!(told(HERMES, None, &format!("{call} and?")), "0:f[{\"a\": [1, \"}\"]}] and?");
     // the arguments first, as a string, absent, or null; no closing tag; a second name
     for (object, arguments) in [
@@ -77,7 +83,11 @@ fn calls_between_tags_are_told_with_their_arguments() {
         (r#"{"id": -1.5e3, "name": "f", "arguments": null}"#, "{}"),
         (r#"{"name": "f", "parameters": {}, "name": "g", "arguments": {"b": 2}}"#, "{}"),
     ] {
-        assert_eq!(told(HERMES, None, &format!("<tool_call>{object}")), format!("0:f[{arguments}]"), "{object}");
+        assert_eq!(
+            told(HERMES, None, &format!("<tool_call>{object}")),
+            format!("0:f[{arguments}]"),
+            "{object}"
+        );
     }
 }
 
@@ -110,22 +120,31 @@ fn what_only_begins_like_a_call_is_content() {
 fn a_call_that_breaks_off_never_ends() {
     assert_eq!(told(HERMES, None, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a"), "0:f[{\"a");
     assert_eq!(told(HERMES, None, "<tool_call>{\"name\": \"f\", \"arguments\": {a} b"), "0:f[{a} b");
-    assert_eq!(told(QWEN_XML, None, "<function=f>\n<parameter=city>\nA\n</param"), "0:f[{\"city\": \"A\\n</param");
+    assert_eq!(
+        told(QWEN_XML, None, "<function=f>\n<parameter=city>\nA\n</param"),
+        "0:f[{\"city\": \"A\\n</param"
+    );
     assert_eq!(told(QWEN_XML, None, "<function=f>\n<parameter=days>\n1"), "0:f[{\"days\": 1");
 }
 
 #[test]
 fn an_object_is_a_call_if_it_is_the_answer_and_names_a_tool() {
     assert_eq!(told(LLAMA, None, "{\"name\": \"f\", \"parameters\": {\"a\": 1}}"), "0:f[{\"a\": 1}]");
-    assert_eq!(told(LLAMA, None, "<|python_tag|>{\"name\": \"f\"}; {\"name\": \"weather\"}"), "0:f[{}]1:weather[{}]");
-    for text in ["{\"name\": \"Ann\", \"age\": 3}", "{\"x\": 1}", "So: {\"name\": \"f\"}", "{", "<{\"name\": \"f\"}"] {
+    assert_eq!(
+        told(LLAMA, None, "<|python_tag|>{\"name\": \"f\"}; {\"name\": \"weather\"}"),
+        "0:f[{}]1:weather[{}]"
+    );
+    for text in
+        ["{\"name\": \"Ann\", \"age\": 3}", "{\"x\": 1}", "So: {\"name\": \"f\"}", "{", "<{\"name\": \"f\"}"]
+    {
         assert_eq!(told(LLAMA, None, text), text);
     }
 }
 
 #[test]
 fn calls_in_a_list_or_with_a_separator_are_told() {
-    let list = "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"g\", \"arguments\": {\"a\": 1}}]";
+    let list =
+        "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"g\", \"arguments\": {\"a\": 1}}]";
     assert_eq!(told(MISTRAL, None, list), "0:f[{}]1:g[{\"a\": 1}]");
     let text = "Hm.[TOOL_CALLS]f[ARGS]{\"a\": {}}[TOOL_CALLS]g{}";
     assert_eq!(told(MISTRAL_ARGUMENTS, None, text), "Hm.0:f[{\"a\": {}}]1:g[{}]");
@@ -158,10 +177,40 @@ fn thoughts_come_first_and_line_breaks_around_them_are_dropped() {
 /// Pieces of which a text is made that is hard to read.
 fn fragment() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "<tool_call>", "</tool_call>", "<function=", "weather", "f", ">", "\n", "<parameter=", "city", "days",
-        "</parameter>", "</function>", "{\"name\": \"f\"", ", \"arguments\": ", "{\"a\": 1}", "}", "{", "[", "]", "\"",
-        "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", " ", "<", "</", "think>", "<think>", "</think>", "é", "x", ",",
-        "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>", "<function=f>\n<parameter=city>\n",
+        "<tool_call>",
+        "</tool_call>",
+        "<function=",
+        "weather",
+        "f",
+        ">",
+        "\n",
+        "<parameter=",
+        "city",
+        "days",
+        "</parameter>",
+        "</function>",
+        "{\"name\": \"f\"",
+        ", \"arguments\": ",
+        "{\"a\": 1}",
+        "}",
+        "{",
+        "[",
+        "]",
+        "\"",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "<|python_tag|>",
+        " ",
+        "<",
+        "</",
+        "think>",
+        "<think>",
+        "</think>",
+        "é",
+        "x",
+        ",",
+        "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>",
+        "<function=f>\n<parameter=city>\n",
     ])
 }
 

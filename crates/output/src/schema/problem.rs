@@ -37,3 +37,21 @@ pub(super) fn shortened(value: &Value) -> String {
     }
     shortened
 }
+
+/// How many arrays and objects lie within each other, counted up to one more than `most`.
+pub(super) fn levels(value: &Value, most: usize) -> usize {
+    let mut deepest = 0;
+    let mut waiting = vec![(value, 1)];
+    while let Some((value, level)) = waiting.pop() {
+        deepest = deepest.max(level);
+        if level > most {
+            break;
+        }
+        match value {
+            Value::Array(items) => waiting.extend(items.iter().map(|item| (item, level + 1))),
+            Value::Object(fields) => waiting.extend(fields.values().map(|field| (field, level + 1))),
+            _ => {}
+        }
+    }
+    deepest
+}

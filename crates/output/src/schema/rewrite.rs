@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::problem::{bad, escaped, list, not_enforced, shortened};
+use super::problem::{bad, escaped, levels, list, not_enforced, shortened};
 use super::property_counts::check_property_counts;
 use super::{exclusive, format, keywords, numbers, pattern, reference};
 use crate::error::ConstraintError;
@@ -34,6 +34,13 @@ type Rewritten = (Value, u64);
 
 impl<'a> Rewriter<'a> {
     pub(super) fn new(root: &'a Value, limits: &'a Limits) -> Result<Self, ConstraintError> {
+        // a schema lies at most two levels of JSON below the one around it; deeper values are not walked by recursion
+        let most_levels = 2 * limits.depth + 8;
+        if levels(root, most_levels) > most_levels {
+            let (what, found) = ("the depth of the JSON".to_string(), most_levels as u64 + 1);
+            let limit = most_levels as u64;
+            return Err(ConstraintError::TooMany { path: String::new(), what, found, limit });
+        }
         let bytes = root.to_string().len();
         if bytes > limits.bytes {
             return Err(ConstraintError::TooLong { what: "the schema", bytes, limit: limits.bytes });
@@ -146,6 +153,9 @@ impl<'a> Rewriter<'a> {
                 "$ref" => all.push(self.reference(value, path)?),
                 "$id" | "id" if path.is_empty() => {}
                 "$defs" | "definitions" if !value.is_object() => return Err(bad(&at(), "it is no object")),
+                "contentEncoding" | "contentMediaType" if self.old => {
+                    return Err(not_enforced(keyword, path, "the text would have to be decoded"));
+                }
                 _ if keywords::is_annotation(keyword) => {}
                 _ => return Err(not_enforced(keyword, path, keywords::why_not(keyword))),
             }
@@ -186,6 +196,9 @@ impl<'a> Rewriter<'a> {
     fn values(&self, keyword: &str, value: &Value, path: &str) -> Result<u64, ConstraintError> {
         if let Some(why) = numbers::inexact_in(value) {
             return Err(not_enforced(keyword, path, &why));
+        }
+        if pattern::has_unwritable(value) {
+            return Err(not_enforced(keyword, path, pattern::UNWRITABLE));
         }
         if keyword == "const" {
             return Ok(1);

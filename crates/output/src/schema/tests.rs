@@ -16,8 +16,19 @@ fn rewritten(schema: Value) -> Value {
 #[test]
 fn a_keyword_that_is_not_enforced_is_named_with_its_path() {
     for keyword in [
-        "contains", "not", "if", "then", "propertyNames", "dependentRequired", "dependentSchemas", "dependencies",
-        "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "nullable", "maxLenght",
+        "contains",
+        "not",
+        "if",
+        "then",
+        "propertyNames",
+        "dependentRequired",
+        "dependentSchemas",
+        "dependencies",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "$dynamicRef",
+        "nullable",
+        "maxLenght",
     ] {
         let error = error(json!({"properties": {"a/b": {"items": {keyword: {}}}}}));
         let place = format!("the keyword `{keyword}` at `/properties/a~1b/items` cannot be enforced (");
@@ -30,7 +41,10 @@ fn a_keyword_that_is_not_enforced_is_named_with_its_path() {
     assert!(error(json!({"maximum": 9007199254740993i64})).contains("2^53"));
     assert!(error(json!({"const": [{"a": 1e300}]})).contains("2^53"));
     assert!(error(json!({"minProperties": 2})).contains("`minProperties`"));
-    assert!(error(json!({"oneOf": [{"type": "integer"}, {"minimum": 2}]})).contains("schemas 0 and 1 may both hold"));
+    assert!(
+        error(json!({"oneOf": [{"type": "integer"}, {"minimum": 2}]}))
+            .contains("schemas 0 and 1 may both hold")
+    );
 }
 
 #[test]
@@ -52,9 +66,13 @@ fn what_says_nothing_about_the_answer_is_dropped() {
 fn references_lead_to_definitions_of_the_result() {
     let tree = json!({"$ref": "#/$defs/a~1b%25", "$defs": {"a/b%": {"items": {"$ref": "#leaf"}},
                       "x": {"$anchor": "leaf", "type": "null"}}});
-    let expected = json!({"$ref": "#/$defs/0", "$defs": {"0": {"items": {"$ref": "#/$defs/1"}}, "1": {"type": "null"}}});
+    let expected =
+        json!({"$ref": "#/$defs/0", "$defs": {"0": {"items": {"$ref": "#/$defs/1"}}, "1": {"type": "null"}}});
     assert_eq!(rewritten(tree), expected);
-    assert_eq!(rewritten(json!({"$id": "http://x/y", "$ref": "http://x/y#/$defs/a", "$defs": {"a": {}}}))["$ref"], "#/$defs/0");
+    assert_eq!(
+        rewritten(json!({"$id": "http://x/y", "$ref": "http://x/y#/$defs/a", "$defs": {"a": {}}}))["$ref"],
+        "#/$defs/0"
+    );
     for reference in ["#/$defs/none", "other.json", "#none", "http://x/y", "#/%GG"] {
         assert!(error(json!({"$ref": reference})).contains("`$ref`"), "{reference}");
     }

@@ -30,7 +30,10 @@ fn byte(text: &str) -> u32 {
 fn a_template_says_how_thoughts_are_marked() {
     let format = ThinkingFormat::of_template("x {% if '</think>' in content %}").unwrap();
     assert_eq!((format.open(), format.close()), ("<think>", "</think>"));
-    assert!(format.is_opened_by("<|im_start|>assistant\n<think>\n") && !format.is_opened_by("<think>\n\n</think>\n\n"));
+    assert!(
+        format.is_opened_by("<|im_start|>assistant\n<think>\n")
+            && !format.is_opened_by("<think>\n\n</think>\n\n")
+    );
     assert_eq!(ThinkingFormat::of_template("[THINK][/THINK]").unwrap().open(), "[THINK]");
     assert_eq!(ThinkingFormat::of_template("<tool_call>"), None);
 }

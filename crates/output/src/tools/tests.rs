@@ -22,14 +22,25 @@ fn tool(name: &str, parameters: Value) -> Tool {
 
 fn tools() -> Vec<Tool> {
     vec![
-        tool("add", json!({"type": "object", "properties": {"a": {"type": "integer"}, "to": {"enum": ["x", "y"]}},
-                           "required": ["a"], "additionalProperties": false})),
-        tool("say", json!({"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"],
-                           "additionalProperties": false})),
+        tool(
+            "add",
+            json!({"type": "object", "properties": {"a": {"type": "integer"}, "to": {"enum": ["x", "y"]}},
+                           "required": ["a"], "additionalProperties": false}),
+        ),
+        tool(
+            "say",
+            json!({"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"],
+                           "additionalProperties": false}),
+        ),
     ]
 }
 
-fn constraint(name: &str, tools: &[Tool], choice: &ToolChoice, parallel: bool) -> Result<Option<Constraint>, ConstraintError> {
+fn constraint(
+    name: &str,
+    tools: &[Tool],
+    choice: &ToolChoice,
+    parallel: bool,
+) -> Result<Option<Constraint>, ConstraintError> {
     format(name).constraint(tools, choice, parallel, &toy(), &Limits::default())
 }
 
@@ -77,7 +88,11 @@ fn a_template_says_which_format_it_asks_for() {
 #[test]
 fn instructions_name_the_tools_and_the_form_of_a_call() {
     let text = ToolFormat::generic().instructions(&tools());
-    assert!(text.contains("\"name\":\"add\"") && text.contains("Does it.") && text.contains("<tool_call>\n{\"name\""));
+    assert!(
+        text.contains("\"name\":\"add\"")
+            && text.contains("Does it.")
+            && text.contains("<tool_call>\n{\"name\"")
+    );
 }
 
 #[test]
@@ -91,7 +106,8 @@ fn a_required_call_is_a_right_call_and_nothing_else() {
         for wrong in ["Hm.", "", &add.replace('1', "x"), &add.replace("add", "sub"), &add[..add.len() - 1]] {
             assert!(!accepts(&required, wrong), "{name}: {wrong}");
         }
-        let named = constraint(name, &tools(), &ToolChoice::Named("say".to_string()), false).unwrap().unwrap();
+        let named =
+            constraint(name, &tools(), &ToolChoice::Named("say".to_string()), false).unwrap().unwrap();
         assert!(accepts(&named, &say) && !accepts(&named, &add), "{name}");
     }
 }
@@ -128,8 +144,14 @@ fn several_calls_are_only_made_if_that_is_allowed() {
     for (name, _) in TEMPLATES.into_iter().filter(|(name, _)| *name != "llama") {
         for choice in [ToolChoice::Required, ToolChoice::Auto] {
             let text = several(name);
-            assert!(accepts(&constraint(name, &tools(), &choice, true).unwrap().unwrap(), &text), "{name}: {text}");
-            assert!(!accepts(&constraint(name, &tools(), &choice, false).unwrap().unwrap(), &text), "{name}: {text}");
+            assert!(
+                accepts(&constraint(name, &tools(), &choice, true).unwrap().unwrap(), &text),
+                "{name}: {text}"
+            );
+            assert!(
+                !accepts(&constraint(name, &tools(), &choice, false).unwrap().unwrap(), &text),
+                "{name}: {text}"
+            );
         }
     }
 }
@@ -172,8 +194,12 @@ fn a_schema_that_cannot_be_enforced_is_any_object_or_an_error_if_the_tool_is_str
     }
     loose.strict = true;
     let error = constraint("hermes", &[loose], &ToolChoice::Auto, false).unwrap_err().to_string();
-    assert!(error.starts_with("tool `f`: the keyword `uniqueItems` at `/properties/a` cannot be enforced"), "{error}");
-    let mut text = tool("f", json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}}));
+    assert!(
+        error.starts_with("tool `f`: the keyword `uniqueItems` at `/properties/a` cannot be enforced"),
+        "{error}"
+    );
+    let mut text =
+        tool("f", json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}}}));
     text.strict = true;
     assert!(constraint("hermes", &[text.clone()], &ToolChoice::Auto, false).is_ok());
     let error = constraint("qwen-xml", &[text], &ToolChoice::Auto, false).unwrap_err().to_string();
@@ -202,7 +228,8 @@ fn names_that_cannot_be_written_or_come_twice_are_errors() {
     let any = json!({});
     let twice = [tool("f", any.clone()), tool("f", any.clone())];
     for (name, _) in TEMPLATES {
-        let error = |tools: &[Tool]| constraint(name, tools, &ToolChoice::Auto, true).unwrap_err().to_string();
+        let error =
+            |tools: &[Tool]| constraint(name, tools, &ToolChoice::Auto, true).unwrap_err().to_string();
         assert!(error(&twice).contains("two tools of this name"));
         assert!(error(&[tool("", any.clone())]).contains("no name"));
     }
@@ -213,7 +240,12 @@ fn names_that_cannot_be_written_or_come_twice_are_errors() {
     assert!(constraint("qwen-xml", &[quoted.clone()], &ToolChoice::Auto, false).is_err());
     assert!(constraint("mistral-arguments", &[quoted], &ToolChoice::Auto, false).is_err());
     let parameter = tool("f", json!({"type": "object", "properties": {"a>b": {}}}));
-    assert!(constraint("qwen-xml", &[parameter], &ToolChoice::Auto, false).unwrap_err().to_string().contains("a>b"));
+    assert!(
+        constraint("qwen-xml", &[parameter], &ToolChoice::Auto, false)
+            .unwrap_err()
+            .to_string()
+            .contains("a>b")
+    );
 }
 
 #[test]
@@ -222,7 +254,9 @@ fn tools_are_read_in_the_shapes_of_openai() {
     let tool = Tool::from_openai(&json!({"type": "function", "function": function})).unwrap();
     assert!(tool.name == "f" && tool.description.as_deref() == Some("d") && tool.strict);
     assert_eq!(Tool::from_openai(&function).unwrap(), tool);
-    assert!(Tool::from_openai(&json!({"type": "web_search"})).unwrap_err().to_string().contains("web_search"));
+    assert!(
+        Tool::from_openai(&json!({"type": "web_search"})).unwrap_err().to_string().contains("web_search")
+    );
     assert!(Tool::from_openai(&json!({"type": "function", "function": {}})).is_err());
     assert!(Tool::from_openai(&json!({"name": "f", "parameters": 3})).is_err());
 }

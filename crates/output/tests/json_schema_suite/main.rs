@@ -76,7 +76,7 @@ impl Random {
 }
 
 /// A random answer that ends, or nothing. Long answers prefer what closes something.
-fn answer(constraint: &Constraint, random: &mut Random) -> Option<String> {
+fn answer(vocabulary: &Vocabulary, constraint: &Constraint, random: &mut Random) -> Option<String> {
     let mut mask = constraint.mask();
     let mut bytes = Vec::new();
     for n in 0..MOST_TOKENS {
@@ -87,8 +87,10 @@ fn answer(constraint: &Constraint, random: &mut Random) -> Option<String> {
             mask.accept(END).unwrap();
             return Some(String::from_utf8(bytes).expect("a complete answer is UTF-8"));
         }
-        let closing: Vec<u32> = allowed.iter().copied().filter(|&id| b"\"}]".contains(&(id as u8)) && id < 256).collect();
-        let readable: Vec<u32> = allowed.iter().copied().filter(|&id| (33..127).contains(&id) || id > 265).collect();
+        let closing: Vec<u32> =
+            allowed.iter().copied().filter(|&id| b"\"}]".contains(&(id as u8)) && id < 256).collect();
+        let readable: Vec<u32> =
+            allowed.iter().copied().filter(|&id| (33..127).contains(&id) || id > 265).collect();
         let from = match () {
             () if n > 40 && !closing.is_empty() && random.below(3) > 0 => closing,
             () if !readable.is_empty() && random.below(8) > 0 => readable,
@@ -96,20 +98,16 @@ fn answer(constraint: &Constraint, random: &mut Random) -> Option<String> {
         };
         let id = from[random.below(from.len())];
         mask.accept(id).unwrap();
-        bytes.extend(toy_bytes(id));
+        bytes.extend(vocabulary.tokenizer().token_bytes(id).unwrap());
     }
     None
 }
 
-fn toy_bytes(id: u32) -> Vec<u8> {
-    if id < 256 { vec![id as u8] } else { toy_tokenizer().token_bytes(id).unwrap() }
-}
-
 /// Whether a text as a whole is allowed.
-fn allows(constraint: &Constraint, text: &str) -> bool {
+fn allows(vocabulary: &Vocabulary, constraint: &Constraint, text: &str) -> bool {
     let mut mask = constraint.mask();
     let options = EncodeOptions { add_special: false, parse_special: false };
-    let ids = toy_tokenizer().encode(text, options).unwrap();
+    let ids = vocabulary.tokenizer().encode(text, options).unwrap();
     ids.into_iter().chain([END]).all(|id| {
         let mut logits = vec![0.0; N_LOGITS];
         mask.apply(&mut logits).unwrap();
@@ -146,7 +144,7 @@ fn every_schema_is_refused_or_its_answers_are_valid() {
             }
         };
         for test in &case.tests {
-            let allowed = allows(&constraint, &test["data"].to_string());
+            let allowed = allows(&vocabulary, &constraint, &test["data"].to_string());
             match test["valid"] == true {
                 false if allowed => wrong.push(format!("{}: allows {}", case.name, test["data"])),
                 true if allowed => n_valid += 1,
@@ -154,7 +152,8 @@ fn every_schema_is_refused_or_its_answers_are_valid() {
                 false => {}
             }
         }
-        let answers: Vec<String> = (0..ANSWERS).filter_map(|_| answer(&constraint, &mut random)).collect();
+        let answers: Vec<String> =
+            (0..ANSWERS).filter_map(|_| answer(&vocabulary, &constraint, &mut random)).collect();
         n_cut += ANSWERS - answers.len();
         names.push(&case.name);
         judged.push(json!({"draft": case.draft, "schema": case.schema, "answers": answers}));
