@@ -26,6 +26,8 @@ mod thinking;
 mod tools;
 mod parts;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 pub use constraint::Constraint;
 pub use error::{ConstraintError, VocabularyError};

@@ -22,7 +22,7 @@ pub struct PartParser {
     calls: Calls,
     /// What was read since the marker, or since a call began or ended.
     raw: String,
-    /// How much of that is the marker.
+    /// How much of that is the marker, and the white space before it.
     marker_bytes: usize,
 }
 
@@ -158,6 +158,7 @@ impl PartParser {
             // not at the beginning after all
             let is_text = markers[found].anchored && !before.is_empty();
             if is_text {
+                before.push_str(&scanned.space);
                 before.push_str(markers[found].text);
             }
             !is_text
@@ -168,7 +169,7 @@ impl PartParser {
         }
         if let (Some(found), Some((format, tools))) = (found, &self.tools) {
             self.phase = Phase::Calls(format.format().parser(found, tools));
-            self.raw = markers[found].text.to_string();
+            self.raw = scanned.space + markers[found].text;
             self.marker_bytes = self.raw.len();
         }
     }

@@ -11,8 +11,10 @@ pub(crate) struct MarkerScan {
 pub(crate) struct Scanned {
     /// This is no part of a marker.
     pub(crate) text: String,
-    /// The marker of this number ends here; white space before it is dropped.
+    /// The marker of this number ends here.
     pub(crate) marker: Option<usize>,
+    /// White space before the marker, which is no text if the marker counts.
+    pub(crate) space: String,
 }
 
 impl MarkerScan {
@@ -24,7 +26,9 @@ impl MarkerScan {
             let candidate = self.held.trim_start();
             scanned.marker = markers.iter().position(|marker| *marker == candidate && !marker.is_empty());
             if scanned.marker.is_some() {
-                self.held.clear();
+                let n_space = self.held.len() - candidate.len();
+                self.held.truncate(n_space);
+                scanned.space = std::mem::take(&mut self.held);
                 return scanned;
             }
             if candidate.is_empty() || markers.iter().any(|marker| marker.starts_with(candidate)) {
@@ -51,7 +55,7 @@ mod tests {
     fn scanned(text: &str, markers: &[&str]) -> String {
         let (mut scan, mut out) = (MarkerScan::default(), String::new());
         for c in text.chars() {
-            let Scanned { text, marker } = scan.push(c, markers);
+            let Scanned { text, marker, .. } = scan.push(c, markers);
             out.push_str(&text);
             out.extend(marker.map(|marker| format!("[{marker}]")));
         }

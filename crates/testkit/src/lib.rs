@@ -7,6 +7,7 @@
 
 mod instruction_sets;
 pub mod tiny_model;
+pub mod toy_tokenizer;
 
 pub use instruction_sets::instruction_sets;
 

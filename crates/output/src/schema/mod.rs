@@ -26,6 +26,8 @@ mod format;
 mod keywords;
 mod numbers;
 mod pattern;
+mod problem;
+mod property_counts;
 mod reference;
 mod rewrite;
 

@@ -10,10 +10,14 @@ const SMALLEST: f64 = 1e-9;
 /// Says what about a bound, a step or a constant is not exact.
 pub(super) fn inexact(number: &Number) -> Option<String> {
     let value = number.as_f64().filter(|value| value.is_finite());
+    // an integer is compared as such: its float64 may have been rounded to the limit
+    let too_large = match (number.as_i64(), number.as_u64()) {
+        (Some(integer), _) => integer.unsigned_abs() > EXACT as u64,
+        (None, Some(_)) => true,
+        (None, None) => value.is_some_and(|value| value.abs() > EXACT),
+    };
     match value {
-        Some(value) if value.abs() > EXACT => {
-            Some(format!("{number} is beyond 2^53, where not every integer is exact"))
-        }
+        Some(_) if too_large => Some(format!("{number} is beyond 2^53, where not every integer is exact")),
         Some(value) if value != 0.0 && value.abs() < SMALLEST => {
             Some(format!("{number} is closer to 0 than {SMALLEST}"))
         }

@@ -3,10 +3,31 @@
 //! Where the two languages differ, the translation means what ECMA-262 says, or a little less: `\s` matches only ASCII
 //! white space, and `\S` nothing that anybody calls white space.
 
+use serde_json::Value;
+
 /// What `\s` matches, inside a class.
 const SPACE: &str = r"\t\n\x0b\x0c\r ";
 /// What `\S` does not match, inside a class.
 const ANY_SPACE: &str = r"\s\x{feff}\x{85}\x1c-\x1f";
+
+/// Why a text with certain control characters cannot be asked for.
+pub(super) const UNWRITABLE: &str =
+    "it has a control character that only `\\u` could write, and strings have no `\\u` escapes";
+
+/// Whether a character can only be written as `\u…` in JSON.
+fn is_unwritable(c: char) -> bool {
+    c < ' ' && !matches!(c, '\n' | '\r' | '\t' | '\x08' | '\x0c')
+}
+
+/// Whether any text within a value has such a character. Names of members are written as they are.
+pub(super) fn has_unwritable(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(is_unwritable),
+        Value::Array(items) => items.iter().any(has_unwritable),
+        Value::Object(fields) => fields.values().any(has_unwritable),
+        _ => false,
+    }
+}
 
 /// Translates a pattern.
 ///
@@ -76,6 +97,7 @@ impl Translator {
                 self.drop_laziness();
             }
             '}' | ']' => self.out.extend(['\\', c]),
+            _ if is_unwritable(c) => return Err(UNWRITABLE.to_string()),
             _ => self.out.push(c),
         }
         Ok(())
@@ -138,6 +160,7 @@ impl Translator {
                 ']' => break,
                 '\\' => self.escape(Some(negated))?,
                 '-' if self.peek() == Some('-') => return Err("a class has two hyphens in a row".to_string()),
+                c if is_unwritable(c) && !negated => return Err(UNWRITABLE.to_string()),
                 c @ ('[' | '&' | '~' | '^') => self.out.extend(['\\', c]),
                 c => self.out.push(c),
             }
@@ -162,19 +185,29 @@ impl Translator {
             }
             'b' if class.is_some() => self.out.push_str(r"\x08"),
             'b' | 'B' => return Err("it asks for word boundaries".to_string()),
-            'n' | 'r' | 't' | 'f' | 'v' => self.out.extend(['\\', c]),
-            'p' | 'P' => self.out.extend(['\\', c]),
+            'n' | 'r' | 't' | 'f' => self.out.extend(['\\', c]),
+            'v' => self.code(0x0b, class)?,
+            'p' | 'P' => {
+                self.out.extend(['\\', c]);
+                while self.peek().is_some_and(|c| c.is_ascii_alphanumeric() || "{}=_".contains(c)) {
+                    let c = self.next().unwrap_or('}');
+                    self.out.push(c);
+                    if c == '}' {
+                        break;
+                    }
+                }
+            }
             'c' => match self.next().filter(char::is_ascii_alphabetic) {
-                Some(letter) => self.code(u32::from(letter) % 32)?,
+                Some(letter) => self.code(u32::from(letter) % 32, class)?,
                 None => return Err(r"\c has no letter".to_string()),
             },
-            '0' if !self.peek().is_some_and(|c| c.is_ascii_digit()) => self.code(0)?,
+            '0' if !self.peek().is_some_and(|c| c.is_ascii_digit()) => self.code(0, class)?,
             '0'..='9' | 'k' => return Err("it refers back to a group".to_string()),
             'x' => {
                 let code = self.hex(2)?;
-                self.code(code)?;
+                self.code(code, class)?;
             }
-            'u' => self.unicode()?,
+            'u' => self.unicode(class)?,
             _ if c.is_ascii_alphanumeric() => return Err(format!(r"\{c} is not known")),
             // these two would be word boundaries
             '<' | '>' => self.out.push(c),
@@ -192,12 +225,12 @@ impl Translator {
     }
 
     /// `\u0041`, `\u{41}`, or two halves of a character beyond 16 bits.
-    fn unicode(&mut self) -> Result<(), String> {
+    fn unicode(&mut self, class: Option<bool>) -> Result<(), String> {
         if self.eat("{") {
             let mut code = 0u32;
             loop {
                 match self.next().ok_or(r"\u{ has no end")? {
-                    '}' => return self.code(code),
+                    '}' => return self.code(code, class),
                     c => {
                         let digit = c.to_digit(16).ok_or_else(|| format!("{c:?} is no hexadecimal digit"))?;
                         code = code
@@ -211,9 +244,9 @@ impl Translator {
         let high = self.hex(4)?;
         if (0xd800..0xdc00).contains(&high) && self.eat("\\u") {
             let low = self.hex(4)?;
-            return self.code(0x10000 + ((high - 0xd800) << 10) + (low.wrapping_sub(0xdc00) & 0x3ff));
+            return self.code(0x10000 + ((high - 0xd800) << 10) + (low.wrapping_sub(0xdc00) & 0x3ff), class);
         }
-        self.code(high)
+        self.code(high, class)
     }
 
     fn hex(&mut self, n: usize) -> Result<u32, String> {
@@ -223,8 +256,11 @@ impl Translator {
         })
     }
 
-    fn code(&mut self, code: u32) -> Result<(), String> {
+    fn code(&mut self, code: u32, class: Option<bool>) -> Result<(), String> {
         let c = char::from_u32(code).ok_or_else(|| format!("{code:#x} is no character"))?;
+        if is_unwritable(c) && class != Some(true) {
+            return Err(UNWRITABLE.to_string());
+        }
         self.out.push_str(&format!("\\x{{{:x}}}", u32::from(c)));
         Ok(())
     }
@@ -256,7 +292,8 @@ mod tests {
             ("a{b}", r"a\{b\}"),
             ("a{,3}", r"a\{,3\}"),
             ("a*?b+?c??d{2}?", "a*b+c?d{2}"),
-            (r"\cA\0\x41A\u{1F600}😀", r"\x{1}\x{0}\x{41}\x{41}\x{1f600}\x{1f600}"),
+            (r"\cJ\x41\u0041\u{1F600}\uD83D\uDE00", r"\x{a}\x{41}\x{41}\x{1f600}\x{1f600}"),
+            (r"[^\x00-\x1f]", r"[^\x{0}-\x{1f}]"),
             (r"[\b]", r"[\x08]"),
             (r"\<\/", r"<\/"),
             ("[^]", "(?s:.)"),
@@ -280,6 +317,11 @@ mod tests {
             r"\A",
             r"\z",
             "(?i)a",
+            r"\cA",
+            r"\0",
+            "a\u{1}",
+            r"[\x00]",
+            r"\v",
             "a{1001}",
             "a{99999999999999999999}",
             "\\",

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::problem::{bad, escaped, levels, list, not_enforced, shortened};
+use super::property_counts::check_property_counts;
 use super::{exclusive, format, keywords, numbers, pattern, reference};
 use crate::error::ConstraintError;
 use crate::limits::Limits;
@@ -32,6 +34,13 @@ type Rewritten = (Value, u64);
 
 impl<'a> Rewriter<'a> {
     pub(super) fn new(root: &'a Value, limits: &'a Limits) -> Result<Self, ConstraintError> {
+        // a schema lies at most two levels of JSON below the one around it; deeper values are not walked by recursion
+        let most_levels = 2 * limits.depth + 8;
+        if levels(root, most_levels) > most_levels {
+            let (what, found) = ("the depth of the JSON".to_string(), most_levels as u64 + 1);
+            let limit = most_levels as u64;
+            return Err(ConstraintError::TooMany { path: String::new(), what, found, limit });
+        }
         let bytes = root.to_string().len();
         if bytes > limits.bytes {
             return Err(ConstraintError::TooLong { what: "the schema", bytes, limit: limits.bytes });
@@ -144,6 +153,9 @@ impl<'a> Rewriter<'a> {
                 "$ref" => all.push(self.reference(value, path)?),
                 "$id" | "id" if path.is_empty() => {}
                 "$defs" | "definitions" if !value.is_object() => return Err(bad(&at(), "it is no object")),
+                "contentEncoding" | "contentMediaType" if self.old => {
+                    return Err(not_enforced(keyword, path, "the text would have to be decoded"));
+                }
                 _ if keywords::is_annotation(keyword) => {}
                 _ => return Err(not_enforced(keyword, path, keywords::why_not(keyword))),
             }
@@ -184,6 +196,9 @@ impl<'a> Rewriter<'a> {
     fn values(&self, keyword: &str, value: &Value, path: &str) -> Result<u64, ConstraintError> {
         if let Some(why) = numbers::inexact_in(value) {
             return Err(not_enforced(keyword, path, &why));
+        }
+        if pattern::has_unwritable(value) {
+            return Err(not_enforced(keyword, path, pattern::UNWRITABLE));
         }
         if keyword == "const" {
             return Ok(1);
@@ -369,68 +384,4 @@ impl<'a> Rewriter<'a> {
         }
         Err(ConstraintError::TooMany { path: path.to_string(), what: what.to_string(), found, limit })
     }
-}
-
-/// Checks `minProperties` and `maxProperties`, which can only be counted in some objects: a name that no schema names
-/// may come twice, and then counts once.
-fn check_property_counts(out: &mut Map<String, Value>, path: &str) -> Result<(), ConstraintError> {
-    let count = |keyword: &str| out.get(keyword).and_then(Value::as_u64);
-    let (min, max) = (count("minProperties").unwrap_or(0), count("maxProperties"));
-    let names = |keyword: &str| out.get(keyword).and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut required: Vec<String> =
-        names("required").iter().filter_map(Value::as_str).map(str::to_string).collect();
-    required.sort();
-    required.dedup();
-    let n_required = required.len() as u64;
-    if min <= n_required {
-        out.remove("minProperties");
-    }
-    let (min, max) = (min.saturating_sub(n_required), max.map(|max| max.saturating_sub(n_required)));
-    if min == 0 && max.is_none() {
-        return Ok(());
-    }
-    let named = out.get("properties").and_then(Value::as_object);
-    let optional = named.is_some_and(|named| named.keys().any(|name| required.binary_search(name).is_err()));
-    let closed = out.get("additionalProperties") == Some(&Value::Bool(false))
-        && !out.contains_key("patternProperties");
-    let counted = if optional { closed && min <= 1 && max.unwrap_or(1) == 1 } else { min <= 1 };
-    if counted {
-        return Ok(());
-    }
-    let keyword = if min > 0 { "minProperties" } else { "maxProperties" };
-    Err(not_enforced(keyword, path, "properties are only counted where all that are named are required"))
-}
-
-fn list<'v>(value: &'v Value, at: &str) -> Result<&'v Vec<Value>, ConstraintError> {
-    value
-        .as_array()
-        .filter(|items| !items.is_empty())
-        .ok_or_else(|| bad(at, "it is no list, or an empty one"))
-}
-
-fn bad(path: &str, problem: &str) -> ConstraintError {
-    ConstraintError::BadSchema { path: path.to_string(), problem: problem.to_string() }
-}
-
-fn not_enforced(keyword: &str, path: &str, why: &str) -> ConstraintError {
-    ConstraintError::NotEnforced {
-        keyword: keyword.to_string(),
-        path: path.to_string(),
-        why: why.to_string(),
-    }
-}
-
-/// A name as a part of a JSON pointer.
-fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
-/// The beginning of a value, for errors.
-fn shortened(value: &Value) -> String {
-    let text = value.to_string();
-    let mut shortened: String = text.chars().take(40).collect();
-    if shortened.len() < text.len() {
-        shortened.push('…');
-    }
-    shortened
 }
