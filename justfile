@@ -3,9 +3,10 @@
 _list:
     @just --list --unsorted
 
-# Fetch the models that the tests read.
+# Fetch the models and the test suite that the tests read.
 models:
     python3 tools/fetch_test_models.py
+    python3 tools/fetch_json_schema_suite.py
 
 # All tests, as in the README.
 test: models
