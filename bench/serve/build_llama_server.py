@@ -64,7 +64,7 @@ def fetch_sources(work: pathlib.Path, requirement: str) -> pathlib.Path:
         return sources
     download = work / "download"
     shutil.rmtree(download, ignore_errors=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:all:", "--no-cache-dir", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=llama-cpp-python", "--no-cache-dir", "--quiet"]
     run([*command, "--disable-pip-version-check", "--dest", str(download), requirement])
     packages = list(download.glob("*.tar.gz"))
     if len(packages) != 1:

@@ -66,6 +66,9 @@ impl std::fmt::Debug for Compiled {
 
 /// What the compiler says, without the parts that are for its authors.
 fn sentence(problem: &str) -> String {
+    if problem.starts_with("NoExtensionBias") {
+        return "no text satisfies it".to_string();
+    }
     let end =
         ["\n<state>", "\n<non-verbose/>", "\n<backtrace>"].iter().filter_map(|mark| problem.find(mark)).min();
     problem[..end.unwrap_or(problem.len())].trim().to_string()
@@ -112,8 +115,8 @@ impl Mask for CompiledMask {
 
 /// What is said of a text that cannot go on.
 fn failure(problem: &str) -> MaskError {
-    MaskError(match sentence(problem).as_str() {
-        "NoExtensionBias" => "no token of the vocabulary continues the text".to_string(),
-        problem => problem.to_string(),
+    MaskError(match problem.starts_with("NoExtensionBias") {
+        true => "no token of the vocabulary continues the text".to_string(),
+        false => sentence(problem),
     })
 }

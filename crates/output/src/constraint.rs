@@ -107,7 +107,8 @@ impl Constraint {
         Constraint::compiled("the choice", TopLevelGrammar::from_lark(grammar), vocabulary, limits)
     }
 
-    /// A text of a grammar: GBNF, if it has `::=`, or else llguidance's Lark.
+    /// A text of a grammar: GBNF, if it has `::=`, or else llguidance's Lark. A `%json` in the latter is read by
+    /// llguidance alone: it refuses some keywords that it does not enforce, and ignores others.
     ///
     /// # Errors
     /// A mistake in the grammar, with its place; a limit.

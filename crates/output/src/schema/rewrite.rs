@@ -27,6 +27,7 @@ pub(super) struct Rewriter<'a> {
     waiting: Vec<(usize, String, &'a Value)>,
     definitions: Map<String, Value>,
     n_schemas: usize,
+    steps: numbers::Steps,
 }
 
 /// A rewritten schema, and how many alternatives it multiplies into at most.
@@ -55,6 +56,7 @@ impl<'a> Rewriter<'a> {
             waiting: Vec::new(),
             definitions: Map::new(),
             n_schemas: 0,
+            steps: numbers::Steps::default(),
         })
     }
 
@@ -207,7 +209,7 @@ impl<'a> Rewriter<'a> {
     }
 
     fn bound(
-        &self,
+        &mut self,
         keyword: &str,
         value: &Value,
         out: &mut Map<String, Value>,
@@ -220,8 +222,10 @@ impl<'a> Rewriter<'a> {
         if let Some(why) = numbers::inexact(number) {
             return Err(not_enforced(keyword, path, &why));
         }
-        if keyword == "multipleOf" && number.as_f64().is_none_or(|step| step <= 0.0) {
-            return Err(bad(&at, "it is not greater than 0"));
+        if keyword == "multipleOf" {
+            let step = number.as_f64().filter(|step| *step > 0.0);
+            let step = step.ok_or_else(|| bad(&at, "it is not greater than 0"))?;
+            self.steps.add(step).map_err(|why| not_enforced(keyword, path, &why))?;
         }
         out.insert(keyword.to_string(), value.clone());
         Ok(())

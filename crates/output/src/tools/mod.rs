@@ -87,7 +87,7 @@ impl ToolFormat {
     /// - [`ToolChoice::None`]: no constraint.
     ///
     /// Arguments satisfy the tool's schema. If that cannot be enforced, they are a JSON object, unless the tool is
-    /// [`strict`](Tool::strict).
+    /// [`strict`](Tool::strict). What is no schema is an error in any case.
     ///
     /// # Errors
     /// No tool to call; a tool whose name is missing, not unique, or cannot be written; a strict tool whose schema
@@ -147,7 +147,7 @@ impl ToolFormat {
             Constraint::prepared(vocabulary, callable.schema.clone(), limits)?;
             Ok(callable)
         });
-        enforced.or_else(|source| match tool.strict {
+        enforced.or_else(|source| match tool.strict || matches!(source, ConstraintError::BadSchema { .. }) {
             true => Err(ConstraintError::Tool { name: tool.name.clone(), source: Box::new(source) }),
             false => Ok(Callable { tool, schema: schema::any_object(), enforced: false }),
         })

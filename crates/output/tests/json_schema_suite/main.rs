@@ -115,7 +115,7 @@ fn allows(vocabulary: &Vocabulary, constraint: &Constraint, text: &str) -> bool 
     })
 }
 
-fn invalid_answers(suite: &Path, judged: &[Value]) -> Vec<Value> {
+fn invalid_answers(suite: &Path, judged: &[Value]) -> Value {
     let file = std::env::temp_dir().join(format!("lossy-schema-suite-{}.json", std::process::id()));
     std::fs::write(&file, serde_json::to_vec(judged).unwrap()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/json_schema_suite/validate.py");
@@ -158,7 +158,12 @@ fn every_schema_is_refused_or_its_answers_are_valid() {
         names.push(&case.name);
         judged.push(json!({"draft": case.draft, "schema": case.schema, "answers": answers}));
     }
-    for invalid in invalid_answers(&suite, &judged) {
+    let verdict = invalid_answers(&suite, &judged);
+    for case in verdict["unjudged"].as_array().unwrap() {
+        let schema = judged[case.as_u64().unwrap() as usize]["schema"].to_string();
+        assert!(schema.contains(r"\\p{"), "Python knows no pattern of {schema}");
+    }
+    for invalid in verdict["wrong"].as_array().unwrap() {
         let case = invalid[0].as_u64().unwrap() as usize;
         wrong.push(format!("{}: {} is wrong: {}", names[case], invalid[1], invalid[2]));
     }

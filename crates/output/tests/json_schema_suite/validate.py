@@ -1,7 +1,8 @@
 """Validate answers; usage: validate.py FILE
 
-FILE is a list of {"draft", "schema", "answers": [text, …]}. Prints, as JSON, a list of [case, answer, why] for every
-answer that is no JSON or that its schema does not allow. Numbers are decimals, as a schema means them, and classes such
+FILE is a list of {"draft", "schema", "answers": [text, …]}. Prints JSON: "wrong" is a list of [case, answer, why] for
+every answer that is no JSON or that its schema does not allow, and "unjudged" has the cases whose patterns Python does
+not know. Numbers are decimals, as a schema means them, and classes such
 as \\w are those of ECMA-262.
 """
 import decimal
@@ -36,15 +37,17 @@ VALIDATORS = {"draft7": validator_of(Draft7Validator), "draft2020-12": validator
 def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         cases = json.load(file, parse_float=decimal.Decimal)
-    wrong = []
+    wrong, unjudged = [], []
     for number, case in enumerate(cases):
         validator = VALIDATORS[case["draft"]](case["schema"])
         for answer in case["answers"]:
             try:
                 validator.validate(json.loads(answer, parse_float=decimal.Decimal))
+            except re.error:
+                unjudged.append(number)
             except Exception as error:  # also what the validator cannot compute
                 wrong.append([number, answer, f"{type(error).__name__}: {str(error).splitlines()[0]}"])
-    print(json.dumps(wrong))
+    print(json.dumps({"wrong": wrong, "unjudged": unjudged}))
 
 
 if __name__ == "__main__":

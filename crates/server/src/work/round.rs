@@ -82,24 +82,30 @@ impl Worker {
                     running.tell(step, &self.counters);
                     if let Some(finish) = finish {
                         running.keep_for_later(&mut self.documents);
-                        running.finish(finish, &self.counters);
-                        ended.push(index);
+                        ended.push((index, Ok(finish)));
                     }
                 }
                 // Nothing was to be generated.
                 Ok(None) if running.generation.is_done() => {
-                    running.finish(Finish::Length, &self.counters);
-                    ended.push(index);
+                    ended.push((index, Ok(Finish::Length)));
                 }
                 Ok(None) => {}
-                Err(error) => {
-                    running.fail(error.into(), &self.counters);
-                    ended.push(index);
-                }
+                Err(error) => ended.push((index, Err(error.into()))),
             }
         }
-        for index in ended.into_iter().rev() {
-            self.running.remove(index);
+        for (index, end) in ended.into_iter().rev() {
+            self.ended.push((self.running.remove(index), end));
+        }
+    }
+
+    /// Tells the listeners of those that have ended. It comes after everybody else was told, so that who has the whole
+    /// answer sees a server that does not work on it any more.
+    pub(super) fn tell_ended(&mut self) {
+        for (mut running, end) in std::mem::take(&mut self.ended).into_iter().rev() {
+            match end {
+                Ok(finish) => running.finish(finish, &self.counters),
+                Err(error) => running.fail(error, &self.counters),
+            }
         }
     }
 
@@ -135,7 +141,7 @@ impl Worker {
                     let limit = self.engine.budget().limit().unwrap_or(usize::MAX);
                     let cache = running.generation.sequence().cache();
                     let needed = cache.bytes_of_length(running.len() + PAGE_TOKENS);
-                    running.fail(ApiError::over_budget(needed, limit), &self.counters);
+                    self.ended.push((running, Err(ApiError::over_budget(needed, limit))));
                 }
             }
         }
@@ -157,7 +163,7 @@ impl Worker {
             Some((newest, _)) if self.running.len() > 1 => self.suspend(newest),
             Some((only, _)) => {
                 let running = self.running.remove(only);
-                running.fail(ApiError::unavailable(error.to_string()), &self.counters);
+                self.ended.push((running, Err(ApiError::unavailable(error.to_string()))));
             }
             None => {}
         }

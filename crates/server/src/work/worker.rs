@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use lossy_engine::Cache;
 use lossy_engine::prefix_cache::PrefixCache;
+use lossy_engine::{Cache, Finish};
 use lossy_tokenizer::Tokenizer;
 
 use super::admit::Waiting;
@@ -16,6 +16,7 @@ use super::miss::RecentPrompts;
 use super::pace::Pace;
 use super::running::Running;
 use crate::counters::Counters;
+use crate::error::ApiError;
 use crate::options::Notes;
 
 /// How the thread works.
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     pub(super) options: WorkerOptions,
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) running: Vec<Running>,
+    /// what the last round has ended, and how
+    pub(super) ended: Vec<(Running, Result<Finish, ApiError>)>,
     pub(super) pace: Pace,
     pub(super) n_rounds: u64,
     pub(super) n_arrived: u64,
@@ -71,6 +74,7 @@ impl Worker {
             options,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            ended: Vec::new(),
             pace: Pace::default(),
             n_rounds: 0,
             n_arrived: 0,
@@ -99,6 +103,7 @@ impl Worker {
             self.admit();
             self.round();
             self.publish();
+            self.tell_ended();
         }
         self.documents.flush();
     }

@@ -1,6 +1,6 @@
 //! One answer as it comes: its text in parts, its calls, its log-probabilities.
 
-use lossy_engine::Step;
+use lossy_engine::{Finish, Step};
 use lossy_output::{Part, PartParser};
 use lossy_tokenizer::Tokenizer;
 use serde::Serialize;
@@ -120,7 +120,10 @@ impl Answer {
 
     /// Takes a token; returns what is new.
     pub fn push(&mut self, tokenizer: &Tokenizer, step: &Step) -> Vec<Delta> {
-        self.logprobs.extend(TokenLogprobs::of(tokenizer, &step.sampled));
+        // The token that ends an answer is no part of it.
+        if step.finish != Some(Finish::EndOfText) {
+            self.logprobs.extend(TokenLogprobs::of(tokenizer, &step.sampled));
+        }
         let parts = self.parser.push(&step.text);
         self.take(parts)
     }

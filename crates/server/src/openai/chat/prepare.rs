@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use lossy_engine::{GenerationOptions, Mask};
-use lossy_output::{Constraint, PartParser, ThinkingFormat};
+use lossy_output::{Constraint, PartParser, ThinkingFormat, ToolChoice};
 use lossy_tokenizer::{Message, RenderOptions};
 use serde_json::Value;
 
@@ -198,7 +198,9 @@ fn constraint(
         return form.constraint(app);
     }
     let Some(format) = &tools.format else { return Ok(None) };
-    let parallel = fields.parallel_tool_calls.unwrap_or(true);
+    // A function that is named is called once.
+    let is_named = matches!(tools.choice, ToolChoice::Named(_));
+    let parallel = fields.parallel_tool_calls.unwrap_or(true) && !is_named;
     format
         .constraint(&tools.tools, &tools.choice, parallel, app.served.vocabulary()?, &limits(app))
         .map_err(|error| ApiError::invalid("tools", error.to_string()))
