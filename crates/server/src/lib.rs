@@ -29,3 +29,13 @@ pub use openapi::Description;
 pub use options::{Access, Address, DocumentOptions, Limits, Notes, ServerOptions};
 pub use serve::{ServeError, serve};
 pub use served::{LossReport, Parts, Served, Setting};
+
+/// Reads bytes as the body of each kind of request, up to where the model is needed. For fuzzers.
+#[doc(hidden)]
+pub fn read_request_bodies(bytes: &[u8]) {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(bytes) else { return };
+    let body = http::json::Body(fields);
+    openai::chat::read_body(&body);
+    openai::completions::read_body(&body);
+    native::tokens::read_body(&body);
+}

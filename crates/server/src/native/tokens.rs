@@ -137,3 +137,8 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<TokenizerInfo> {
         model: served.id.clone(),
     })
 }
+
+/// Reads a body up to where the model is needed.
+pub(crate) fn read_body(body: &Body) {
+    let _ = (body.read::<TokenizeRequest>().is_ok(), body.read::<DetokenizeRequest>().is_ok());
+}

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
+use lossy_engine::GenerationOptions;
+use lossy_output::Tool;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,6 +21,7 @@ use self::prepare::{Prepared, prepare};
 pub use self::prepare::{RenderedChat, render};
 use self::streamed::ChatStream;
 pub use self::tools::RequestTools;
+use super::form::FormFields;
 use super::logprobs::ChatLogprobs;
 use super::usage::{Head, Usage};
 use crate::app::{App, aside};
@@ -26,6 +29,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::http::guard::Caller;
 use crate::http::json::Body;
 use crate::http::stream::{self, Events};
+use crate::request::SamplingFields;
 use crate::work::{Event, Timings};
 
 /// A whole answer.
@@ -106,4 +110,17 @@ async fn collect(
     let choices = choices.collect();
     let head = Head::new("chatcmpl", "chat.completion", &app.served.id);
     Ok(ChatCompletion { head, choices, usage, timings: timings.unwrap_or_default() })
+}
+
+/// Reads a body up to where the model is needed.
+pub(crate) fn read_body(body: &Body) {
+    if let Ok(fields) = body.read::<ChatFields>() {
+        let _ = super::messages::read(&fields.messages, false);
+        fields.tools.iter().flatten().for_each(|tool| drop(Tool::from_openai(tool)));
+    }
+    let _ = body.read::<FormFields>();
+    if let Ok(sampling) = body.read::<SamplingFields>() {
+        let _ = sampling.options(&GenerationOptions::default(), 1000, 0);
+        let _ = (sampling.n(16), sampling.seed(None));
+    }
 }

@@ -263,3 +263,8 @@ pub async fn post(
     let head = Head::new("cmpl", "text_completion", &app.served.id);
     Ok(axum::Json(Completion { head, choices: choices.collect(), usage, timings }).into_response())
 }
+
+/// Reads a body up to where the model is needed.
+pub(crate) fn read_body(body: &Body) {
+    let _ = (body.refuse(&REFUSED), body.read::<CompletionFields>());
+}
