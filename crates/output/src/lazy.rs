@@ -24,7 +24,7 @@ pub(crate) struct LazyMask {
 
 enum State {
     Free(Vec<MarkerState>),
-    Begun(CompiledMask),
+    Begun(Box<CompiledMask>),
 }
 
 impl LazyMask {
@@ -58,7 +58,7 @@ impl Mask for LazyMask {
             match trigger.marker.accept(&self.vocabulary, *state, id) {
                 Step::On(next) => *state = next,
                 Step::Found { bytes_after: 0 } => {
-                    self.state = State::Begun(trigger.then.mask());
+                    self.state = State::Begun(Box::new(trigger.then.mask()));
                     return Ok(());
                 }
                 Step::Found { bytes_after } => {

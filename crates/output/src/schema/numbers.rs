@@ -76,7 +76,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 pub(super) fn count(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| {
         let float = value.as_f64()?;
-        (float >= 0.0 && float <= EXACT && float.fract() == 0.0).then_some(float as u64)
+        ((0.0..=EXACT).contains(&float) && float.fract() == 0.0).then_some(float as u64)
     })
 }
 

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use serde_json::json;
 
 use super::*;
@@ -234,10 +236,10 @@ fn names_that_cannot_be_written_or_come_twice_are_errors() {
         assert!(error(&[tool("", any.clone())]).contains("no name"));
     }
     let quoted = tool("a\"\n\u{7f}{b", any.clone());
-    let hermes = constraint("hermes", &[quoted.clone()], &ToolChoice::Required, false).unwrap().unwrap();
+    let hermes = constraint("hermes", from_ref(&quoted), &ToolChoice::Required, false).unwrap().unwrap();
     let call = "<tool_call>\n{\"name\": \"a\\\"\\n\u{7f}{b\", \"arguments\": {}}\n</tool_call>";
     assert!(accepts(&hermes, call));
-    assert!(constraint("qwen-xml", &[quoted.clone()], &ToolChoice::Auto, false).is_err());
+    assert!(constraint("qwen-xml", from_ref(&quoted), &ToolChoice::Auto, false).is_err());
     assert!(constraint("mistral-arguments", &[quoted], &ToolChoice::Auto, false).is_err());
     let parameter = tool("f", json!({"type": "object", "properties": {"a>b": {}}}));
     assert!(
