@@ -58,6 +58,7 @@ def note_memory(server: Server) -> None:
 
 def compare_memory(server: Server) -> None:
     well(server)
+    wire.settled(server)
     for slot in server.ask("GET", "/slots").json():
         expect(not slot["is_processing"], f"a slot is busy: {json.dumps(slot)[:200]}")
     if server.options.pid:

@@ -25,7 +25,7 @@ def foreign_hosts_and_origins(server: Server) -> None:
     host, port = server.address
     for field, value in (("Host", "evil.example"), ("Host", f"evil.example:{port}"), ("Host", f"127.0.0.1.evil.example:{port}"),
                          ("Origin", "http://evil.example"), ("Origin", "null"), ("Origin", f"https://evil.example:{port}"),
-                         ("Origin", f"http://127.0.0.1.evil.example:{port}"), ("Host", "")):
+                         ("Origin", f"http://127.0.0.1.evil.example:{port}")):
         for method, path, body in (("GET", "/health", None), ("POST", CHAT, chat(server)), ("GET", "/v1/models", None)):
             answer = wire.send(server, wire.request(server, method, path, body, **{field: value}))
             wire.must_refuse(f"{method} {path} with {field}: {value}", answer, 400, 403, 421)
