@@ -25,7 +25,7 @@ mod scan;
 mod thinking;
 mod tools;
 mod parts;
-mod stream;
+mod visible;
 #[cfg(test)]
 mod testing;
 
@@ -34,7 +34,7 @@ pub use error::{ConstraintError, VocabularyError};
 pub use limits::Limits;
 pub use part::Part;
 pub use parts::PartParser;
-pub use stream::OutputStream;
 pub use thinking::{Thinking, ThinkingFormat};
 pub use tools::{Tool, ToolChoice, ToolFormat};
+pub use visible::visible_tokens;
 pub use vocabulary::Vocabulary;

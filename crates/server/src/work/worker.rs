@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use lossy_engine::prefix_cache::PrefixCache;
+use lossy_engine::prefix_cache::{PrefixCache, Scope};
 use lossy_engine::{Cache, Finish};
 use lossy_tokenizer::Tokenizer;
 
@@ -85,6 +85,10 @@ impl Worker {
 
     /// Works until the server drains or is gone.
     pub fn run(mut self) {
+        // The names of pages depend on the model's files, which are read whole once: now, and not by the first request.
+        for cache in &self.caches {
+            self.documents.cursor(cache, &Scope::new(&[]));
+        }
         loop {
             if self.running.is_empty() && self.waiting.is_empty() {
                 if self.is_draining {

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use lossy_engine::{GenerationOptions, Mask};
-use lossy_output::{Constraint, PartParser, ThinkingFormat, ToolChoice};
+use lossy_output::{Constraint, PartParser, ThinkingFormat, ToolChoice, visible_tokens};
 use lossy_tokenizer::{Message, RenderOptions};
 use serde_json::Value;
 
@@ -61,6 +61,7 @@ pub fn prepare(app: &App, body: &Body) -> Result<Prepared, ApiError> {
     app.check_length("messages", setting, rendered.prompt.len())?;
     let thinking = served.thinking_format();
     let is_thinking = thinking.as_ref().is_some_and(|thinking| thinking.is_opened_by(&rendered.ends_with));
+    options.visible = visible_tokens(&served.tokenizer, tools.format, thinking);
     let constraint = constraint(app, &form, &fields, &tools)?;
     let budget = match fields.thinking_token_budget {
         None | Some(-1) => None,
