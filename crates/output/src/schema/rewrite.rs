@@ -13,6 +13,8 @@ use super::{exclusive, format, keywords, numbers, pattern, reference};
 use crate::error::ConstraintError;
 use crate::limits::Limits;
 
+/// Patterns of names in one object: each is compared with each.
+const MOST_PATTERNS: usize = 32;
 const TYPES: [&str; 7] = ["null", "boolean", "number", "integer", "string", "array", "object"];
 
 pub(super) struct Rewriter<'a> {
@@ -275,7 +277,8 @@ impl<'a> Rewriter<'a> {
     ) -> Result<Value, ConstraintError> {
         let at = format!("{path}/{keyword}");
         let members = value.as_object().ok_or_else(|| bad(&at, "it is no object"))?;
-        self.check_count(&at, "the number of properties", members.len() as u64, self.limits.members as u64)?;
+        let most = if keyword == "properties" { self.limits.members } else { MOST_PATTERNS };
+        self.check_count(&at, "the number of properties", members.len() as u64, most as u64)?;
         let mut out = Map::new();
         for (name, schema) in members {
             let (schema, _) = self.schema(schema, &format!("{at}/{}", escaped(name)), depth)?;
