@@ -11,13 +11,14 @@ use lossy_tokenizer::EncodeOptions;
 use crate::cache::{Budget, Calibration, Calibrator, Context, KvGeometry, KvPool, KvScheme, Rows};
 use crate::calibrate::{self, Calibrated};
 use crate::extent::Extent;
-use crate::forward::{Forward, ForwardItem};
+use crate::forward::{Forward, ForwardItem, Hooks};
 use crate::model::Model;
 use crate::positions::Positions;
+use crate::round::{Beside, Runner, Steps};
 use crate::sequence::EngineId;
 use crate::{
     BatchItem, Cache, CacheOptions, CalibrationOptions, EngineOptions, Generation, LoadError, LogitRows,
-    Logits, ModelInfo, ModelSource, RequestError, Sequence, SettingError, Step,
+    Logits, ModelInfo, ModelSource, RequestError, Sequence, SettingError,
 };
 
 /// How far a prompt has been read.
@@ -38,6 +39,8 @@ pub struct Engine {
     cx: Compute,
     model: Model,
     forward: Forward,
+    /// buffers of rounds that run between the layers of a pass
+    beside: Forward,
     activations: ActivationKind,
     chunk: usize,
     budget: Arc<Budget>,
@@ -66,6 +69,7 @@ impl Engine {
         Ok(Engine {
             id: EngineId::default(),
             forward: Forward::new(options.activations, model.reads_floats()),
+            beside: Forward::new(options.activations, model.reads_floats()),
             activations: options.activations,
             chunk: options.chunk.max(1),
             budget: Budget::new(options.kv_budget),
@@ -209,7 +213,8 @@ impl Engine {
                 let n_done = n_done + window.len() * (layer + 1) / geometry.n_layers;
                 is_stopped |= progress(Progress { n_done, n_total }).is_break();
             };
-            forward.run(&self.cx, &self.model, &mut items, Some(&mut observe))?;
+            let hooks = Hooks { observe: Some(&mut observe), ..Hooks::default() };
+            forward.run(&self.cx, &self.model, &mut items, hooks)?;
             n_done += window.len();
         }
         let _ = progress(Progress { n_done: n_total, n_total });
@@ -263,7 +268,7 @@ impl Engine {
 
     /// Bytes of the buffers that a forward pass works in; they grow with the largest chunk or batch so far.
     pub fn scratch_bytes(&self) -> usize {
-        self.forward.bytes()
+        self.forward.bytes() + self.beside.bytes()
     }
 
     /// Runs a batch of several sequences once, of one cache or of several. A token's logits are bit-identical whatever else
@@ -273,26 +278,11 @@ impl Engine {
     /// A sequence would outgrow its context, the budget does not hold the new tokens, a token is not in the vocabulary, or
     /// a sequence is of another engine. No sequence has changed then.
     pub fn forward(&mut self, batch: &mut [BatchItem<'_>]) -> Result<LogitRows, RequestError> {
-        for (index, item) in batch.iter().enumerate() {
-            if !Arc::ptr_eq(&item.sequence.cache().engine, &self.id) {
-                return Err(RequestError::OtherEngine { item: index });
-            }
-            item.sequence.check(item.tokens)?;
-        }
-        let mut items: Vec<ForwardItem<'_>> = batch
-            .iter_mut()
-            .map(|item| ForwardItem {
-                cache: &mut item.sequence.kv,
-                tokens: item.tokens,
-                logits: item.logits,
-            })
-            .collect();
-        let values = self.forward.run(&self.cx, &self.model, &mut items, None)?;
-        for item in batch.iter_mut() {
-            item.sequence.push(item.tokens);
-        }
-        let counts = batch.iter().map(|item| item.logits.n_rows(item.tokens.len()));
-        Ok(LogitRows::new(self.n_vocab(), values, counts))
+        self.runner().forward(batch, Hooks::default())
+    }
+
+    fn runner(&mut self) -> Runner<'_> {
+        Runner { id: &self.id, cx: &self.cx, model: &self.model, forward: &mut self.forward }
     }
 
     /// Runs what each generation [wants](Generation::wanted) next, as one batch, at most so many of its tokens; returns the
@@ -301,17 +291,25 @@ impl Engine {
     /// # Errors
     /// As [`forward`](Engine::forward), and then no generation has changed. That one generation cannot choose a token does
     /// not hold up the others: its error stands in its place.
-    pub fn advance(
+    pub fn advance(&mut self, batch: &mut [(&mut Generation, usize)]) -> Result<Steps, RequestError> {
+        self.runner().advance(batch, Hooks::default())
+    }
+
+    /// The same for a batch that takes long, such as a long piece of a prompt: `between` is called after each of its layers,
+    /// and can run rounds of other generations meanwhile. They have the same bits as in any other round.
+    ///
+    /// # Errors
+    /// As [`advance`](Engine::advance). Rounds of others that `between` has run stay.
+    pub fn advance_beside(
         &mut self,
         batch: &mut [(&mut Generation, usize)],
-    ) -> Result<Vec<Result<Option<Step>, RequestError>>, RequestError> {
-        let mut items: Vec<BatchItem<'_>> =
-            batch.iter_mut().map(|(generation, most)| generation.item(*most)).collect();
-        let rows = self.forward(&mut items)?;
-        let accept = |(index, (generation, _)): (usize, &mut (&mut Generation, usize))| {
-            generation.accept(rows.of_item(index))
-        };
-        Ok(batch.iter_mut().enumerate().map(accept).collect())
+        between: &mut dyn FnMut(&mut Beside<'_>),
+    ) -> Result<Steps, RequestError> {
+        let Engine { id, cx, model, forward, beside, .. } = self;
+        let mut beside = Beside(Runner { id, cx, model, forward: beside });
+        let mut between = || between(&mut beside);
+        let hooks = Hooks { between: Some(&mut between), ..Hooks::default() };
+        Runner { id, cx, model, forward }.advance(batch, hooks)
     }
 
     /// Appends `tokens` in chunks; returns the logits `[n_vocab]` after the last. Calls `progress` before the first

@@ -43,6 +43,15 @@ pub(crate) struct ForwardItem<'a> {
 /// Sees a layer's rotated queries, rotated keys, and values.
 pub(crate) type Observe<'a> = dyn FnMut(usize, [Rows<'_>; 3]) + 'a;
 
+/// Who is called while a batch is computed.
+#[derive(Default)]
+pub(crate) struct Hooks<'a, 'b> {
+    /// after the projections of each layer
+    pub(crate) observe: Option<&'a mut Observe<'b>>,
+    /// after each layer but the last
+    pub(crate) between: Option<&'a mut (dyn FnMut() + 'b)>,
+}
+
 /// The buffers of a forward pass, kept from one to the next.
 pub(crate) struct Forward {
     operand: Activations,
@@ -103,19 +112,18 @@ impl Forward {
         self.operand.bytes() + 4 * values
     }
 
-    /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed. `observe`
-    /// is called for every layer.
+    /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed.
     pub(crate) fn run(
         &mut self,
         cx: &Compute,
         model: &Model,
         items: &mut [ForwardItem<'_>],
-        observe: Option<&mut Observe<'_>>,
+        hooks: Hooks<'_, '_>,
     ) -> Result<Vec<f32>, RequestError> {
         if items.iter().all(|item| item.tokens.is_empty()) {
             return Ok(Vec::new());
         }
-        let logits = self.reserve_and_pass(cx, model, items, observe);
+        let logits = self.reserve_and_pass(cx, model, items, hooks);
         for item in items.iter_mut() {
             match logits {
                 Ok(_) => item.cache.advance(item.tokens.len()),
@@ -133,15 +141,15 @@ impl Forward {
         cx: &Compute,
         model: &Model,
         items: &mut [ForwardItem<'_>],
-        observe: Option<&mut Observe<'_>>,
+        hooks: Hooks<'_, '_>,
     ) -> Result<Vec<f32>, RequestError> {
         for item in items.iter_mut() {
             item.cache.reserve(item.tokens.len())?;
         }
-        match self.pass(cx, model, items, observe, Watch::AtTheEnd) {
+        match self.pass(cx, model, items, hooks, Watch::AtTheEnd) {
             // What is in the cache beyond its length is written again. A value that the cache refused came from somewhere.
             Err(RequestError::NotFinite { .. } | RequestError::Cache(CacheError::Unstorable { .. })) => {
-                self.pass(cx, model, items, None, Watch::Everywhere)
+                self.pass(cx, model, items, Hooks::default(), Watch::Everywhere)
             }
             logits => logits,
         }
@@ -153,7 +161,7 @@ impl Forward {
         cx: &Compute,
         model: &Model,
         items: &mut [ForwardItem<'_>],
-        mut observe: Option<&mut Observe<'_>>,
+        mut hooks: Hooks<'_, '_>,
         watch: Watch,
     ) -> Result<Vec<f32>, RequestError> {
         let tokens: Vec<u32> = items.iter().flat_map(|item| item.tokens).copied().collect();
@@ -165,7 +173,7 @@ impl Forward {
         for (index, layer) in model.layers.iter().enumerate() {
             self.project_qkv(cx, model, layer);
             self.see(everywhere, &self.qkv, Place::Projections { layer: index })?;
-            if let Some(observe) = &mut observe {
+            if let Some(observe) = &mut hooks.observe {
                 let (queries, keys, values) = self.qkv_rows(model);
                 observe(index, [queries, keys, values]);
             }
@@ -183,6 +191,9 @@ impl Forward {
                 self.see(everywhere, &self.x, Place::AttentionOutput { layer: index })?;
                 self.add_mlp(cx, model, layer);
                 self.see(everywhere || is_last, &self.x, Place::Mlp { layer: index })?;
+            }
+            if let Some(between) = hooks.between.as_mut().filter(|_| !is_last) {
+                between();
             }
         }
         let logits = self.logits(cx, model, wanted.len());

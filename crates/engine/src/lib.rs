@@ -31,6 +31,7 @@ mod sequence;
 pub mod prefix_cache;
 mod batch;
 mod generate;
+mod round;
 mod engine;
 
 pub use batch::{BatchItem, LogitRows, Logits};
@@ -51,6 +52,7 @@ pub use positions::{
     Yarn,
 };
 pub use prefix::common as common_prefix;
+pub use round::{Beside, Steps};
 pub use sampling::{Mask, MaskError, SampleError, Sampled, Sampler, SamplingOptions, TokenLogprob};
 pub use sequence::{Cache, Sequence};
 pub use unread::{Unread, UnreadParts};

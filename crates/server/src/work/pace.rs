@@ -1,62 +1,86 @@
-//! How many tokens of prompts a round may read, so that streams do not pause for long.
+//! How much of prompts a round may read, so that streams do not pause for long.
 //!
-//! A round takes `decode + n · token` seconds: what the lanes that decode need anyway, and what `n` tokens of prompts add.
-//! Both are measured as rounds go by. `n` is chosen so that the round takes [`STRETCH`] times as long as without prompts.
+//! A piece of a prompt is computed layer by layer, and between two layers the lanes that decode can have a round of their own
+//! (`Engine::advance_beside`). So a stream waits for a *slice*: the layers between two of its rounds. A slice takes as long as a
+//! round without prompts, and a layer half of a slice at most, which bounds the tokens of a piece. What a round and a prompt's
+//! token take is measured as they go by. Rounds between layers find the CPU's caches cold and say less than others, so now and then
+//! one goes without a prompt.
 
-/// A round with prompts takes so many times as long as one without. Estimates are off at times, and the promise is 4.
-const STRETCH: f64 = 2.5;
+use std::time::{Duration, Instant};
+
+/// A slice takes so many times as long as a round that only decodes.
+const SLICE: f64 = 1.0;
 /// How much of an estimate is the last measurement's.
 const WEIGHT: f64 = 0.3;
-/// After so many rounds with prompts one goes without, to be measured.
-const MEASURE_EVERY: usize = 64;
-/// The fewest tokens that are read where any are.
+/// After so many pieces a round goes without, to be measured.
+const MEASURE_EVERY: usize = 32;
+/// The fewest tokens that are read at once.
 const LEAST: usize = 16;
+/// A piece takes about so many seconds at most: after it, new requests are let in, and those whose clients left end.
+const PIECE_SECONDS: f64 = 1.0;
 
 /// What rounds cost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pace {
-    /// lanes that decoded when it was measured, and the seconds of such a round
-    decode: Option<(usize, f64)>,
+    n_layers: usize,
+    /// seconds of a round that only decodes
+    decode: Option<f64>,
     /// seconds of a prompt's token
     token: Option<f64>,
-    /// rounds with prompts since one without
-    n_mixed: usize,
-    /// whether the last round had no prompts
-    rested: bool,
+    /// the end of the last round that decoded
+    decoded: Instant,
+    /// pieces that were read since a round went without
+    n_pieces: usize,
 }
 
 impl Pace {
-    /// The most tokens of prompts for a round in which `n_decoding` lanes decode; `chunk` where none does.
-    pub fn prompt_tokens(&self, n_decoding: usize, chunk: usize) -> usize {
-        if n_decoding == 0 {
-            return chunk;
-        }
-        let is_known = self.decode.is_some_and(|(n, _)| n == n_decoding) && self.n_mixed < MEASURE_EVERY;
-        match (self.decode, self.token) {
-            // Prompts get on even where the number of lanes changes with every round.
-            _ if !is_known && !self.rested => 0,
-            (Some((_, decode)), Some(token)) => {
-                let n = (STRETCH - 1.0) * decode / token.max(1e-9);
-                (n as usize / LEAST * LEAST).clamp(LEAST, chunk.max(LEAST))
-            }
-            _ => LEAST.min(chunk),
-        }
+    /// Nothing has been measured yet.
+    pub fn new(n_layers: usize) -> Pace {
+        Pace { n_layers: n_layers.max(1), decode: None, token: None, decoded: Instant::now(), n_pieces: 0 }
     }
 
-    /// Learns from a round.
-    pub fn observe(&mut self, n_decoding: usize, n_read: usize, seconds: f64) {
-        self.rested = n_read == 0;
-        if n_read == 0 {
-            let old = self.decode.filter(|(n, _)| *n == n_decoding).map(|(_, seconds)| seconds);
-            // A round that something else held up says little.
-            self.decode = Some((n_decoding, old.map_or(seconds, |old| mean(old, seconds.min(2.0 * old)))));
-            self.n_mixed = 0;
-            return;
+    /// The most tokens of prompts for a piece, `chunk` at most; `decoding`: whether somebody decodes.
+    pub fn prompt_tokens(&self, decoding: bool, chunk: usize) -> usize {
+        if decoding && (self.decode.is_none() || self.n_pieces >= MEASURE_EVERY) {
+            return 0;
         }
-        self.n_mixed += usize::from(n_decoding > 0);
-        let decode = if n_decoding == 0 { 0.0 } else { self.decode.map_or(0.0, |(_, seconds)| seconds) };
-        let token = ((seconds - decode) / n_read as f64).max(1e-7);
-        self.token = Some(self.token.map_or(token, |old| mean(old, token)));
+        let Some(token) = self.token else { return if decoding { LEAST.min(chunk) } else { chunk } };
+        let seconds = match self.decode {
+            Some(decode) if decoding => (SLICE * decode / 2.0 * self.n_layers as f64).min(PIECE_SECONDS),
+            _ => PIECE_SECONDS,
+        };
+        let n = (seconds / token.max(1e-9)) as usize;
+        (n / LEAST * LEAST).max(LEAST).min(chunk)
+    }
+
+    /// Whether those that decode are to have a round before the next layer of a piece of `n` tokens.
+    pub fn is_due(&self, n: usize) -> bool {
+        let Some(decode) = self.decode else { return true };
+        let layer = self.token.map_or(0.0, |token| token * n as f64 / self.n_layers as f64);
+        self.decoded.elapsed().as_secs_f64() + layer >= SLICE * decode
+    }
+
+    /// Those that decode have just had a round, between two layers.
+    pub fn observe_between(&mut self) {
+        self.decoded = Instant::now();
+    }
+
+    /// Learns from a round that only decoded, and that has just ended.
+    pub fn observe_decode(&mut self, took: Duration) {
+        self.decoded = Instant::now();
+        self.n_pieces = 0;
+        let seconds = took.as_secs_f64();
+        // A round that something else held up says little.
+        self.decode = Some(self.decode.map_or(seconds, |old| mean(old, seconds.min(2.0 * old))));
+    }
+
+    /// Learns from a piece of `n` tokens of prompts.
+    pub fn observe_prompt(&mut self, n: usize, took: Duration) {
+        if n > 0 {
+            self.n_pieces += 1;
+            let token = took.as_secs_f64() / n as f64;
+            self.token = Some(self.token.map_or(token, |old| mean(old, token)));
+        }
     }
 }
 
@@ -68,45 +92,51 @@ fn mean(old: f64, new: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Rounds of a machine that needs 10 ms for a round and 0.5 ms for a prompt's token, which becomes slower with depth.
-    fn rounds(n: usize) -> Vec<f64> {
-        let mut pace = Pace::default();
-        (0..n)
-            .map(|round| {
-                let token = 0.0005 * (1.0 + round as f64 / 200.0);
-                let n_read = pace.prompt_tokens(3, 512);
-                let seconds = 0.010 + n_read as f64 * token;
-                pace.observe(3, n_read, seconds);
-                seconds
-            })
-            .collect()
+    fn pace(decode_ms: f64, token_ms: f64) -> Pace {
+        let mut pace = Pace::new(30);
+        pace.observe_decode(Duration::from_secs_f64(decode_ms / 1e3));
+        pace.observe_prompt(10, Duration::from_secs_f64(token_ms / 100.0));
+        pace
     }
 
     #[test]
-    fn no_round_takes_four_times_as_long_as_one_without_prompts() {
-        let rounds = rounds(1000);
-        let worst = rounds.iter().copied().fold(0.0, f64::max);
-        assert!(worst < 0.040, "{worst}");
-        let reading = rounds.iter().filter(|seconds| **seconds > 0.015).count();
-        assert!(reading > 900, "prompts get on: {reading}");
+    fn a_layer_takes_half_of_a_slice_at_most() {
+        for (decode, token) in [(8.0, 0.5), (8.0, 15.0), (30.0, 2.0), (100.0, 0.1)] {
+            let pace = pace(decode, token);
+            let n = pace.prompt_tokens(true, 512);
+            let layer = n as f64 * token / 30.0;
+            assert!(layer <= SLICE * decode / 2.0 + 1e-9 || n == LEAST, "{n} tokens, {layer} ms a layer");
+            assert!(n == 512 || n == LEAST || layer > SLICE * decode / 4.0, "{n} tokens, {layer} ms a layer");
+        }
     }
 
     #[test]
-    fn alone_a_prompt_is_read_in_whole_chunks() {
-        assert_eq!(Pace::default().prompt_tokens(0, 512), 512);
+    fn alone_a_prompt_is_read_in_chunks_or_for_a_second() {
+        assert_eq!(Pace::new(30).prompt_tokens(false, 512), 512);
+        assert_eq!(pace(8.0, 0.5).prompt_tokens(false, 512), 512);
+        assert_eq!(pace(8.0, 15.0).prompt_tokens(false, 512), 64);
+        assert_eq!(pace(8.0, 500.0).prompt_tokens(false, 512), LEAST);
+        assert_eq!(pace(8.0, 15.0).prompt_tokens(false, 8), 8);
     }
 
     #[test]
-    fn prompts_get_on_where_lanes_come_and_go() {
-        let mut pace = Pace::default();
-        let n_read: usize = (0..100)
-            .map(|round| {
-                let n_decoding = 1 + round % 2;
-                let n_read = pace.prompt_tokens(n_decoding, 512);
-                pace.observe(n_decoding, n_read, 0.01 + 0.0005 * n_read as f64);
-                n_read
-            })
-            .sum();
-        assert!(n_read > 100 * LEAST / 2, "{n_read}");
+    fn now_and_then_a_round_goes_without_a_prompt() {
+        let mut pace = pace(8.0, 0.5);
+        for _ in 1..MEASURE_EVERY {
+            assert!(pace.prompt_tokens(true, 512) > 0);
+            pace.observe_prompt(16, Duration::from_millis(8));
+        }
+        assert_eq!(pace.prompt_tokens(true, 512), 0);
+        pace.observe_decode(Duration::from_millis(8));
+        assert!(pace.prompt_tokens(true, 512) > 0);
+        assert_eq!(Pace::new(30).prompt_tokens(true, 512), 0);
+    }
+
+    #[test]
+    fn a_round_is_due_when_the_next_layer_would_be_too_much() {
+        assert!(Pace::new(30).is_due(16));
+        let pace = pace(1000.0, 1.0);
+        assert!(!pace.is_due(512));
+        assert!(pace.is_due(100_000));
     }
 }

@@ -1,65 +1,124 @@
 //! One forward pass, and what comes of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use lossy_engine::{Finish, Generation, PAGE_TOKENS, RequestError, RequestErrorKind, Step};
+use lossy_engine::prefix_cache::PrefixCache;
+use lossy_engine::{Beside, Finish, Generation, PAGE_TOKENS, RequestError, RequestErrorKind, Steps};
 
 use super::admit::Waiting;
 use super::job::Event;
 use super::plan::{Lane, Plan, Round, plan};
 use super::running::Running;
 use super::worker::Worker;
+use crate::counters::Counters;
 use crate::error::ApiError;
 
 impl Worker {
-    /// Runs one batch.
+    /// Runs one batch, or a piece of a prompt and rounds of decoding between its layers.
     pub(super) fn round(&mut self) {
         let Some(shares) = self.shares() else { return };
-        let needed: usize = self
-            .running
-            .iter()
-            .zip(&shares)
-            .map(|(running, share)| running.generation.sequence().bytes_needed(*share))
-            .sum();
+        self.make_room(&shares);
+        self.n_rounds += 1;
+        self.counters.rounds.increment(1);
+        let reads = |(running, share): (&Running, &usize)| running.to_read() > 0 && *share > 0;
+        let decodes = |(running, share): (&Running, &usize)| running.to_read() == 0 && *share > 0;
+        let mut pairs = self.running.iter().zip(&shares);
+        match pairs.clone().any(reads) && pairs.any(decodes) {
+            true => self.read_beside_decoding(shares),
+            false => self.run_together(&shares),
+        }
+    }
+
+    /// Gives pages of idle documents back where the budget does not hold what comes.
+    fn make_room(&mut self, shares: &[usize]) {
+        let lanes = self.running.iter().zip(shares);
+        let needed: usize = lanes.map(|(running, share)| self.bytes_of(running, *share)).sum();
         if let Some(left) = self.engine.budget().bytes_left()
             && needed > left
         {
             self.documents.make_room(needed - left);
         }
+    }
+
+    /// Bytes of new pages that a lane may need in a round: one that decodes may get a token after each layer of a prompt.
+    fn bytes_of(&self, running: &Running, share: usize) -> usize {
+        let n = match running.to_read() {
+            0 if share > 0 => self.engine.info().n_layers,
+            _ => share,
+        };
+        if n == 0 {
+            0
+        } else {
+            running.generation.sequence().bytes_needed(n.min(running.generation.sequence().room()))
+        }
+    }
+
+    fn run_together(&mut self, shares: &[usize]) {
         let before: Vec<usize> = self.running.iter().map(Running::len).collect();
         let began = Instant::now();
-        let mut batch: Vec<(&mut Generation, usize)> = self
-            .running
-            .iter_mut()
-            .zip(&shares)
-            .map(|(running, share)| (&mut running.generation, *share))
-            .collect();
+        let mut batch = batch_of(self.running.iter_mut().zip(shares.iter().copied()));
         let steps = match self.engine.advance(&mut batch) {
             Ok(steps) => steps,
+            Err(error) if error.kind() == RequestErrorKind::OutOfMemory => return self.give_way(&error),
+            Err(_) => self.one_by_one(shares),
+        };
+        let read =
+            |(running, len): (&Running, &usize)| running.len().min(running.prompt.len()).saturating_sub(*len);
+        let n_read: usize = self.running.iter().zip(&before).map(read).sum();
+        self.counters.prompt_tokens.increment(n_read as u64);
+        match n_read {
+            0 => self.pace.observe_decode(began.elapsed()),
+            n_read => self.pace.observe_prompt(n_read, began.elapsed()),
+        }
+        self.take(in_place(steps, shares), &before);
+    }
+
+    /// Reads pieces of prompts, and lets those that decode have rounds between the layers.
+    fn read_beside_decoding(&mut self, shares: Vec<usize>) {
+        let lanes = std::mem::take(&mut self.running).into_iter().zip(shares);
+        let (mut readers, others): (Vec<_>, Vec<_>) = lanes.partition(|(running, _)| running.to_read() > 0);
+        let mut decoders: Vec<Running> = others.into_iter().map(|(running, _)| running).collect();
+        let before: Vec<usize> = readers.iter().map(|(running, _)| running.len()).collect();
+        let n_pieces: usize = readers.iter().map(|(_, share)| *share).sum();
+        let (began, mut decoding) = (Instant::now(), Duration::ZERO);
+        let Worker { engine, documents, counters, pace, .. } = self;
+        if pace.is_due(n_pieces) {
+            decoding += decode(|batch| engine.advance(batch), &mut decoders, documents, counters);
+            pace.observe_between();
+        }
+        let mut between = |beside: &mut Beside<'_>| {
+            if pace.is_due(n_pieces) {
+                decoding += decode(|batch| beside.advance(batch), &mut decoders, documents, counters);
+                pace.observe_between();
+            }
+        };
+        let mut batch = batch_of(readers.iter_mut().map(|(running, share)| (running, *share)));
+        let steps = engine.advance_beside(&mut batch, &mut between);
+        let reading = began.elapsed().saturating_sub(decoding);
+        let shares: Vec<usize> = readers.iter().map(|(_, share)| *share).collect();
+        // Readers first, in the order of `before`.
+        let n_readers = readers.len();
+        self.running = readers.into_iter().map(|(running, _)| running).collect();
+        let steps = match steps {
+            Ok(steps) => in_place(steps, &shares),
             Err(error) if error.kind() == RequestErrorKind::OutOfMemory => {
-                self.give_way(&error);
-                return;
+                self.running.extend(decoders);
+                return self.give_way(&error);
             }
             Err(_) => self.one_by_one(&shares),
         };
-        self.n_rounds += 1;
-        self.counters.rounds.increment(1);
-        let (mut n_decoding, mut n_read) = (0, 0);
-        for (running, len) in self.running.iter().zip(&before) {
-            let n_new = running.len().saturating_sub(*len);
-            if *len < running.prompt.len() {
-                n_read += n_new;
-            } else {
-                n_decoding += n_new;
-            }
-        }
+        let n_read: usize = self.running.iter().zip(&before).map(|(running, len)| running.len() - len).sum();
         self.counters.prompt_tokens.increment(n_read as u64);
-        self.pace.observe(n_decoding, n_read, began.elapsed().as_secs_f64());
+        self.pace.observe_prompt(n_read, reading);
+        debug_assert_eq!(steps.len(), n_readers);
         self.take(steps, &before);
+        // Those that have ended were told.
+        self.running.extend(decoders.into_iter().filter(|running| !running.generation.is_done()));
+        self.running.sort_by_key(|running| running.arrival);
     }
 
     /// Takes what a batch has made.
-    fn take(&mut self, steps: Vec<Result<Option<Step>, RequestError>>, before: &[usize]) {
+    fn take(&mut self, steps: Steps, before: &[usize]) {
         let mut ended = Vec::new();
         for (index, (step, before)) in steps.into_iter().zip(before).enumerate() {
             let running = &mut self.running[index];
@@ -121,11 +180,9 @@ impl Worker {
                 .map(|running| Lane { to_read: running.to_read(), arrival: running.arrival })
                 .collect();
             let n_decoding = lanes.iter().filter(|lane| lane.to_read == 0).count();
-            let read = self.pace.prompt_tokens(n_decoding, self.engine.chunk());
+            let read = self.pace.prompt_tokens(n_decoding > 0, self.engine.chunk());
             let round = Round { read, bytes: self.bytes_left(), number: self.n_rounds };
-            let bytes_of = |index: usize, n: usize| {
-                if n == 0 { 0 } else { self.running[index].generation.sequence().bytes_needed(n) }
-            };
+            let bytes_of = |index: usize, n: usize| self.bytes_of(&self.running[index], n);
             match plan(&lanes, round, &bytes_of) {
                 Plan::Run(mut shares) => {
                     for (share, running) in shares.iter_mut().zip(&self.running) {
@@ -170,12 +227,62 @@ impl Worker {
     }
 
     /// A batch has failed: each of it runs alone, so that it fails only for whose fault it is.
-    fn one_by_one(&mut self, shares: &[usize]) -> Vec<Result<Option<Step>, RequestError>> {
+    fn one_by_one(&mut self, shares: &[usize]) -> Steps {
         let engine = &mut self.engine;
         let alone = |(running, share): (&mut Running, &usize)| {
+            if *share == 0 {
+                return Ok(None);
+            }
             let steps = engine.advance(&mut [(&mut running.generation, *share)])?;
             steps.into_iter().next().unwrap_or(Ok(None))
         };
         self.running.iter_mut().zip(shares).map(alone).collect()
     }
+}
+
+/// What runs of each lane; a lane without a share is left out.
+fn batch_of<'a>(lanes: impl Iterator<Item = (&'a mut Running, usize)>) -> Vec<(&'a mut Generation, usize)> {
+    lanes.filter(|(_, share)| *share > 0).map(|(running, share)| (&mut running.generation, share)).collect()
+}
+
+/// A step for each lane, where those without a share have made none.
+fn in_place(steps: Steps, shares: &[usize]) -> Steps {
+    let mut steps = steps.into_iter();
+    let step = |share: &usize| if *share > 0 { steps.next().unwrap_or(Ok(None)) } else { Ok(None) };
+    shares.iter().map(step).collect()
+}
+
+/// A round of those that decode, between two layers of a prompt. Whoever ends is told at once. An error of the whole round
+/// is left to the next round of all, which finds out whose it is.
+fn decode(
+    advance: impl FnOnce(&mut [(&mut Generation, usize)]) -> Result<Steps, RequestError>,
+    decoders: &mut [Running],
+    documents: &mut PrefixCache,
+    counters: &Counters,
+) -> Duration {
+    let began = Instant::now();
+    let mut going: Vec<&mut Running> = decoders
+        .iter_mut()
+        .filter(|running| !running.generation.is_done() && !running.reply.is_closed())
+        .collect();
+    if going.is_empty() {
+        return began.elapsed();
+    }
+    let mut batch = batch_of(going.iter_mut().map(|running| (&mut **running, 1)));
+    let Ok(steps) = advance(&mut batch) else { return began.elapsed() };
+    for (running, step) in going.into_iter().zip(steps) {
+        match step {
+            Ok(Some(step)) => {
+                let finish = step.finish;
+                running.tell(step, counters);
+                if let Some(finish) = finish {
+                    running.keep_for_later(documents);
+                    running.finish(finish, counters);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => running.fail(error.into(), counters),
+        }
+    }
+    began.elapsed()
 }

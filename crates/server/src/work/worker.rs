@@ -63,6 +63,7 @@ impl Worker {
         commands: Receiver<Command>,
         options: WorkerOptions,
     ) -> Worker {
+        let pace = Pace::new(engine.info().n_layers);
         Worker {
             engine,
             caches,
@@ -75,7 +76,7 @@ impl Worker {
             waiting: VecDeque::new(),
             running: Vec::new(),
             ended: Vec::new(),
-            pace: Pace::default(),
+            pace,
             n_rounds: 0,
             n_arrived: 0,
             is_draining: false,

@@ -4,8 +4,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use lossy_engine::{BatchItem, Cache, CacheOptions, Engine, EngineOptions, Logits, ModelSource};
 use lossy_testkit::TestModel;
 use serde_json::Value;
 
@@ -98,7 +99,10 @@ fn the_program_llm() {
 
 #[test]
 fn lm_eval_one_by_one_at_once_and_in_batches() {
-    run(&Wanted { n_ctx: 2048, ..Wanted::default() }.start(), "lm_eval_client.py", &[]);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("log-likelihoods.json");
+    let server = Wanted { n_ctx: 2048, ..Wanted::default() }.start();
+    run(&server, "lm_eval_client.py", &["--json", file.to_str().expect("a path of text")]);
+    check_log_likelihoods(&file);
 }
 
 #[test]
@@ -116,4 +120,39 @@ fn clients_that_fail_or_mean_harm() {
     let server = smollm2();
     run(&server, "faults.py", &[]);
     run(&server, "hostile.py", &[]);
+}
+
+/// The sum of log-probabilities of `ids` after the first `n_before`, as the engine gives them in one pass.
+fn log_likelihood(engine: &mut Engine, cache: &Arc<Cache>, ids: &[u32], n_before: usize) -> f64 {
+    let mut sequence = cache.sequence();
+    let mut batch = [BatchItem { sequence: &mut sequence, tokens: ids, logits: Logits::All }];
+    let rows = engine.forward(&mut batch).unwrap();
+    (n_before..ids.len())
+        .map(|position| {
+            let logits = rows.row(position - 1);
+            let sum: f64 = logits.iter().map(|logit| f64::from(*logit).exp()).sum();
+            f64::from(logits[ids[position] as usize]) - sum.ln()
+        })
+        .sum()
+}
+
+/// What `lm_eval` is told is what the model says without a server.
+fn check_log_likelihoods(file: &Path) {
+    let source = ModelSource::open(&TestModel::SmolLm2.path()).unwrap();
+    let mut engine = Engine::load(&source, &EngineOptions::default()).unwrap();
+    let cache = engine.cache(&CacheOptions::scheme("f16".parse().unwrap())).unwrap();
+    let told: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let ids = |value: &Value| -> Vec<u32> {
+        value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
+    let choices = told["choices"].as_array().unwrap();
+    assert!(choices.len() > 20, "{} choices", choices.len());
+    for choice in choices {
+        let mut all = ids(&choice["context_ids"]);
+        let n_before = all.len();
+        all.extend(ids(&choice["continuation_ids"]));
+        let wanted = log_likelihood(&mut engine, &cache, &all, n_before);
+        let found = choice["loglikelihood"].as_f64().unwrap();
+        assert!((found - wanted).abs() < 1e-4, "{wanted} and {found}: {choice}");
+    }
 }
