@@ -18,7 +18,10 @@ def transcript(*events: bytes) -> Transcript:
 
 
 TEXT = b'{"choices": [{"index": 0, "text": "a"}]}'
-USAGE = b'{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 5}}}'
+USAGE = (
+    b'{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1,'
+    b' "prompt_tokens_details": {"cached_tokens": 5}}}'
+)
 
 
 class Streams(unittest.TestCase):

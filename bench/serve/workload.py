@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import http1
 
-SUBJECTS = "The miller,The captain,A clerk,The old teacher,Her sister,The guard,A stranger,The baker,My neighbour".split(",")
+SUBJECTS = "The miller,The captain,A clerk,The old teacher,Her sister,The guard,A stranger,The baker".split(",")
 VERBS = "carried,sold,found,counted,painted,lost,mended,hid,weighed,described,borrowed,returned".split(",")
-THINGS = "a lamp,two ropes,the ledger,a map of the coast,nine apples,an empty barrel,the letter,a clock,some bread".split(",")
-PLACES = "at the harbour,in the mill,near the bridge,behind the church,on the hill,in the market,by the river".split(",")
-TIMES = "before dawn,on Monday,in the autumn,after the storm,at noon,in the year {n},when the bell rang {n} times".split(",")
+THINGS = "a lamp,two ropes,the ledger,a map of the coast,nine apples,an empty barrel,the letter,a clock".split(",")
+PLACES = "at the harbour,in the mill,near the bridge,behind the church,on the hill,in the market".split(",")
+TIMES = "before dawn,on Monday,in the autumn,after the storm,in the year {n},when the bell rang {n} times".split(",")
 
 
 class Workload(NamedTuple):

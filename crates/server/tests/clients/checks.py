@@ -148,11 +148,11 @@ def run(server: Server) -> int:
     if not getattr(server.options, "tools", True):
         without.append("tools")
     failed = ran = 0
-    left_out = []
+    n_left_out = 0
     for one in CHECKS:
         name = one.__name__
         if (only and only not in name) or any(word in name for word in without):
-            left_out.append(name)
+            n_left_out += 1
             continue
         start = time.monotonic()
         ran += 1
@@ -168,8 +168,8 @@ def run(server: Server) -> int:
             print(f"FAILED {name}: line {own.lineno}: {type(error).__name__}: {str(error)[:600]}", flush=True)
         else:
             print(f"ok {name} ({time.monotonic() - start:.1f} s)", flush=True)
-    if left_out:
-        print(f"left out, as the command line says: {', '.join(left_out)}")
+    if n_left_out:
+        print(f"{n_left_out} left out, as the command line says")
     print(f"{ran - failed} of {ran} checks hold", flush=True)
     return 1 if failed or not ran else 0
 

@@ -33,7 +33,7 @@ def half_a_request(server: Server) -> None:
 
 @check
 def a_reader_that_dawdles(server: Server) -> None:
-    asked = chat(server, max_tokens=300, stream=True, logprobs=True, top_logprobs=5)
+    asked = chat(server, max_tokens=120, stream=True, logprobs=True, top_logprobs=5)
     with wire.connect(server) as link:
         link.setsockopt(wire.socket.SOL_SOCKET, wire.socket.SO_RCVBUF, 2048)
         link.sendall(wire.request(server, "POST", CHAT, asked))
