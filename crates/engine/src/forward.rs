@@ -30,6 +30,7 @@ use lossy_kernels::{
 use crate::RequestError;
 use crate::cache::{CacheError, KvSequence, Rows, Span, append_layer, attend_layer};
 use crate::finite::{Place, all_finite};
+use crate::hooks::Hooks;
 use crate::logits::Logits;
 use crate::model::{Layer, Model};
 
@@ -38,18 +39,6 @@ pub(crate) struct ForwardItem<'a> {
     pub(crate) cache: &'a mut KvSequence,
     pub(crate) tokens: &'a [u32],
     pub(crate) logits: Logits,
-}
-
-/// Sees a layer's rotated queries, rotated keys, and values.
-pub(crate) type Observe<'a> = dyn FnMut(usize, [Rows<'_>; 3]) + 'a;
-
-/// Who is called while a batch is computed.
-#[derive(Default)]
-pub(crate) struct Hooks<'a, 'b> {
-    /// after the projections of each layer
-    pub(crate) observe: Option<&'a mut Observe<'b>>,
-    /// after each layer but the last
-    pub(crate) between: Option<&'a mut (dyn FnMut() + 'b)>,
 }
 
 /// The buffers of a forward pass, kept from one to the next.

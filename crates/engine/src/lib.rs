@@ -23,6 +23,7 @@ mod unread;
 mod error;
 mod model;
 mod logits;
+mod hooks;
 mod forward;
 mod options;
 mod extent;

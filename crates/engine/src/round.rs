@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use lossy_kernels::Compute;
 
-use crate::forward::{Forward, ForwardItem, Hooks};
+use crate::forward::{Forward, ForwardItem};
+use crate::hooks::Hooks;
 use crate::model::Model;
 use crate::sequence::EngineId;
 use crate::{BatchItem, Generation, LogitRows, RequestError, Step};
