@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
-use lossy_engine::KvScheme;
+use lossy_engine::{CacheOptions, KvScheme};
 use lossy_eval::{
     Allowed, Budget, Certificate, EvalError, Meter, MeterOptions, PROBE_CHUNK, PROBE_PATIENCE, Probe, Setting,
 };
@@ -12,6 +12,7 @@ use lossy_eval::{
 use crate::interrupt;
 use crate::loaded::{Loaded, in_file};
 use crate::observer::Watcher;
+use crate::outcome::Outcome;
 use crate::terminal::{self, Spinner, note};
 use crate::{directories, version};
 
@@ -36,7 +37,40 @@ pub struct LossOf<'a> {
     pub is_quiet: bool,
 }
 
+/// Fails if a budget is to choose the KV scheme, and one is named.
+///
+/// # Errors
+/// A usage error that says so.
+pub fn check_choice(max_loss: Option<&Budget>, options: &CacheOptions) -> Result<(), clap::Error> {
+    match (max_loss, &options.kv) {
+        (Some(budget), Some(scheme)) => Err(crate::usage_error(format!(
+            "--max-loss {budget} chooses the KV scheme: leave out --kv {scheme} (or unset LOSSY_KV)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl LossOf<'_> {
+    /// Keeps within a budget if there is one; else says what the scheme costs, as far as `when` wants it. With statistics of the
+    /// user's own text (`is_own`) nothing is known, and nothing would be kept.
+    ///
+    /// # Errors
+    /// As [`keep_within`](LossOf::keep_within). Ctrl-C is none.
+    pub fn settle(&mut self, max_loss: Option<&Budget>, when: When, is_own: bool) -> Result<Outcome> {
+        match max_loss {
+            Some(budget) => match self.keep_within(budget) {
+                Err(error) if interrupt::is_asked() => {
+                    note(&format!("{error:#}"));
+                    return Ok(Outcome::Interrupted);
+                }
+                within => within?,
+            },
+            None if self.is_quiet || is_own => {}
+            None => self.warn(when),
+        }
+        Ok(Outcome::Done)
+    }
+
     /// Stores new sequences in the scheme of fewest bits that stays within a budget. What is not known of the cheapest ones
     /// is measured first.
     ///

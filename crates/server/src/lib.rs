@@ -28,7 +28,7 @@ mod serve;
 pub use openapi::Description;
 pub use options::{Access, Address, DocumentOptions, Limits, Notes, ServerOptions};
 pub use serve::{ServeError, serve};
-pub use served::{LossReport, Parts, Served, Setting};
+pub use served::{LossReport, Made, Served, Setting};
 
 /// Reads bytes as the body of each kind of request, up to where the model is needed. For fuzzers.
 #[doc(hidden)]

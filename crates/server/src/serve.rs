@@ -38,6 +38,9 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The address is in use, or the directory for documents cannot be used.
+///
+/// # Panics
+/// The model has no setting.
 pub fn serve(
     engine: lossy_engine::Engine,
     served: Served,

@@ -38,12 +38,25 @@ pub struct Served {
     pub template: Option<ChatTemplate>,
     /// further variables of the template
     pub template_variables: Map<String, Value>,
-    /// the usual setting, and those that a request may choose
+    /// the usual setting, and those that a request may choose: at least one
     pub settings: Vec<Setting>,
-    /// when it was loaded, seconds since 1970
-    pub created: u64,
+    /// what is made of these when it is first needed
+    pub made: Made,
+}
+
+/// What is made of a model when it is first needed, and when it was loaded.
+pub struct Made {
+    /// seconds since 1970
+    pub(crate) created: u64,
     vocabulary: OnceLock<Result<Vocabulary, String>>,
     thinking: OnceLock<Thinking>,
+}
+
+impl Default for Made {
+    fn default() -> Made {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Made { created, vocabulary: OnceLock::new(), thinking: OnceLock::new() }
+    }
 }
 
 /// What a setting costs, for whoever wants to know before using it.
@@ -107,50 +120,7 @@ impl Setting {
     }
 }
 
-/// What a [`Served`] is made of.
-pub struct Parts {
-    /// the name that requests use
-    pub id: String,
-    /// its file
-    pub path: String,
-    /// shapes and names
-    pub info: ModelInfo,
-    /// bytes of its weights in memory
-    pub weight_bytes: usize,
-    /// text to ids and back
-    pub tokenizer: Tokenizer,
-    /// messages to a prompt, if the model has it
-    pub template: Option<ChatTemplate>,
-    /// further variables of the template
-    pub template_variables: Map<String, Value>,
-    /// the usual setting, and those that a request may choose
-    pub settings: Vec<Setting>,
-}
-
 impl Served {
-    /// A model with at least one setting.
-    ///
-    /// # Panics
-    /// There is no setting.
-    pub fn new(parts: Parts) -> Served {
-        let Parts { id, path, info, weight_bytes, tokenizer, template, template_variables, settings } = parts;
-        assert!(!settings.is_empty(), "a model is served with a setting");
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Served {
-            id,
-            path,
-            info,
-            weight_bytes,
-            tokenizer,
-            template,
-            template_variables,
-            settings,
-            created,
-            vocabulary: OnceLock::new(),
-            thinking: OnceLock::new(),
-        }
-    }
-
     /// The usual setting.
     pub fn usual(&self) -> &Setting {
         &self.settings[0]
@@ -213,7 +183,7 @@ impl Served {
     /// # Errors
     /// The vocabulary cannot be used for constraints.
     pub fn vocabulary(&self) -> Result<&Vocabulary, ApiError> {
-        let made = self.vocabulary.get_or_init(|| {
+        let made = self.made.vocabulary.get_or_init(|| {
             Vocabulary::new(&self.tokenizer, self.info.n_vocab).map_err(|error| error.to_string())
         });
         made.as_ref().map_err(|message| ApiError::internal(message.clone()))
@@ -236,6 +206,6 @@ impl Served {
     pub fn thinking(&self) -> Result<Option<&Thinking>, ApiError> {
         let Some(format) = self.thinking_format() else { return Ok(None) };
         let vocabulary = self.vocabulary()?;
-        Ok(Some(self.thinking.get_or_init(|| Thinking::new(vocabulary, format))))
+        Ok(Some(self.made.thinking.get_or_init(|| Thinking::new(vocabulary, format))))
     }
 }

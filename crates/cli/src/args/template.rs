@@ -18,11 +18,11 @@ const RESERVED: [&str; 4] = ["messages", "tools", "documents", "add_generation_p
 pub struct TemplateArgs {
     /// Uses this chat template in place of the model's: a file in Jinja, or chatml, gemma, llama2, llama3, mistral, phi3,
     /// vicuna or zephyr
-    #[arg(long, value_name = "NAME|FILE", conflicts_with = "no_chat_template")]
+    #[arg(long, value_name = "NAME|FILE")]
     chat_template: Option<String>,
 
     /// Variables for the chat template as a JSON object, such as {"enable_thinking": false}
-    #[arg(long, value_name = "JSON", value_parser = variables, conflicts_with = "no_chat_template")]
+    #[arg(long, value_name = "JSON", value_parser = variables)]
     chat_template_kwargs: Option<Map<String, Value>>,
 }
 

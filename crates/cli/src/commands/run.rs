@@ -11,9 +11,8 @@ use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs, TemplateArgs}
 use crate::chat;
 use crate::completion::{self, Completion, Form};
 use crate::hub;
-use crate::interrupt;
 use crate::loaded::Loaded;
-use crate::loss::{LossOf, When};
+use crate::loss::{self, LossOf, When};
 use crate::outcome::Outcome;
 use crate::terminal::note;
 
@@ -50,7 +49,12 @@ pub struct RunArgs {
     system: Option<String>,
 
     /// [-no-cnv] Continues the bare text of the prompt, in which control tokens such as <|im_start|> count
-    #[arg(long, visible_alias = "no-conversation", help_heading = "Prompt")]
+    #[arg(
+        long,
+        visible_alias = "no-conversation",
+        help_heading = "Prompt",
+        conflicts_with_all = ["chat_template", "chat_template_kwargs"]
+    )]
     no_chat_template: bool,
 
     #[command(flatten)]
@@ -93,11 +97,7 @@ pub struct RunArgs {
 /// Answers or chats.
 pub fn run(args: RunArgs) -> Result<Outcome> {
     let cache_options = args.engine.cache_options()?;
-    if let (Some(budget), Some(scheme)) = (&args.max_loss, &cache_options.kv) {
-        let message =
-            format!("--max-loss {budget} chooses the KV scheme: leave out --kv {scheme} (or unset LOSSY_KV)");
-        return Err(crate::usage_error(message).into());
-    }
+    loss::check_choice(args.max_loss.as_ref(), &cache_options)?;
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let prompt = args.prompt.read()?;
     let system = args.system.as_deref().map(|system| args.prompt.unescaped(system)).transpose()?;
@@ -113,18 +113,10 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     if !args.quiet {
         loaded.tell_positions();
     }
-    let mut loss = LossOf { model: &mut loaded, path: &path, is_quiet: args.quiet };
-    match &args.max_loss {
-        Some(budget) => match loss.keep_within(budget) {
-            Err(error) if interrupt::is_asked() => {
-                note(&format!("{error:#}"));
-                return Ok(Outcome::Interrupted);
-            }
-            within => within?,
-        },
-        // What is known, or would be kept, is of the bundled calibration.
-        None if args.quiet || args.engine.calibration.calibrate.is_some() => {}
-        None => loss.warn(args.probe),
+    let mut loss_of = LossOf { model: &mut loaded, path: &path, is_quiet: args.quiet };
+    let is_own = args.engine.calibration.calibrate.is_some();
+    if let Outcome::Interrupted = loss_of.settle(args.max_loss.as_ref(), args.probe, is_own)? {
+        return Ok(Outcome::Interrupted);
     }
     let options = args.sampling.options();
     loaded.check(&options.sampling)?;

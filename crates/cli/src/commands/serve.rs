@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use lossy_engine::{CacheOptions, KvScheme, PositionScheme};
 use lossy_eval::Budget;
-use lossy_server::{Access, Address, DocumentOptions, Limits, Notes, Parts, Served, ServerOptions, Setting};
+use lossy_server::{Access, Address, DocumentOptions, Limits, Made, Notes, Served, ServerOptions, Setting};
 
 use crate::args::{EngineArgs, ModelArgs, SamplingArgs, TemplateArgs};
 use crate::loaded::{Loaded, in_file, make_cache};
-use crate::loss::{LossOf, When, file_name};
+use crate::loss::{self, LossOf, When, file_name};
 use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
 use crate::units::parse_bytes;
@@ -195,11 +195,7 @@ impl NetworkArgs {
 /// Serves until a signal comes.
 pub fn run(args: ServeArgs) -> Result<Outcome> {
     let cache_options = args.engine.cache_options()?;
-    if let (Some(budget), Some(scheme)) = (&args.max_loss, &cache_options.kv) {
-        let message =
-            format!("--max-loss {budget} chooses the KV scheme: leave out --kv {scheme} (or unset LOSSY_KV)");
-        return Err(usage_error(message).into());
-    }
+    loss::check_choice(args.max_loss.as_ref(), &cache_options)?;
     if args.sampling.logprobs.is_some() {
         return Err(
             usage_error("a request says whether it wants log-probabilities: leave out --logprobs").into()
@@ -219,17 +215,10 @@ pub fn run(args: ServeArgs) -> Result<Outcome> {
     if !args.quiet {
         loaded.tell_positions();
     }
-    let mut loss = LossOf { model: &mut loaded, path: &path, is_quiet: args.quiet };
-    match &args.max_loss {
-        Some(budget) => match loss.keep_within(budget) {
-            Err(error) if interrupt::is_asked() => {
-                note(&format!("{error:#}"));
-                return Ok(Outcome::Interrupted);
-            }
-            within => within?,
-        },
-        None if args.quiet || args.engine.calibration.calibrate.is_some() => {}
-        None => loss.warn(args.probe),
+    let mut loss_of = LossOf { model: &mut loaded, path: &path, is_quiet: args.quiet };
+    let is_own = args.engine.calibration.calibrate.is_some();
+    if let Outcome::Interrupted = loss_of.settle(args.max_loss.as_ref(), args.probe, is_own)? {
+        return Ok(Outcome::Interrupted);
     }
     let defaults = args.sampling.options();
     loaded.check(&defaults.sampling)?;
@@ -260,23 +249,19 @@ pub fn run(args: ServeArgs) -> Result<Outcome> {
     // A template with a mistake is found now, not by the first request.
     loaded.template()?;
     let id = args.network.alias.first().cloned().unwrap_or_else(|| name_of(&path));
-    let Loaded { engine, tokenizer, info, template_variables, .. } = &loaded;
-    let served = Parts {
-        id,
-        path: path.display().to_string(),
-        info: info.clone(),
-        weight_bytes: engine.weight_bytes(),
-        tokenizer: tokenizer.clone(),
-        template: None,
-        template_variables: template_variables.clone(),
-        settings,
-    };
+    let (tokenizer, info) = (loaded.tokenizer.clone(), loaded.info.clone());
+    let (weight_bytes, template_variables) =
+        (loaded.engine.weight_bytes(), loaded.template_variables.clone());
     let (engine, template) = loaded.into_parts();
-    let served = Served::new(Parts { template, ..served });
+    let path = path.display().to_string();
+    let made = Made::default();
+    let served =
+        Served { id, path, info, weight_bytes, tokenizer, template, template_variables, settings, made };
     interrupt::listen(interrupt::Second::Ends);
     let ready = |url: &str| note(&format!("listening on {url}"));
     lossy_server::serve(engine, served, options, ready, interrupt::asked())?;
-    Ok(if interrupt::is_asked() { Outcome::Interrupted } else { Outcome::Done })
+    // To end when it is asked to is what a server does.
+    Ok(Outcome::Done)
 }
 
 /// The usual setting, and those that a request may choose, each with what is known of its loss.

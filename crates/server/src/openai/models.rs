@@ -50,7 +50,7 @@ fn model(app: &App) -> Model {
     Model {
         id: served.id.clone(),
         object: "model",
-        created: served.created,
+        created: served.made.created,
         owned_by: "lossy",
         max_model_len: n_ctx,
         meta: ModelMeta {

@@ -3,11 +3,18 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lossy_engine::Finish;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::request::random;
 use crate::work::Timings;
+
+/// What a stream has besides.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+pub struct StreamOptions {
+    /// a last chunk with the usage
+    pub include_usage: Option<bool>,
+}
 
 /// Tokens of a request and its answers.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use lossy_engine::{Generation, PAGE_TOKENS, common_prefix};
+use lossy_engine::{Finish, Generation, PAGE_TOKENS, common_prefix};
 
 use super::job::{Admission, Event, Job};
 use super::miss::Remembered;
@@ -97,10 +97,16 @@ impl Worker {
             }
             if needed > self.bytes_left() {
                 let error = ApiError::over_budget(whole, self.engine.budget().limit().unwrap_or(usize::MAX));
-                self.counters.finish("error");
                 match waiting {
-                    Waiting::New { job, .. } => job.reply.send(Event::Failed(error)),
-                    Waiting::Suspended(running) => running.reply.send(Event::Failed(error)),
+                    Waiting::New { job, .. } => {
+                        self.counters.finish("error");
+                        job.reply.send(Event::Failed(error));
+                    }
+                    // What it has generated is not lost.
+                    Waiting::Suspended(running) if running.generation.n_generated() > 0 => {
+                        self.ended.push((*running, Ok(Finish::ContextFull)));
+                    }
+                    Waiting::Suspended(running) => self.ended.push((*running, Err(error))),
                 }
                 return Entry::Failed;
             }

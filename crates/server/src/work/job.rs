@@ -102,6 +102,8 @@ pub struct Admission {
 pub struct Outcome {
     /// why
     pub finish: Finish,
+    /// text that was held back until now
+    pub rest: String,
     /// counts and times
     pub timings: Timings,
 }

@@ -96,8 +96,9 @@ impl Worker {
         let steps = engine.advance_beside(&mut batch, &mut between);
         let reading = began.elapsed().saturating_sub(decoding);
         let shares: Vec<usize> = readers.iter().map(|(_, share)| *share).collect();
-        // Readers first, in the order of `before`.
-        let n_readers = readers.len();
+        // Those that have ended were told.
+        decoders.retain(|running| !running.generation.is_done());
+        // Only the readers for now, in the order of `before`.
         self.running = readers.into_iter().map(|(running, _)| running).collect();
         let steps = match steps {
             Ok(steps) => in_place(steps, &shares),
@@ -110,10 +111,8 @@ impl Worker {
         let n_read: usize = self.running.iter().zip(&before).map(|(running, len)| running.len() - len).sum();
         self.counters.prompt_tokens.increment(n_read as u64);
         self.pace.observe_prompt(n_read, reading);
-        debug_assert_eq!(steps.len(), n_readers);
         self.take(steps, &before);
-        // Those that have ended were told.
-        self.running.extend(decoders.into_iter().filter(|running| !running.generation.is_done()));
+        self.running.extend(decoders);
         self.running.sort_by_key(|running| running.arrival);
     }
 
@@ -195,10 +194,19 @@ impl Worker {
                 Plan::Suspend(index) => self.suspend(index),
                 Plan::NoRoom(index) => {
                     let running = self.running.remove(index);
-                    let limit = self.engine.budget().limit().unwrap_or(usize::MAX);
-                    let cache = running.generation.sequence().cache();
-                    let needed = cache.bytes_of_length(running.len() + PAGE_TOKENS);
-                    self.ended.push((running, Err(ApiError::over_budget(needed, limit))));
+                    // What was generated is not lost: the room is full, as a context can be.
+                    let end = match running.generation.n_generated() {
+                        0 => Err(ApiError::over_budget(
+                            running
+                                .generation
+                                .sequence()
+                                .cache()
+                                .bytes_of_length(running.len() + PAGE_TOKENS),
+                            self.engine.budget().limit().unwrap_or(usize::MAX),
+                        )),
+                        _ => Ok(Finish::ContextFull),
+                    };
+                    self.ended.push((running, end));
                 }
             }
         }

@@ -133,7 +133,8 @@ impl Running {
             counters.generated_rate.set(timings.predicted_per_second);
         }
         counters.whole.record(self.clock.arrived.elapsed().as_secs_f64());
-        self.reply.send(Event::Done(Box::new(Outcome { finish, timings })));
+        let rest = if self.generation.is_done() { String::new() } else { self.generation.end() };
+        self.reply.send(Event::Done(Box::new(Outcome { finish, rest, timings })));
     }
 
     /// Tells the listener that it cannot go on.

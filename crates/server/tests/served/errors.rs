@@ -125,6 +125,12 @@ fn what_no_budget_can_hold_is_refused() {
     assert_eq!(answer.status, 400, "{}", answer.body);
     assert!(answer.error().0.contains("--kv-budget"), "{}", answer.body);
     assert_eq!(server.post("/v1/completions", &json!({"prompt": "Hi", "max_tokens": 1})).status, 200);
+    // An answer that outgrows it ends there, and is not lost.
+    let answer =
+        server.ok("/v1/completions", &json!({"prompt": "Hi", "max_tokens": 900, "ignore_eos": true}));
+    assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    let n = answer["usage"]["completion_tokens"].as_u64().unwrap();
+    assert!((100..900).contains(&n), "{n} tokens");
 }
 
 #[test]

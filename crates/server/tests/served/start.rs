@@ -9,7 +9,7 @@ use lossy_engine::{
     CacheOptions, Engine, EngineOptions, GenerationOptions, KvScheme, ModelSource, SamplingOptions,
 };
 use lossy_server::{
-    Access, Address, DocumentOptions, Limits, Notes, Parts, Served, ServerOptions, Setting, serve,
+    Access, Address, DocumentOptions, Limits, Made, Notes, Served, ServerOptions, Setting, serve,
 };
 use lossy_testkit::TestModel;
 use tokio::sync::oneshot;
@@ -73,7 +73,7 @@ impl Wanted {
                 let options = CacheOptions { n_ctx: Some(self.n_ctx), ..CacheOptions::scheme(kv) };
                 settings.push(Setting { cache: engine.cache(&options).unwrap(), certificate: None });
             }
-            let served = Served::new(Parts {
+            let served = Served {
                 id: "test".to_string(),
                 path: self.model.path().display().to_string(),
                 info: source.info().clone(),
@@ -82,7 +82,8 @@ impl Wanted {
                 template: source.chat_template().unwrap(),
                 template_variables: serde_json::Map::new(),
                 settings,
-            });
+                made: Made::default(),
+            };
             let options = ServerOptions {
                 address: Address::Tcp("127.0.0.1:0".parse().unwrap()),
                 aliases: Vec::new(),

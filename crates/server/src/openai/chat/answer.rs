@@ -130,7 +130,8 @@ impl Answer {
 
     /// Takes the end; returns what was held back.
     pub fn finish(&mut self, outcome: Outcome) -> Vec<Delta> {
-        let parts = self.parser.finish();
+        let mut parts = self.parser.push(&outcome.rest);
+        parts.extend(self.parser.finish());
         let deltas = self.take(parts);
         let reason = match finish_reason(outcome.finish) {
             "stop" if !self.message.tool_calls.is_empty() => "tool_calls",

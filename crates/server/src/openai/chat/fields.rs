@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::openai::form::FormFields;
+use crate::openai::usage::StreamOptions;
 use crate::request::SamplingFields;
 
 /// A chat request.
@@ -54,13 +55,6 @@ pub struct ChatFields {
     pub add_generation_prompt: Option<bool>,
     /// whether a stream tells how far the prompt has been read
     pub return_progress: Option<bool>,
-}
-
-/// What a stream has besides.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-pub struct StreamOptions {
-    /// a last chunk with the usage
-    pub include_usage: Option<bool>,
 }
 
 /// Fields that change an answer and are not computed, with what to do instead.

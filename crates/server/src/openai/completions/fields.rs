@@ -4,6 +4,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::openai::form::FormFields;
+use crate::openai::usage::StreamOptions;
 use crate::request::SamplingFields;
 
 /// A completion request.
@@ -40,13 +41,6 @@ pub struct CompletionFields {
     pub best_of: Option<u64>,
     /// fill in a text before this one: not supported
     pub suffix: Option<String>,
-}
-
-/// What a stream has besides.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-pub struct StreamOptions {
-    /// a last chunk with the usage
-    pub include_usage: Option<bool>,
 }
 
 /// Texts that go on.

@@ -203,7 +203,10 @@ impl Answer {
                     self.logprobs.push(tokenizer, &step.sampled);
                 }
             }
-            Event::Done(outcome) => self.end = Some((finish_reason(outcome.finish), outcome.timings)),
+            Event::Done(outcome) => {
+                self.text.push_str(&outcome.rest);
+                self.end = Some((finish_reason(outcome.finish), outcome.timings));
+            }
             Event::Failed(error) => return Err(error),
             Event::Admitted(_) | Event::Reading(_) => {}
         }
