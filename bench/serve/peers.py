@@ -72,7 +72,8 @@ def best(results: list[Measured], engine: str, n_clients: int) -> Measured | Non
 def table(results: list[Measured]) -> str:
     """Markdown: a row for each number of clients, both engines at their best setting."""
     lines = [
-        "| clients | lossy t/s | llama-server t/s | ratio | first token, p50 ms | | between tokens, p50 ms | |",
+        "| clients | lossy t/s | llama-server t/s | ratio | first token, p50 ms: lossy | llama-server | "
+        "between tokens, p50 ms: lossy | llama-server |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for n_clients in dict.fromkeys(r.n_clients for r in results):
