@@ -1,6 +1,7 @@
 //! A server from its beginning to its end.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lossy_engine::PAGE_TOKENS;
 use lossy_engine::prefix_cache::{PrefixCache, PrefixCacheOptions};
@@ -13,6 +14,11 @@ use crate::options::ServerOptions;
 use crate::router::router;
 use crate::served::Served;
 use crate::work::{Engine, WorkerOptions};
+
+/// How often a server that ends looks whether all is done.
+const POLL: Duration = Duration::from_millis(20);
+/// What is left of answers that are finished is sent in this time.
+const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -74,15 +80,20 @@ pub fn serve(
         let listener = Listener::bind(&address).await.map_err(listen)?;
         ready(&listener.url());
         let draining = app.clone();
+        // Until all has ended, whoever asks is told so.
         let ended = async move {
             ended.await;
             draining.engine.drain();
+            let until = Instant::now() + drain;
+            while draining.engine.is_alive() && Instant::now() < until {
+                tokio::time::sleep(POLL).await;
+            }
         };
-        listener.serve(router(app.clone()), limits, ended, drain).await;
+        listener.serve(router(app.clone()), limits, ended, LAST_BYTES).await;
         Ok::<(), ServeError>(())
     })?;
     // Connections that are still open end here, and with them the work for them.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    runtime.shutdown_timeout(Duration::from_millis(100));
     app.engine.drain();
     app.engine.join();
     Ok(())

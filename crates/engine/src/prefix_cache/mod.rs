@@ -122,6 +122,16 @@ impl PrefixCache {
     /// Gives pages back until `bytes` are free, or nothing is left that no sequence holds; returns the bytes that came free.
     /// What is on disk stays there.
     pub fn make_room(&mut self, bytes: usize) -> usize {
+        let n_free = self.evict_idle(bytes);
+        if n_free >= bytes || self.disk.is_none() {
+            return n_free;
+        }
+        // A page that waits to be written is held until then.
+        self.flush();
+        n_free + self.evict_idle(bytes - n_free)
+    }
+
+    fn evict_idle(&mut self, bytes: usize) -> usize {
         let mut n_free = 0;
         let mut last = None;
         while n_free < bytes

@@ -91,7 +91,9 @@ impl Worker {
         let whole = cache.bytes_of_length(prompt.len() + n_generated + PAGE_TOKENS);
         let needed = whole.saturating_sub(found.sequence.kv_bytes());
         let promised: usize = self.running.iter().map(|running| self.promised(running)).sum();
-        if needed.saturating_add(promised) > self.bytes_left() {
+        if needed.saturating_add(promised) > self.bytes_left()
+            && needed.saturating_add(promised) > self.bytes_left_written()
+        {
             if !self.running.is_empty() {
                 return Entry::NoRoom(waiting);
             }
@@ -158,6 +160,12 @@ impl Worker {
         let n_tokens = running.prompt.len().max(running.len()) + PAGE_TOKENS;
         let sequence = running.generation.sequence();
         sequence.cache().bytes_of_length(n_tokens).saturating_sub(sequence.kv_bytes())
+    }
+
+    /// The same when all pages that wait to be written to the disk have been: until then they cannot be given back.
+    pub(super) fn bytes_left_written(&mut self) -> usize {
+        self.documents.flush();
+        self.bytes_left()
     }
 
     /// Bytes for new pages, those of idle documents included.

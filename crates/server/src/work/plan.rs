@@ -68,9 +68,11 @@ pub fn plan(lanes: &[Lane], round: Round, bytes_of: &dyn Fn(usize, usize) -> usi
         while share > 0 && bytes_of(index, share) > bytes {
             share = if share > LEAST_READ { share / 2 } else { 0 };
         }
-        bytes -= bytes_of(index, share);
-        read -= share;
-        shares[index] = share;
+        if share > 0 {
+            bytes -= bytes_of(index, share);
+            read -= share;
+            shares[index] = share;
+        }
     }
     let is_idle = shares.iter().all(|share| *share == 0);
     let wants = |index: &usize| lanes[*index].to_read == 0 || round.read > 0;

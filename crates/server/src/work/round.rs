@@ -169,6 +169,8 @@ impl Worker {
 
     /// How many tokens each runs next; `None`: nothing runs.
     fn shares(&mut self) -> Option<Vec<usize>> {
+        // Before somebody gives way, pages are written that could be given back then.
+        let mut is_written = false;
         loop {
             if self.running.is_empty() {
                 return None;
@@ -180,7 +182,8 @@ impl Worker {
                 .collect();
             let n_decoding = lanes.iter().filter(|lane| lane.to_read == 0).count();
             let read = self.pace.prompt_tokens(n_decoding > 0, self.engine.chunk());
-            let round = Round { read, bytes: self.bytes_left(), number: self.n_rounds };
+            let bytes = if is_written { self.bytes_left_written() } else { self.bytes_left() };
+            let round = Round { read, bytes, number: self.n_rounds };
             let bytes_of = |index: usize, n: usize| self.bytes_of(&self.running[index], n);
             match plan(&lanes, round, &bytes_of) {
                 Plan::Run(mut shares) => {
@@ -191,6 +194,7 @@ impl Worker {
                     }
                     return Some(shares);
                 }
+                Plan::Suspend(_) | Plan::NoRoom(_) if !is_written => is_written = true,
                 Plan::Suspend(index) => self.suspend(index),
                 Plan::NoRoom(index) => {
                     let running = self.running.remove(index);
@@ -222,8 +226,15 @@ impl Worker {
         self.blocked = Some(self.running.iter().map(|running| running.arrival).collect());
     }
 
-    /// The system has no memory left, whatever the budget says.
+    /// There was no memory for the new pages: pages of idle documents were still being written, or the system has none left,
+    /// whatever the budget says.
     fn give_way(&mut self, error: &RequestError) {
+        self.documents.flush();
+        let page =
+            self.running.first().map_or(0, |running| running.generation.sequence().bytes_needed(PAGE_TOKENS));
+        if self.documents.make_room(page) > 0 {
+            return;
+        }
         match self.running.iter().enumerate().max_by_key(|(_, running)| running.arrival) {
             Some((newest, _)) if self.running.len() > 1 => self.suspend(newest),
             Some((only, _)) => {

@@ -102,8 +102,9 @@ fn a_server_that_is_asked_to_end_finishes_what_runs_and_refuses_the_rest() {
     }
     server.ask_to_end();
     std::thread::sleep(Duration::from_millis(100));
-    let refused = std::net::TcpStream::connect(("127.0.0.1", server.port)).is_err();
-    assert!(refused, "nobody new is let in");
+    assert_eq!(server.get("/health").status, 503, "nobody new is let in");
+    let refused = server.request("POST", "/v1/chat/completions", "", body);
+    assert_eq!(refused.status, 503, "{}", refused.body);
     let answer = read(running);
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["usage"]["completion_tokens"], 300);
