@@ -6,7 +6,7 @@
 //!                                                        ▼   │ events
 //!                                                  work (the engine's thread)
 //! ```
-//! An interface is one folder: it makes a [`Job`](work::Job) of a request, and its answer of the job's events. Nothing below
+//! An interface is one folder: it makes a `Job` of a request, and its answer of the job's events. Nothing below
 //! knows it. [`serve`] does everything.
 #![forbid(unsafe_code)]
 
