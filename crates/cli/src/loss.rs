@@ -9,6 +9,7 @@ use lossy_eval::{
     Allowed, Budget, Certificate, EvalError, Meter, MeterOptions, PROBE_CHUNK, PROBE_PATIENCE, Probe, Setting,
 };
 
+use crate::args::LossArgs;
 use crate::interrupt;
 use crate::loaded::{Loaded, in_file};
 use crate::observer::Watcher;
@@ -51,13 +52,13 @@ pub fn check_choice(max_loss: Option<&Budget>, options: &CacheOptions) -> Result
 }
 
 impl LossOf<'_> {
-    /// Keeps within a budget if there is one; else says what the scheme costs, as far as `when` wants it. With statistics of the
+    /// Keeps within a budget if there is one; else says what the scheme costs, as far as `--probe` wants it. With statistics of the
     /// user's own text (`is_own`) nothing is known, and nothing would be kept.
     ///
     /// # Errors
     /// As [`keep_within`](LossOf::keep_within). Ctrl-C is none.
-    pub fn settle(&mut self, max_loss: Option<&Budget>, when: When, is_own: bool) -> Result<Outcome> {
-        match max_loss {
+    pub fn settle(&mut self, wanted: &LossArgs, is_own: bool) -> Result<Outcome> {
+        match &wanted.max_loss {
             Some(budget) => match self.keep_within(budget) {
                 Err(error) if interrupt::is_asked() => {
                     note(&format!("{error:#}"));
@@ -66,7 +67,7 @@ impl LossOf<'_> {
                 within => within?,
             },
             None if self.is_quiet || is_own => {}
-            None => self.warn(when),
+            None => self.warn(wanted.probe),
         }
         Ok(Outcome::Done)
     }

@@ -67,10 +67,11 @@ impl Engine {
         let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let cx = Compute::with_isa(options.n_threads.unwrap_or(n_cores).max(1), options.isa);
         let model = Model::load(&cx, source, &options.unread)?;
+        let forward = Forward::new(options.activations, model.reads_floats());
         Ok(Engine {
             id: EngineId::default(),
-            forward: Forward::new(options.activations, model.reads_floats()),
-            beside: Forward::new(options.activations, model.reads_floats()),
+            beside: forward.fresh(),
+            forward,
             activations: options.activations,
             chunk: options.chunk.max(1),
             budget: Budget::new(options.kv_budget),

@@ -1,4 +1,7 @@
 //! A grammar that was compiled for a vocabulary, and the mask that it makes.
+//!
+//! On a Zen 3, with the 151,936 tokens of Qwen2.5: a schema compiles in 1 to 9 ms. A mask takes 84 µs in the median, and 3.2 ms at
+//! worst, where 200 properties may come next (`cargo run --release -p lossy-output --example mask_speed`).
 
 use llguidance::api::{GrammarInit, TopLevelGrammar};
 use llguidance::{Logger, Matcher};

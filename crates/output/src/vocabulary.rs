@@ -33,7 +33,7 @@ struct Inner {
 
 impl Vocabulary {
     /// Builds the tables. `n_vocab` is the length of the model's logits, which is often more than the tokenizer has;
-    /// tokens between the two are never allowed. Takes about a second for 150,000 tokens.
+    /// tokens between the two are never allowed. Takes half a second for 150,000 tokens.
     ///
     /// # Errors
     /// No token ends an answer, or there are too many tokens.

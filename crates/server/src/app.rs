@@ -34,8 +34,7 @@ impl App {
         Scope::new(&[&caller.key, salt.unwrap_or_default().as_bytes()])
     }
 
-    /// Fails if a request asks for another model than the one that is served. Any name is good for a server of one model but
-    /// one that is another file's.
+    /// Fails if a request asks for another model than the one that is served: by its name, an alias, or no name.
     pub fn check_model(&self, name: Option<&str>) -> Result<(), ApiError> {
         match name {
             Some(name) if name != self.served.id && !self.options_allow(name) => {

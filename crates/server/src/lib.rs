@@ -33,8 +33,8 @@ pub use served::{LossReport, Made, Served, Setting};
 /// Reads bytes as the body of each kind of request, up to where the model is needed. For fuzzers.
 #[doc(hidden)]
 pub fn read_request_bodies(bytes: &[u8]) {
-    let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(bytes) else { return };
-    let body = http::json::Body(fields);
+    let Ok(value) = serde_json::from_slice(bytes) else { return };
+    let Ok(body) = http::json::Body::of(value) else { return };
     openai::chat::read_body(&body);
     openai::completions::read_body(&body);
     native::tokens::read_body(&body);

@@ -216,6 +216,11 @@ impl SamplingFields {
     }
 }
 
+/// A name that nothing else has.
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}{:016x}{:08x}", random(), random() as u32)
+}
+
 /// A number that nobody knows before; not for secrets.
 pub fn random() -> u64 {
     RandomState::new().hash_one(std::time::SystemTime::now())

@@ -3,6 +3,7 @@
 mod engine;
 mod escape;
 mod list;
+mod loss;
 mod model;
 mod prompt;
 mod sampling;
@@ -12,6 +13,7 @@ mod value;
 
 pub use engine::{Activations, CacheArgs, CalibrationArgs, EngineArgs, UnreadArgs};
 pub use list::{Lengths, Listed};
+pub use loss::LossArgs;
 pub use model::ModelArgs;
 pub use prompt::PromptArgs;
 pub use sampling::SamplingArgs;

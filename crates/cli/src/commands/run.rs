@@ -4,15 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use lossy_eval::Budget;
 
 use crate::answer::Notes;
-use crate::args::{EngineArgs, ModelArgs, PromptArgs, SamplingArgs, TemplateArgs};
+use crate::args::{EngineArgs, LossArgs, ModelArgs, PromptArgs, SamplingArgs, TemplateArgs};
 use crate::chat;
 use crate::completion::{self, Completion, Form};
 use crate::hub;
 use crate::loaded::Loaded;
-use crate::loss::{self, LossOf, When};
+use crate::loss::{self, LossOf};
 use crate::outcome::Outcome;
 use crate::terminal::note;
 
@@ -75,15 +74,8 @@ pub struct RunArgs {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Stores keys and values in the fewest bits that stay within a loss: kl=N, top=N or ppl=N. What is not known of the
-    /// model yet is measured first
-    #[arg(long, value_name = "BUDGET", help_heading = "Running", conflicts_with_all = ["cache_type_k", "cache_type_v", "calibrate"])]
-    max_loss: Option<Budget>,
-
-    /// Measures what a lossy KV cache costs on this model when it is used for the first time, for at most a minute, and
-    /// says it in a line. Ctrl-C skips it
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto, env = "LOSSY_PROBE", help_heading = "Running")]
-    probe: When,
+    #[command(flatten)]
+    loss: LossArgs,
 
     /// No line with counts and speeds after the answer, and none with what a lossy cache costs
     #[arg(short = 'q', long)]
@@ -97,7 +89,7 @@ pub struct RunArgs {
 /// Answers or chats.
 pub fn run(args: RunArgs) -> Result<Outcome> {
     let cache_options = args.engine.cache_options()?;
-    loss::check_choice(args.max_loss.as_ref(), &cache_options)?;
+    loss::check_choice(args.loss.max_loss.as_ref(), &cache_options)?;
     let model = args.model.name().unwrap_or_else(|| hub::DEFAULT_MODEL.to_string());
     let prompt = args.prompt.read()?;
     let system = args.system.as_deref().map(|system| args.prompt.unescaped(system)).transpose()?;
@@ -115,7 +107,7 @@ pub fn run(args: RunArgs) -> Result<Outcome> {
     }
     let mut loss_of = LossOf { model: &mut loaded, path: &path, is_quiet: args.quiet };
     let is_own = args.engine.calibration.calibrate.is_some();
-    if let Outcome::Interrupted = loss_of.settle(args.max_loss.as_ref(), args.probe, is_own)? {
+    if let Outcome::Interrupted = loss_of.settle(&args.loss, is_own)? {
         return Ok(Outcome::Interrupted);
     }
     let options = args.sampling.options();

@@ -8,12 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use lossy_engine::{CacheOptions, KvScheme, PositionScheme};
-use lossy_eval::Budget;
 use lossy_server::{Access, Address, DocumentOptions, Limits, Made, Notes, Served, ServerOptions, Setting};
 
-use crate::args::{EngineArgs, ModelArgs, SamplingArgs, TemplateArgs};
+use crate::args::{EngineArgs, LossArgs, ModelArgs, SamplingArgs, TemplateArgs};
 use crate::loaded::{Loaded, in_file, make_cache};
-use crate::loss::{self, LossOf, When, file_name};
+use crate::loss::{self, LossOf, file_name};
 use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
 use crate::units::parse_bytes;
@@ -55,14 +54,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Stores keys and values in the fewest bits that stay within a loss: kl=N, top=N or ppl=N. What is not known of the
-    /// model yet is measured first
-    #[arg(long, value_name = "BUDGET", help_heading = "Running", conflicts_with_all = ["cache_type_k", "cache_type_v", "calibrate"])]
-    max_loss: Option<Budget>,
-
-    /// Measures what a lossy KV cache costs on this model when it is used for the first time, for at most a minute
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = When::Auto, env = "LOSSY_PROBE", help_heading = "Running")]
-    probe: When,
+    #[command(flatten)]
+    loss: LossArgs,
 
     /// No lines but errors and the address
     #[arg(short = 'q', long)]
@@ -195,7 +188,7 @@ impl NetworkArgs {
 /// Serves until a signal comes.
 pub fn run(args: ServeArgs) -> Result<Outcome> {
     let cache_options = args.engine.cache_options()?;
-    loss::check_choice(args.max_loss.as_ref(), &cache_options)?;
+    loss::check_choice(args.loss.max_loss.as_ref(), &cache_options)?;
     if args.sampling.logprobs.is_some() {
         return Err(
             usage_error("a request says whether it wants log-probabilities: leave out --logprobs").into()
@@ -217,7 +210,7 @@ pub fn run(args: ServeArgs) -> Result<Outcome> {
     }
     let mut loss_of = LossOf { model: &mut loaded, path: &path, is_quiet: args.quiet };
     let is_own = args.engine.calibration.calibrate.is_some();
-    if let Outcome::Interrupted = loss_of.settle(args.max_loss.as_ref(), args.probe, is_own)? {
+    if let Outcome::Interrupted = loss_of.settle(&args.loss, is_own)? {
         return Ok(Outcome::Interrupted);
     }
     let defaults = args.sampling.options();

@@ -7,13 +7,13 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tower_http::timeout::TimeoutError;
 
 use crate::error::ApiError;
 
 /// A JSON object. What it says of the same thing twice, it says last.
-pub struct Body(pub Map<String, Value>);
+pub struct Body(Value);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
@@ -23,10 +23,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         // A parser that nests deeper than 128 levels stops with an error.
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
-        match value {
-            Value::Object(fields) => Ok(Body(fields)),
-            _ => Err(ApiError::bad_request("the body is not a JSON object")),
-        }
+        Body::of(value)
     }
 }
 
@@ -49,12 +46,23 @@ fn unread(error: BytesRejection) -> ApiError {
 }
 
 impl Body {
+    /// Of a parsed body.
+    ///
+    /// # Errors
+    /// It is no object.
+    pub fn of(value: Value) -> Result<Body, ApiError> {
+        match value.is_object() {
+            true => Ok(Body(value)),
+            false => Err(ApiError::bad_request("the body is not a JSON object")),
+        }
+    }
+
     /// The fields that `T` has; others are left alone.
     ///
     /// # Errors
     /// A field has another type than it should: the error names it.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        from_value(&Value::Object(self.0.clone()), "")
+        from_value(&self.0, "")
     }
 
     /// Fails if a field is there that changes an answer, and is not known here. `null` and `false` change nothing.
@@ -110,8 +118,10 @@ mod tests {
     }
 
     fn read(json: &str) -> Result<Fields, String> {
-        let Value::Object(fields) = serde_json::from_str(json).unwrap() else { panic!("{json}") };
-        Body(fields).read().map_err(|error| serde_json::to_string(&error.body()).unwrap())
+        Body::of(serde_json::from_str(json).unwrap())
+            .unwrap()
+            .read()
+            .map_err(|error| serde_json::to_string(&error.body()).unwrap())
     }
 
     #[test]

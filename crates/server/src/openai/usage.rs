@@ -2,11 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lossy_engine::Finish;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::request::random;
+use crate::request::unique;
 use crate::work::Timings;
 
 /// What a stream has besides.
@@ -37,18 +36,18 @@ pub struct PromptTokensDetails {
 }
 
 impl Usage {
-    /// Counts an answer to the same prompt.
-    pub fn add(&mut self, timings: &Timings) {
-        self.prompt_tokens = timings.cache_n + timings.prompt_n;
-        self.completion_tokens += timings.predicted_n;
-        self.total_tokens = self.prompt_tokens + self.completion_tokens;
-        // Answers after the first find what the first has read.
-        let cached = &mut self.prompt_tokens_details.cached_tokens;
-        *cached = if self.completion_tokens == timings.predicted_n {
-            timings.cache_n
-        } else {
-            (*cached).min(timings.cache_n)
-        };
+    /// Of all answers to one prompt.
+    pub fn of<'a>(answers: impl IntoIterator<Item = &'a Timings>) -> Usage {
+        let mut usage = Usage::default();
+        for (index, answer) in answers.into_iter().enumerate() {
+            let cached = &mut usage.prompt_tokens_details.cached_tokens;
+            // Answers after the first find what the first has read.
+            *cached = if index == 0 { answer.cache_n } else { answer.cache_n.min(*cached) };
+            usage.prompt_tokens = answer.cache_n + answer.prompt_n;
+            usage.completion_tokens += answer.predicted_n;
+        }
+        usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
+        usage
     }
 
     /// Counts those of another prompt too.
@@ -57,14 +56,6 @@ impl Usage {
         self.completion_tokens += other.completion_tokens;
         self.total_tokens += other.total_tokens;
         self.prompt_tokens_details.cached_tokens += other.prompt_tokens_details.cached_tokens;
-    }
-}
-
-/// Why an answer ended, in OpenAI's words.
-pub fn finish_reason(finish: Finish) -> &'static str {
-    match finish {
-        Finish::EndOfText | Finish::StopText => "stop",
-        Finish::Length | Finish::ContextFull | Finish::Cycle { .. } => "length",
     }
 }
 
@@ -87,7 +78,7 @@ impl Head {
     /// Of a new answer.
     pub fn new(prefix: &str, object: &'static str, model: &str) -> Head {
         Head {
-            id: format!("{prefix}-{:016x}{:08x}", random(), random() as u32),
+            id: unique(&format!("{prefix}-")),
             object,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             model: model.to_string(),

@@ -108,6 +108,16 @@ pub struct Outcome {
     pub timings: Timings,
 }
 
+impl Outcome {
+    /// Why, in OpenAI's words, which vLLM's metrics have too.
+    pub fn reason(&self) -> &'static str {
+        match self.finish {
+            Finish::EndOfText | Finish::StopText => "stop",
+            Finish::Length | Finish::ContextFull | Finish::Cycle { .. } => "length",
+        }
+    }
+}
+
 /// Counts and times of one answer, in llama-server's words.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Timings {

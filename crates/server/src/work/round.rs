@@ -229,7 +229,6 @@ impl Worker {
     /// There was no memory for the new pages: pages of idle documents were still being written, or the system has none left,
     /// whatever the budget says.
     fn give_way(&mut self, error: &RequestError) {
-        self.documents.flush();
         let page =
             self.running.first().map_or(0, |running| running.generation.sequence().bytes_needed(PAGE_TOKENS));
         if self.documents.make_room(page) > 0 {

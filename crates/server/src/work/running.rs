@@ -120,10 +120,6 @@ impl Running {
     /// Tells the listener that it has ended.
     pub fn finish(&mut self, finish: Finish, counters: &Counters) {
         let timings = self.clock.timings(self.prompt.len(), &self.admission, self.generation.n_generated());
-        counters.finish(match finish {
-            Finish::EndOfText | Finish::StopText => "stop",
-            Finish::Length | Finish::ContextFull | Finish::Cycle { .. } => "length",
-        });
         counters.prompt_seconds.increment(timings.prompt_ms / 1e3);
         counters.generated_seconds.increment(timings.predicted_ms / 1e3);
         if timings.prompt_n > 0 {
@@ -134,7 +130,9 @@ impl Running {
         }
         counters.whole.record(self.clock.arrived.elapsed().as_secs_f64());
         let rest = if self.generation.is_done() { String::new() } else { self.generation.end() };
-        self.reply.send(Event::Done(Box::new(Outcome { finish, rest, timings })));
+        let outcome = Outcome { finish, rest, timings };
+        counters.finish(outcome.reason());
+        self.reply.send(Event::Done(Box::new(outcome)));
     }
 
     /// Tells the listener that it cannot go on.

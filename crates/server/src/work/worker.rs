@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lossy_engine::prefix_cache::{PrefixCache, Scope};
 use lossy_engine::{Cache, Finish};
@@ -18,6 +18,9 @@ use super::running::Running;
 use crate::counters::Counters;
 use crate::error::ApiError;
 use crate::options::Notes;
+
+/// While requests run, what is idle is counted so rarely: every page is looked at.
+const IDLE_EVERY: Duration = Duration::from_millis(100);
 
 /// How the thread works.
 #[derive(Clone, Debug)]
@@ -46,6 +49,9 @@ pub(super) struct Worker {
     /// what the last round has ended, and how
     pub(super) ended: Vec<(Running, Result<Finish, ApiError>)>,
     pub(super) pace: Pace,
+    /// bytes of documents that no request uses, as they were counted last, and when that was
+    idle: usize,
+    idle_seen: Instant,
     pub(super) n_rounds: u64,
     pub(super) n_arrived: u64,
     pub(super) is_draining: bool,
@@ -77,6 +83,8 @@ impl Worker {
             running: Vec::new(),
             ended: Vec::new(),
             pace,
+            idle: 0,
+            idle_seen: Instant::now(),
             n_rounds: 0,
             n_arrived: 0,
             is_draining: false,
@@ -164,7 +172,10 @@ impl Worker {
             self.options.notes.tell(&format!("documents: {note}"));
         }
         let budget = self.engine.budget();
-        let (in_use, idle) = (budget.bytes_in_use(), self.documents.bytes_idle());
+        if self.running.is_empty() || self.idle_seen.elapsed() >= IDLE_EVERY {
+            (self.idle, self.idle_seen) = (self.documents.bytes_idle(), Instant::now());
+        }
+        let (in_use, idle) = (budget.bytes_in_use(), self.idle);
         self.counters.running.set(self.running.len() as f64);
         self.counters.waiting.set(self.waiting.len() as f64);
         self.counters.cache_bytes.set(in_use as f64);

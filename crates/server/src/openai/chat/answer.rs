@@ -7,8 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::openai::logprobs::TokenLogprobs;
-use crate::openai::usage::finish_reason;
-use crate::request::random;
+use crate::request::unique;
 use crate::work::{Outcome, Timings};
 
 /// What is new in an answer.
@@ -133,7 +132,7 @@ impl Answer {
         let mut parts = self.parser.push(&outcome.rest);
         parts.extend(self.parser.finish());
         let deltas = self.take(parts);
-        let reason = match finish_reason(outcome.finish) {
+        let reason = match outcome.reason() {
             "stop" if !self.message.tool_calls.is_empty() => "tool_calls",
             reason => reason,
         };
@@ -157,7 +156,7 @@ impl Answer {
                 Some(Delta { reasoning_content, reasoning, ..Delta::default() })
             }
             Part::CallBegins { index, name } => {
-                let id = format!("call_{:016x}{:08x}", random(), random() as u32);
+                let id = unique("call_");
                 let function = Function { name: name.clone(), arguments: String::new() };
                 self.message.tool_calls.push(Call { id: id.clone(), r#type: "function", function });
                 let function = FunctionDelta { name: Some(name), arguments: String::new() };

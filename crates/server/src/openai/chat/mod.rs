@@ -97,19 +97,18 @@ async fn collect(
             None => return Err(ApiError::unavailable("the engine has ended in the middle of the answer")),
         }
     }
-    let mut usage = Usage::default();
-    let mut timings = None;
+    let ends = || answers.iter().flat_map(|answer| &answer.end).map(|(_, timings)| timings);
+    let usage = Usage::of(ends());
+    let timings = ends().next().cloned().unwrap_or_default();
     let has_logprobs = prepared.options.sampling.n_logprobs.is_some();
     let choices = answers.into_iter().enumerate().map(|(index, mut answer)| {
-        let (finish_reason, of_answer) = answer.end.take().unwrap_or_default();
-        usage.add(&of_answer);
-        timings.get_or_insert(of_answer);
+        let finish_reason = answer.end.as_ref().map_or("stop", |(reason, _)| reason);
         let logprobs = has_logprobs.then(|| ChatLogprobs { content: std::mem::take(&mut answer.logprobs) });
         Choice { index, message: answer.message(), logprobs, finish_reason }
     });
     let choices = choices.collect();
     let head = Head::new("chatcmpl", "chat.completion", &app.served.id);
-    Ok(ChatCompletion { head, choices, usage, timings: timings.unwrap_or_default() })
+    Ok(ChatCompletion { head, choices, usage, timings })
 }
 
 /// Reads a body up to where the model is needed.

@@ -184,9 +184,10 @@ impl Render for ChatStream {
     fn end(&mut self) -> Vec<String> {
         let mut pieces = Vec::new();
         if self.has_usage && !self.is_failed {
-            let mut usage = Usage::default();
-            self.answers.iter().flat_map(|answer| &answer.end).for_each(|(_, timings)| usage.add(timings));
-            pieces.push(data(&ChatChunk { usage: Some(usage), ..self.chunk(Vec::new()) }));
+            let usage = Some(Usage::of(
+                self.answers.iter().flat_map(|answer| &answer.end).map(|(_, timings)| timings),
+            ));
+            pieces.push(data(&ChatChunk { usage, ..self.chunk(Vec::new()) }));
         }
         pieces.push("data: [DONE]\n\n".to_string());
         pieces

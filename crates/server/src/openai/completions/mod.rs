@@ -19,7 +19,7 @@ use self::fields::{CompletionFields, Prompts};
 use self::logprobs::CompletionLogprobs;
 use self::streamed::CompletionStream;
 use super::form::FormFields;
-use super::usage::{Head, Usage, finish_reason};
+use super::usage::{Head, Usage};
 use crate::app::{App, aside};
 use crate::error::{ApiError, ErrorBody};
 use crate::http::guard::Caller;
@@ -205,7 +205,7 @@ impl Answer {
             }
             Event::Done(outcome) => {
                 self.text.push_str(&outcome.rest);
-                self.end = Some((finish_reason(outcome.finish), outcome.timings));
+                self.end = Some((outcome.reason(), outcome.timings));
             }
             Event::Failed(error) => return Err(error),
             Event::Admitted(_) | Event::Reading(_) => {}
@@ -219,9 +219,7 @@ fn total<'a>(prepared: &Prepared, ends: impl Iterator<Item = &'a Timings>) -> Us
     let ends: Vec<&Timings> = ends.collect();
     let mut usage = Usage::default();
     for of_prompt in ends.chunks(prepared.n) {
-        let mut of_answers = Usage::default();
-        of_prompt.iter().for_each(|timings| of_answers.add(timings));
-        usage.add_prompt(&of_answers);
+        usage.add_prompt(&Usage::of(of_prompt.iter().copied()));
     }
     usage
 }
