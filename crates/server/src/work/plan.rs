@@ -35,7 +35,7 @@ pub enum Plan {
     NoRoom(usize),
 }
 
-/// Fewer tokens of a prompt are not worth a share, unless they are its last.
+/// Fewer tokens of a prompt are not worth a share, unless they are its last, or all that the round may read.
 const LEAST_READ: usize = 16;
 
 /// Plans a round. `bytes_of(lane, n)` are those of new pages that `n` more tokens of a lane need.
@@ -62,7 +62,7 @@ pub fn plan(lanes: &[Lane], round: Round, bytes_of: &dyn Fn(usize, usize) -> usi
     let mut read = round.read;
     for index in readers {
         let mut share = read.min(lanes[index].to_read);
-        if share < LEAST_READ.min(lanes[index].to_read) {
+        if share < LEAST_READ.min(lanes[index].to_read).min(round.read) {
             continue;
         }
         while share > 0 && bytes_of(index, share) > bytes {
@@ -127,6 +127,12 @@ mod tests {
     #[test]
     fn the_last_tokens_of_a_prompt_are_read_however_few_they_are() {
         assert_eq!(plan(&lanes(&[3, 100]), round(12, 99, 0), &by_token), Plan::Run(vec![3, 0]));
+    }
+
+    #[test]
+    fn a_round_that_may_read_few_tokens_reads_them() {
+        assert_eq!(plan(&lanes(&[500]), round(8, 99, 0), &by_token), Plan::Run(vec![8]));
+        assert_eq!(plan(&lanes(&[500, 500]), round(8, 99, 1), &by_token), Plan::Run(vec![8, 0]));
     }
 
     #[test]
