@@ -47,7 +47,7 @@ emulate:
 
 # Every interleaving of the thread pool's steps, by loom.
 loom:
-    RUSTFLAGS="--cfg loom" cargo test --release --locked -p lossy-kernels --lib --target-dir target/loom threads
+    RUSTFLAGS="--cfg loom" cargo test --release --locked -p lossy-kernels --lib --target-dir target/loom threads::
 
 # Undefined behaviour in number formats, parsers, threads and scalar kernels, by Miri (needs nightly Rust with miri).
 miri $MIRIFLAGS="-Zmiri-disable-isolation":
