@@ -1,0 +1,6 @@
+//! Smaller models at a loss that is set and measured.
+//!
+//! Weights are read from any source that the engine reads, one block of layers at a time, and written as an ordinary GGUF.
+#![forbid(unsafe_code)]
+
+// In the order of their dependencies: a module uses only those above it.
