@@ -10,6 +10,8 @@ use crate::testdata;
 
 /// Tokens of its vocabulary; it was trained on 64, as the file says.
 const N_VOCAB: usize = 80;
+/// Those before the characters, which begin with `!`.
+const N_CONTROL: usize = 4;
 
 /// Writes the tiny Llama of `testdata` into `folder`, without a chat template.
 ///
@@ -95,11 +97,45 @@ pub fn write_wide(folder: &Path) -> PathBuf {
     path
 }
 
+/// The character of [`write_poisoned`] that no pass survives, and its token. No calibration text has it.
+pub const POISON: (char, usize) = ('^', N_CONTROL + ('^' as usize - '!' as usize));
+
+/// Writes [`wide`] into `folder`, with weights that overflow where a text has the [`POISON`], and nowhere else: only its row of the
+/// embedding has a first channel, which the first MLP multiplies by more than float32 holds.
+///
+/// # Panics
+/// If `folder` cannot be written to.
+pub fn write_poisoned(folder: &Path) -> PathBuf {
+    let path = folder.join("poisoned.gguf");
+    let bytes = wide_with(|name, values| match name {
+        "token_embd.weight" => {
+            for (id, row) in values.chunks_exact_mut(WIDTH).enumerate() {
+                row[0] = if id == POISON.1 { 8.0 } else { 0.0 };
+            }
+        }
+        // What attention adds must not reach the channel either.
+        "blk.0.attn_output.weight" => values[..WIDTH].fill(0.0),
+        "blk.0.ffn_up.weight" | "blk.0.ffn_gate.weight" => {
+            values.iter_mut().step_by(WIDTH).for_each(|value| *value = 1e30);
+        }
+        _ => {}
+    });
+    fs::write(&path, bytes).expect("a file in a temporary folder");
+    path
+}
+
 /// The GGUF of a model whose four layers have one head of 64 channels, so that every KV scheme fits it, and whose context is
 /// of 1,024 tokens.
 pub fn wide() -> Vec<u8> {
+    wide_with(|_, _| {})
+}
+
+/// Channels of [`wide`].
+const WIDTH: usize = 64;
+
+/// The same, with weights that `change` has changed; it gets the name of a tensor and its values.
+fn wide_with(change: impl Fn(&str, &mut [f32])) -> Vec<u8> {
     const N_LAYERS: usize = 4;
-    const WIDTH: usize = 64;
     let mut writer = GgufWriter::new()
         .set("general.architecture", "llama")
         .set("llama.block_count", N_LAYERS as u32)
@@ -122,7 +158,9 @@ pub fn wide() -> Vec<u8> {
         (0..len).map(|_| 2.0 * deviation * (unit() + unit() + unit())).collect()
     };
     let mut add = |writer: GgufWriter, name: &str, rows: usize, deviation: f32| {
-        writer.tensor_from_f32(name, DType::F32, &[rows, WIDTH], &random(rows * WIDTH, deviation))
+        let mut values = random(rows * WIDTH, deviation);
+        change(name, &mut values);
+        writer.tensor_from_f32(name, DType::F32, &[rows, WIDTH], &values)
     };
     writer = add(writer, "token_embd.weight", N_VOCAB, 1.0);
     for layer in 0..N_LAYERS {
@@ -141,8 +179,9 @@ pub fn wide() -> Vec<u8> {
 /// A SentencePiece vocabulary of single characters, but for tokens that are given by id.
 fn tokenizer(others: &[(usize, String)]) -> Vec<(&'static str, Value)> {
     let characters = ('!'..='~').map(String::from);
+    let control: [&str; N_CONTROL] = ["<unk>", "<s>", "</s>", "▁"];
     let mut tokens: Vec<String> =
-        ["<unk>", "<s>", "</s>", "▁"].map(String::from).into_iter().chain(characters).take(N_VOCAB).collect();
+        control.map(String::from).into_iter().chain(characters).take(N_VOCAB).collect();
     for (id, text) in others {
         tokens[*id].clone_from(text);
     }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use lossy_engine::{CacheOptions, KvScheme, PositionScheme};
+use lossy_engine::{Cache, CacheOptions, KvScheme, PositionScheme};
+use lossy_eval::Certificate;
 use lossy_server::{Access, Address, DocumentOptions, Limits, Made, Notes, Served, ServerOptions, Setting};
 
-use crate::args::{EngineArgs, LossArgs, ModelArgs, SamplingArgs, TemplateArgs};
+use crate::args::{EngineArgs, Listed, LossArgs, ModelArgs, SamplingArgs, TemplateArgs};
 use crate::loaded::{Loaded, in_file, make_cache};
 use crate::loss::{self, LossOf, file_name};
 use crate::outcome::Outcome;
@@ -124,13 +125,13 @@ struct WorkArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_waiting: u32,
 
-    /// Further KV schemes that a request may choose with its field `kv`
-    #[arg(long, value_name = "SCHEMES", value_delimiter = ';', value_parser = |text: &str| text.parse::<KvScheme>().map_err(|error| error.to_string()))]
-    also_kv: Vec<KvScheme>,
+    /// Further KV schemes, between commas, that a request may choose with its field `kv`
+    #[arg(long, value_name = "SCHEMES")]
+    also_kv: Vec<Listed<KvScheme>>,
 
-    /// Further position maps that a request may choose with its field `positions`
-    #[arg(long, value_name = "MAPS", value_delimiter = ';', value_parser = |text: &str| text.parse::<PositionScheme>().map_err(|error| error.to_string()))]
-    also_positions: Vec<PositionScheme>,
+    /// Further position maps, between commas, that a request may choose with its field `positions`
+    #[arg(long, value_name = "MAPS")]
+    also_positions: Vec<Listed<PositionScheme>>,
 
     /// Leaves system texts that begin with x-anthropic-billing-header: in the prompt. They change with every request, and so
     /// no request would find its beginning in the cache
@@ -260,9 +261,11 @@ pub fn run(args: ServeArgs) -> Result<Outcome> {
 /// The usual setting, and those that a request may choose, each with what is known of its loss.
 fn settings(loaded: &mut Loaded, work: &WorkArgs, path: &Path) -> Result<Vec<Setting>> {
     let usual = loaded.cache_options.clone();
-    let schemes = std::iter::once(usual.kv.clone()).chain(work.also_kv.iter().cloned().map(Some));
-    let maps: Vec<PositionScheme> =
-        std::iter::once(usual.positions.clone()).chain(work.also_positions.iter().cloned()).collect();
+    let schemes = std::iter::once(usual.kv.clone())
+        .chain(work.also_kv.iter().flat_map(|Listed(schemes)| schemes).cloned().map(Some));
+    let maps: Vec<PositionScheme> = std::iter::once(usual.positions.clone())
+        .chain(work.also_positions.iter().flat_map(|Listed(maps)| maps).cloned())
+        .collect();
     let mut caches = vec![loaded.cache.clone()];
     let spinner = Spinner::start("preparing the caches");
     for (index, (kv, positions)) in
@@ -277,11 +280,19 @@ fn settings(loaded: &mut Loaded, work: &WorkArgs, path: &Path) -> Result<Vec<Set
     let hash = loaded.engine.source().fingerprint().to_string();
     let known =
         directories::certificates().load(&hash, crate::version::short(), loaded.engine.activations().name());
-    let certificate = |cache: &lossy_engine::Cache| {
-        let setting = lossy_eval::Setting::from(cache.kv().clone()).to_string();
-        known.iter().find(|certificate| certificate.setting == setting).cloned()
-    };
-    Ok(caches.into_iter().map(|cache| Setting { certificate: certificate(&cache), cache }).collect())
+    Ok(caches.into_iter().map(|cache| Setting { certificate: certificate(&known, &cache), cache }).collect())
+}
+
+/// What is known of a cache's loss, at the longest texts that it was measured at. A scheme that was measured with the model's own
+/// positions says nothing about it with others.
+fn certificate(known: &[Certificate], cache: &Cache) -> Option<Certificate> {
+    let positions = cache.positions().scheme();
+    let is_own = *positions == PositionScheme::linear();
+    let with_positions =
+        lossy_eval::Setting { kv: cache.kv().clone(), positions: Some(positions.clone()) }.to_string();
+    let alone = lossy_eval::Setting::from(cache.kv().clone()).to_string();
+    let is_of = |name: &str| name == with_positions || is_own && name == alone;
+    known.iter().filter(|certificate| is_of(&certificate.setting)).max_by_key(|known| known.n_ctx).cloned()
 }
 
 /// `smollm2-135m` of `smollm2-135m.gguf`.

@@ -15,6 +15,8 @@ mod positions;
 mod program;
 mod prompt_cache;
 mod real_model;
+#[cfg(unix)]
+mod serve;
 mod templates;
 #[cfg(unix)]
 mod terminal;

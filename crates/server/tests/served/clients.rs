@@ -64,7 +64,7 @@ fn smollm2() -> Server {
 }
 
 fn qwen() -> Server {
-    Wanted { model: TestModel::QwenCoder, n_ctx: 4096, ..Wanted::default() }.start()
+    Wanted { model: TestModel::QwenCoder.path(), n_ctx: 4096, ..Wanted::default() }.start()
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn calls(server: &Server, choice: Value) -> Value {
 #[test]
 fn a_tool_that_must_be_called_is_called_with_arguments_that_parse() {
     for model in [TestModel::SmolLm2, TestModel::QwenCoder] {
-        let server = Wanted { model, ..Wanted::default() }.start();
+        let server = Wanted { model: model.path(), ..Wanted::default() }.start();
         let named = json!({"type": "function", "function": {"name": "get_weather"}});
         for choice in [json!("required"), named] {
             let answer = calls(&server, choice);
@@ -120,7 +120,7 @@ fn a_tool_that_must_be_called_is_called_with_arguments_that_parse() {
 
 #[test]
 fn a_streamed_call_is_the_whole_one_in_pieces() {
-    let server = Wanted { model: TestModel::QwenCoder, ..Wanted::default() }.start();
+    let server = Wanted { model: TestModel::QwenCoder.path(), ..Wanted::default() }.start();
     let whole = calls(&server, json!("required"));
     let request = json!({
         "messages": [{"role": "user", "content": "How is the weather in Paris?"}],

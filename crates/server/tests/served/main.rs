@@ -10,3 +10,4 @@ mod forms;
 mod guarded;
 mod interfaces;
 mod start;
+mod unwell;

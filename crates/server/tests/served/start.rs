@@ -17,7 +17,8 @@ use tokio::sync::oneshot;
 /// How a test wants it.
 #[derive(Clone)]
 pub struct Wanted {
-    pub model: TestModel,
+    pub model: PathBuf,
+    pub address: Address,
     pub kv: Vec<&'static str>,
     pub n_ctx: usize,
     pub budget: Option<usize>,
@@ -33,7 +34,8 @@ pub struct Wanted {
 impl Default for Wanted {
     fn default() -> Wanted {
         Wanted {
-            model: TestModel::SmolLm2,
+            model: TestModel::SmolLm2.path(),
+            address: Address::Tcp("127.0.0.1:0".parse().unwrap()),
             kv: vec!["f16"],
             n_ctx: 4096,
             budget: None,
@@ -60,7 +62,7 @@ impl Wanted {
         let (end, ended) = oneshot::channel::<()>();
         let (ready, url) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let source = ModelSource::open(&self.model.path()).unwrap();
+            let source = ModelSource::open(&self.model).unwrap();
             let options = EngineOptions {
                 n_threads: Some(self.threads),
                 kv_budget: self.budget,
@@ -75,7 +77,7 @@ impl Wanted {
             }
             let served = Served {
                 id: "test".to_string(),
-                path: self.model.path().display().to_string(),
+                path: self.model.display().to_string(),
                 info: source.info().clone(),
                 weight_bytes: engine.weight_bytes(),
                 tokenizer: source.tokenizer().unwrap(),
@@ -85,7 +87,7 @@ impl Wanted {
                 made: Made::default(),
             };
             let options = ServerOptions {
-                address: Address::Tcp("127.0.0.1:0".parse().unwrap()),
+                address: self.address,
                 aliases: Vec::new(),
                 access: self.access,
                 limits: self.limits,
@@ -109,7 +111,8 @@ impl Wanted {
             serve(engine, served, options, ready, ended).unwrap();
         });
         let url = url.recv_timeout(Duration::from_secs(120)).expect("the server starts");
-        let port = url.rsplit(':').next().unwrap().parse().unwrap();
+        // A Unix socket has none.
+        let port = url.rsplit(':').next().unwrap().parse().unwrap_or(0);
         Server { port, end: Some(end), thread: Some(thread) }
     }
 }
