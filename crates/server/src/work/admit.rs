@@ -168,7 +168,7 @@ impl Worker {
         self.bytes_left()
     }
 
-    /// Bytes for new pages, those of idle documents included.
+    /// Bytes for new pages, those of idle documents included. Looks at every idle page.
     pub(super) fn bytes_left(&self) -> usize {
         let left = self.engine.budget().bytes_left();
         left.map_or(usize::MAX / 2, |left| left + self.documents.bytes_idle())

@@ -182,7 +182,7 @@ impl Worker {
                 .collect();
             let n_decoding = lanes.iter().filter(|lane| lane.to_read == 0).count();
             let read = self.pace.prompt_tokens(n_decoding > 0, self.engine.chunk());
-            let bytes = if is_written { self.bytes_left_written() } else { self.bytes_left() };
+            let bytes = if is_written { self.bytes_left_written() } else { self.bytes_for(read) };
             let round = Round { read, bytes, number: self.n_rounds };
             let bytes_of = |index: usize, n: usize| self.bytes_of(&self.running[index], n);
             match plan(&lanes, round, &bytes_of) {
@@ -213,6 +213,15 @@ impl Worker {
                     self.ended.push((running, end));
                 }
             }
+        }
+    }
+
+    /// Bytes for the new pages of a round that reads so many tokens. Idle documents are counted only where what is free may not do.
+    fn bytes_for(&self, read: usize) -> usize {
+        let most = |running: &Running| self.bytes_of(running, running.to_read().min(read).max(1));
+        match self.engine.budget().bytes_left() {
+            Some(free) if free < self.running.iter().map(most).sum() => self.bytes_left(),
+            free => free.unwrap_or(usize::MAX / 2),
         }
     }
 

@@ -328,7 +328,7 @@ impl<'a> ExactHeadMut<'a> {
         }
     }
 
-    /// Copies the first `n_tokens` from another page; up to 7 tokens more may be copied with them.
+    /// Copies the first `n_tokens` from another page, and nothing of the tokens behind them.
     ///
     /// # Panics
     /// The two have different types, or there are fewer tokens in a page.
@@ -337,9 +337,48 @@ impl<'a> ExactHeadMut<'a> {
         assert!(n_tokens <= PAGE_TOKENS, "{n_tokens} tokens of a page");
         let token = self.head_dim * self.kv_type.bytes();
         let middle = self.bytes.len() / 2;
-        let keys = ..n_tokens.next_multiple_of(LANES) * token;
+        let n_whole = n_tokens / LANES * LANES;
+        let keys = ..n_whole * token;
         let values = middle..middle + n_tokens * token;
         self.bytes[keys].copy_from_slice(&source.bytes[keys]);
+        // Of the last eight tokens, those that are there.
+        let (vector, some) = (LANES * self.kv_type.bytes(), (n_tokens - n_whole) * self.kv_type.bytes());
+        for channel in 0..if some == 0 { 0 } else { self.head_dim } {
+            let lanes = n_whole * token + channel * vector..n_whole * token + channel * vector + some;
+            self.bytes[lanes.clone()].copy_from_slice(&source.bytes[lanes]);
+        }
         self.bytes[values.clone()].copy_from_slice(&source.bytes[values]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_copied_are_the_first_tokens_and_nothing_else() {
+        const HEAD_DIM: usize = 4;
+        for kv_type in [KvType::F16, KvType::F32] {
+            let width = kv_type.bytes();
+            let source = vec![1; 2 * PAGE_TOKENS * HEAD_DIM * width];
+            for n in [0, 1, 7, 8, 9, 127, PAGE_TOKENS] {
+                let mut bytes = vec![0; source.len()];
+                let source = ExactHead::new(kv_type, HEAD_DIM, &source);
+                ExactHeadMut::new(kv_type, HEAD_DIM, &mut bytes).copy_from(source, n);
+                let (keys, values) = bytes.split_at(bytes.len() / 2);
+                for token in 0..PAGE_TOKENS {
+                    let wanted = u8::from(token < n);
+                    for channel in 0..HEAD_DIM {
+                        let key = ((token / LANES * HEAD_DIM + channel) * LANES + token % LANES) * width;
+                        let value = (token * HEAD_DIM + channel) * width;
+                        assert!(keys[key..][..width].iter().all(|byte| *byte == wanted), "{token} of {n}");
+                        assert!(
+                            values[value..][..width].iter().all(|byte| *byte == wanted),
+                            "{token} of {n}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }
