@@ -68,6 +68,14 @@ def models_dir() -> pathlib.Path:
     return pathlib.Path(cache) / "lossy" / "test-models"
 
 
+def path_of(name: str) -> pathlib.Path:
+    """A path, or the short name of one of the models. Raises FileNotFoundError if it is not there."""
+    path = models_dir() / MODELS[name].file_name if name in MODELS else pathlib.Path(name)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there; for the test models run python3 tools/fetch_test_models.py")
+    return path
+
+
 def sha256_of(path: pathlib.Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -9,7 +9,6 @@ usage: python3 bench/peers/run.py --model smollm2|qwen|PATH [--tests pp512,pp204
 README.md beside this file says what exactly is measured, and what to watch for when reading the figures.
 """
 import argparse
-import importlib.util
 import json
 import pathlib
 import re
@@ -21,17 +20,8 @@ from engines import EngineError, Lossy, Worker
 from workload import Workload, parse_workload
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def model_path(name: str) -> pathlib.Path:
-    """A path, or the short name of one of the test models."""
-    spec = importlib.util.spec_from_file_location("fetch_test_models", ROOT / "tools" / "fetch_test_models.py")
-    fetch = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fetch)
-    path = fetch.models_dir() / fetch.MODELS[name].file_name if name in fetch.MODELS else pathlib.Path(name)
-    if not path.exists():
-        raise SystemExit(f"error: {path} is not there; for the test models run python3 tools/fetch_test_models.py")
-    return path
+sys.path.append(str(ROOT / "tools"))
+import fetch_test_models  # noqa: E402
 
 
 def start_engine(name: str, model: pathlib.Path, args: argparse.Namespace):
@@ -128,7 +118,10 @@ def main() -> int:
         workloads = [parse_workload(text) for text in args.tests.split(",")]
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
-    model = model_path(args.model)
+    try:
+        model = fetch_test_models.path_of(args.model)
+    except FileNotFoundError as error:
+        raise SystemExit(f"error: {error}") from None
     engines, missing = [], []
     names = args.engines.split(",")
     for name in names:

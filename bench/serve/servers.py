@@ -1,7 +1,6 @@
 """Servers that a measurement starts and stops: `lossy serve` and llama.cpp's `llama-server`, each on a free port."""
 import argparse
 import http.client
-import importlib.util
 import pathlib
 import re
 import signal
@@ -11,6 +10,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tools"))
+from fetch_test_models import path_of as model_path  # noqa: E402
 # Both say it in these words.
 READY = re.compile(r"listening on http://([0-9.]+):(\d+)")
 # Longer than a server may take to finish what runs when it is told to end.
@@ -110,17 +111,6 @@ def llama(program: pathlib.Path, model: pathlib.Path, n_ctx: int, n_slots: int, 
     command = [str(program), "-m", str(model), "--host", "127.0.0.1", "--port", "0", "-c", str(n_ctx * n_slots)]
     command += ["-np", str(n_slots), "-t", str(n_threads), "-tb", str(n_threads), "--offline", *options]
     return Server("llama-server", command)
-
-
-def model_path(name: str) -> pathlib.Path:
-    """A path, or the short name of one of the test models. Raises ServerError if it is not there."""
-    spec = importlib.util.spec_from_file_location("fetch_test_models", ROOT / "tools" / "fetch_test_models.py")
-    fetch = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fetch)
-    path = fetch.models_dir() / fetch.MODELS[name].file_name if name in fetch.MODELS else pathlib.Path(name)
-    if not path.exists():
-        raise ServerError(f"{path} is not there; for the test models run python3 tools/fetch_test_models.py")
-    return path
 
 
 def version_of(program: pathlib.Path) -> str:
