@@ -49,14 +49,14 @@ impl GgufWriter {
         self.raw_tensor(name, dtype.to_ggml(), &ne, offset as u64)
     }
 
-    /// Adds a tensor whose values are quantized to `dtype` by rounding to nearest.
+    /// Adds a tensor whose values are quantized to `dtype`.
     ///
     /// # Panics
     /// When the values are not whole blocks, or the format has no encoder.
     pub fn tensor_from_f32(self, name: &str, dtype: DType, shape: &[usize], values: &[f32]) -> Self {
         let n_bytes = dtype.bytes_for(values.len()).expect("whole blocks");
         let mut bytes = vec![0; n_bytes];
-        lossy_quant::quantize(dtype, values, &mut bytes).expect("an encoder");
+        lossy_quant::quantize(dtype, values, None, &mut bytes).expect("an encoder, and numbers");
         self.tensor(name, dtype, shape, &bytes)
     }
 
