@@ -1,13 +1,15 @@
 //! GGUF files, versions 2 and 3: mapped, checked once, then read in place.
 //!
 //! `header` reads one file by the layout that its module text shows; `split` finds the other parts of a split one;
-//! [`GgufError`] lists the rules. Tensor data is never copied. Metadata is: numbers and strings are small, and the
+//! [`GgufError`] lists the rules. [`Layout`] and [`GgufFile`] write what these read (`create`). Tensor data is never copied. Metadata is: numbers and strings are small, and the
 //! strings of an array (a vocabulary) share one allocation.
 //!
 //! What is not here: version 1, big-endian files, tensors of more than four dimensions or with a dimension of 0, names
 //! with control characters. Each is an error.
 
+mod create;
 mod cursor;
+mod encode;
 mod error;
 mod header;
 mod metadata;
@@ -18,6 +20,7 @@ mod value;
 #[cfg(any(test, feature = "write"))]
 pub mod write;
 
+pub use create::{CreateError, GgufFile, Layout, NewTensor};
 pub use error::GgufError;
 pub use metadata::{IfPresent, Metadata, MetadataError};
 pub use value::{Array, StringArray, Value, ValueType};
@@ -131,6 +134,11 @@ impl Gguf {
     fn view<'a>(&'a self, tensor: &'a PartTensor) -> TensorView<'a> {
         let TensorInfo { name, dtype, shape, range } = &tensor.info;
         TensorView { name, dtype: *dtype, shape, bytes: &self.parts[tensor.part][range.clone()] }
+    }
+
+    /// The part that each tensor is in, from 0, in the order of [`tensors`](Gguf::tensors).
+    pub fn parts_of_tensors(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.tensors.iter().map(|tensor| tensor.part)
     }
 
     /// The bytes of the file, or of each part.
