@@ -227,11 +227,13 @@ fn effective_weights(weights: &[f32], n_values: usize, block_len: usize) -> Resu
     }
     let mut effective = Vec::with_capacity(n_values);
     for block in weights.chunks_exact(block_len) {
+        if block.iter().all(|&w| w == block[0]) {
+            // All the same is what no weights are, to the bit.
+            effective.resize(effective.len() + block_len, 1.0);
+            continue;
+        }
         let mean = block.iter().map(|&w| f64::from(w)).sum::<f64>() / block_len as f64;
-        let factor = if mean > 0.0 { 1.0 / mean } else { 0.0 };
-        effective.extend(
-            block.iter().map(|&w| if mean > 0.0 { (f64::from(w) * factor) as f32 + LEAST } else { 1.0 }),
-        );
+        effective.extend(block.iter().map(|&w| (f64::from(w) / mean) as f32 + LEAST));
     }
     Ok(effective)
 }
