@@ -142,6 +142,10 @@ impl Imatrix {
             chunk_size: metadata.u32("imatrix.chunk_size")?,
             entries: BTreeMap::new(),
         };
+        let is_count = |name: &str| {
+            let of = name.strip_suffix(COUNTS);
+            of.is_some_and(|of| gguf.tensor(&format!("{of}{SUMS}")).is_some())
+        };
         for tensor in gguf.tensors() {
             if let Some(name) = tensor.name.strip_suffix(SUMS) {
                 let counts_name = format!("{name}{COUNTS}");
@@ -149,11 +153,7 @@ impl Imatrix {
                     .tensor(&counts_name)
                     .ok_or_else(|| wrong(tensor.name, format!("has no `{counts_name}` beside it")))?;
                 imatrix.entries.insert(name.to_owned(), entry(tensor, counts)?);
-            } else if !tensor
-                .name
-                .strip_suffix(COUNTS)
-                .is_some_and(|name| gguf.tensor(&format!("{name}{SUMS}")).is_some())
-            {
+            } else if !is_count(tensor.name) {
                 return Err(wrong(tensor.name, format!("is neither NAME{SUMS} nor the NAME{COUNTS} of one")));
             }
         }

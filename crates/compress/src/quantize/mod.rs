@@ -10,20 +10,22 @@
 //! [error feedback](crate::feedback) needs those of one layer at a time. A tensor that has its type already is copied, bit for bit.
 //! The file is the same for any number of threads.
 
-use crate::feedback::{self, Factor, FeedbackError, Moments};
+mod entries;
+mod job;
+#[cfg(test)]
+mod tests;
+
+use self::entries::entries;
+use self::job::{Job, n_cols};
+use crate::feedback::{Factor, FeedbackError, Moments};
 use crate::imatrix::{Imatrix, ImatrixError};
 use crate::recipe::{Changes, Choice, Recipe, RecipeError, Shape, SourceTensor, choose};
-use lossy_formats::gguf::{CreateError, Gguf, GgufFile, Layout, NewTensor, Value};
+use lossy_formats::gguf::{CreateError, Gguf, GgufFile, Layout, NewTensor};
 use lossy_formats::{TensorView, WriteError};
-use lossy_quant::{DType, QuantError, dequantize, first_not_finite, quantize};
+use lossy_quant::{DType, QuantError, first_not_finite};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-
-/// ggml's number for the present meaning of all block types.
-const QUANTIZATION_VERSION: u32 = 2;
-/// Values of a tensor that are in memory as float32 at a time, without feedback.
-const SLAB_VALUES: usize = 4 << 20;
 
 /// Why a model cannot be quantized.
 #[derive(Debug, thiserror::Error)]
@@ -146,12 +148,15 @@ pub struct Planned<'a> {
     pub bytes: usize,
 }
 
+/// Second moments of a matrix's input, by the name of the matrix.
+pub type MomentsOf<'a> = dyn FnMut(&str) -> Result<Option<Arc<Moments>>, FeedbackError> + 'a;
+
 /// How weights are rounded.
 pub struct How<'a> {
     /// Importances; none: the errors of all weights of a row count the same.
     pub imatrix: Option<&'a Imatrix>,
     /// The statistics for error feedback of a matrix by its name, asked for in the order of layers; `None` if there are none.
-    pub moments: Option<&'a mut dyn FnMut(&str) -> Result<Option<Arc<Moments>>, FeedbackError>>,
+    pub moments: Option<&'a mut MomentsOf<'a>>,
     /// Threads.
     pub n_threads: usize,
     /// Is told the bytes of the source that are done, and of how many; may stop.
@@ -340,103 +345,3 @@ impl Planned<'_> {
         (0..entry.counts.len()).map(of_expert).collect()
     }
 }
-
-fn n_cols(source: &TensorView<'_>) -> usize {
-    source.shape.last().copied().unwrap_or(1)
-}
-
-/// One matrix, or a stack of experts.
-struct Job<'a> {
-    tensor: &'a Planned<'a>,
-    /// of the columns, for each expert, or one for all
-    weights: &'a [Option<Vec<f32>>],
-    n_threads: usize,
-}
-
-impl Job<'_> {
-    fn n_cols(&self) -> usize {
-        n_cols(&self.tensor.source)
-    }
-
-    fn n_rows(&self) -> usize {
-        self.tensor.source.n_values() / self.n_cols()
-    }
-
-    fn row_bytes(&self) -> usize {
-        self.tensor.source.bytes.len() / self.n_rows()
-    }
-
-    fn new_row_bytes(&self) -> usize {
-        self.tensor.bytes / self.n_rows()
-    }
-
-    fn slabs(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-        let (n_rows, step) = (self.n_rows(), (SLAB_VALUES / self.n_cols()).max(1));
-        (0..n_rows).step_by(step).map(move |first| first..(first + step).min(n_rows))
-    }
-
-    fn error(&self, row: usize) -> impl FnOnce(QuantError) -> QuantizeError + '_ {
-        move |error| QuantizeError::Row { tensor: self.tensor.source.name.to_owned(), row, error }
-    }
-
-    /// The weights of a row's expert.
-    fn weights_of(&self, row: usize) -> Option<&[f32]> {
-        let rows_of_one = self.n_rows() / self.weights.len();
-        self.weights[row / rows_of_one].as_deref()
-    }
-
-    /// The bytes of some rows.
-    fn encode(&self, rows: std::ops::Range<usize>) -> Result<Vec<u8>, QuantizeError> {
-        let Planned { source, choice, .. } = self.tensor;
-        let mut out = vec![0; rows.len() * self.new_row_bytes()];
-        feedback::in_parallel(self.n_threads, &mut out, self.new_row_bytes(), |at, out| {
-            let row = rows.start + at;
-            let mut values = vec![0.0; self.n_cols()];
-            let bytes = &source.bytes[row * self.row_bytes()..][..self.row_bytes()];
-            dequantize(source.dtype, bytes, &mut values).map_err(self.error(row))?;
-            quantize(choice.dtype, &values, self.weights_of(row), out).map_err(self.error(row))
-        })?;
-        Ok(out)
-    }
-
-    /// The bytes of the whole matrix, with each column's error carried to the rest.
-    fn with_feedback(&self, moments: &Moments, factor: &Factor) -> Result<Vec<u8>, QuantizeError> {
-        let Planned { source, choice, .. } = self.tensor;
-        let mut values = vec![0.0; source.n_values()];
-        dequantize(source.dtype, source.bytes, &mut values).map_err(self.error(0))?;
-        let matrix = feedback::Matrix { values: &values, n_cols: self.n_cols() };
-        let failed = |error| QuantizeError::Feedback { tensor: source.name.to_owned(), error };
-        feedback::quantize(choice.dtype, matrix, self.weights_of(0), moments, factor, self.n_threads)
-            .map_err(failed)
-    }
-}
-
-/// The source's keys, with what has changed.
-fn entries(source: &Gguf, options: &Options) -> Vec<(String, Value)> {
-    const OURS: [&str; 3] = ["general.file_type", "general.quantization_version", "general.quantized_by"];
-    let kept = |key: &str| {
-        !OURS.contains(&key) && !key.starts_with("quantize.imatrix.") && !key.starts_with("lossy.quantize.")
-    };
-    let mut entries: Vec<(String, Value)> = source
-        .metadata()
-        .iter()
-        .filter(|(key, _)| kept(key))
-        .map(|(key, value)| (key.to_owned(), value.clone()))
-        .collect();
-    let mut set = |key: &str, value: Value| entries.push((key.to_owned(), value));
-    set("general.file_type", Value::U32(options.recipe.file_type()));
-    set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
-    set("general.quantized_by", Value::from(options.program.as_str()));
-    if let Some(provenance) = &options.provenance {
-        set("quantize.imatrix.file", Value::from(provenance.file.as_str()));
-        set("quantize.imatrix.dataset", Value::from(provenance.dataset.as_str()));
-        set("quantize.imatrix.entries_count", Value::U32(provenance.n_entries));
-        set("quantize.imatrix.chunks_count", Value::U32(provenance.n_chunks));
-    }
-    set("lossy.quantize.recipe", Value::from(options.recipe.name()));
-    set("lossy.quantize.feedback", Value::Bool(options.has_feedback));
-    entries
-}
-
-#[cfg(test)]
-mod tests;
