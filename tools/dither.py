@@ -64,18 +64,14 @@ def copy_fields(reader: gguf.GGUFReader, writer: gguf.GGUFWriter) -> None:
         writer.add_key_value(field.name, field.contents(), kind, sub_type=sub_kind)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
-    parser.add_argument("out")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    reader = gguf.GGUFReader(options.model)
-    writer = gguf.GGUFWriter(options.out, reader.fields["general.architecture"].contents())
+def make(model: str, out: str, seed: int) -> tuple[int, int]:
+    """Writes the file; how many tensors were spread, and of how many."""
+    reader = gguf.GGUFReader(model)
+    writer = gguf.GGUFWriter(out, reader.fields["general.architecture"].contents())
     copy_fields(reader, writer)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     exact = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.BF16)
-    rng = np.random.default_rng(options.seed)
+    rng = np.random.default_rng(seed)
     n_dithered = 0
     for tensor in reader.tensors:
         if tensor.tensor_type in exact:
@@ -87,7 +83,17 @@ def main() -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    print(f"{options.out}: {n_dithered} tensors spread over their steps, {len(reader.tensors) - n_dithered} as they were", file=sys.stderr)
+    return n_dithered, len(reader.tensors)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("out")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    n_dithered, n_tensors = make(options.model, options.out, options.seed)
+    print(f"{options.out}: {n_dithered} of {n_tensors} tensors spread over their steps", file=sys.stderr)
 
 
 if __name__ == "__main__":
