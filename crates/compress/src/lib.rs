@@ -4,3 +4,7 @@
 #![forbid(unsafe_code)]
 
 // In the order of their dependencies: a module uses only those above it.
+pub mod imatrix;
+pub mod recipe;
+pub mod feedback;
+pub mod quantize;

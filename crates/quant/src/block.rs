@@ -25,18 +25,3 @@ pub fn read_blocks<B: Block>(bytes: &[u8]) -> impl ExactSizeIterator<Item = B> +
     assert_eq!(rest, 0, "{} bytes are not whole blocks of {} ({})", bytes.len(), size_of::<B>(), B::DTYPE);
     blocks.map(bytemuck::pod_read_unaligned)
 }
-
-/// The value of the largest magnitude, with its sign; the first of several; 0 when there is none.
-pub(crate) fn extreme(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |most: f32, &x| if x.abs() > most.abs() { x } else { most })
-}
-
-/// The smallest and the largest value.
-pub(crate) fn range(values: &[f32]) -> (f32, f32) {
-    values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(min, max), &x| (min.min(x), max.max(x)))
-}
-
-/// `1 / d`, and 0 for 0: a block of zeros has scale 0 and codes that do not matter.
-pub(crate) fn reciprocal(d: f32) -> f32 {
-    if d == 0.0 { 0.0 } else { 1.0 / d }
-}

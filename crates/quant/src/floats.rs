@@ -3,7 +3,7 @@
 //! BF16 is the upper half of a single, so its conversion is a shift and always exact; so is that of F16, whose
 //! subnormals become normal singles.
 
-use crate::registry::Encode;
+use crate::registry::Convert;
 use crate::{Block, DType, bf16, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -62,20 +62,20 @@ impl Block for ValueBF16 {
     }
 }
 
-impl Encode for ValueF32 {
-    fn encode(values: &[f32]) -> Self {
-        ValueF32(values[0])
+impl Convert for ValueF32 {
+    fn of(value: f32) -> Self {
+        ValueF32(value)
     }
 }
 
-impl Encode for ValueF16 {
-    fn encode(values: &[f32]) -> Self {
-        ValueF16(f16::from_f32(values[0]))
+impl Convert for ValueF16 {
+    fn of(value: f32) -> Self {
+        ValueF16(f16::from_f32(value))
     }
 }
 
-impl Encode for ValueBF16 {
-    fn encode(values: &[f32]) -> Self {
-        ValueBF16(bf16::from_f32(values[0]))
+impl Convert for ValueBF16 {
+    fn of(value: f32) -> Self {
+        ValueBF16(bf16::from_f32(value))
     }
 }

@@ -11,9 +11,8 @@
 //!
 //! The levels are denser near zero, where weights are. Source: ggml's `block_iq4_nl`, `block_iq4_xs`, `kvalues_iq4nl`.
 
-use crate::block::{extreme, reciprocal};
+use crate::encode::{Codebook, Encode, NO_OFFSET, Scaled, Weighted, best_half};
 use crate::q4::{pack_nibbles, unpack_nibbles};
-use crate::registry::Encode;
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -43,6 +42,13 @@ pub struct BlockIQ4XS {
     /// 16 bytes for each sub-block, two codes a byte: `j` low, `j + 16` high.
     pub qs: [[u8; 16]; 8],
 }
+
+/// Levels that the largest magnitude of a block may fall on, on either side: the outer levels lie far apart, so that much
+/// lies between clipping and falling short.
+const SCALE_TARGETS: [f32; 18] = [
+    -94.0, -100.0, -106.0, -111.0, -116.0, -121.0, -127.0, -133.0, -140.0, -150.0, 84.0, 89.0, 95.0, 101.0,
+    107.0, 113.0, 119.0, 128.0,
+];
 
 const _: () = assert!(size_of::<BlockIQ4NL>() == DType::IQ4NL.block_bytes());
 const _: () = assert!(size_of::<BlockIQ4XS>() == DType::IQ4XS.block_bytes());
@@ -104,16 +110,46 @@ impl Block for BlockIQ4XS {
 }
 
 impl Encode for BlockIQ4NL {
-    /// The value of the largest magnitude becomes level −127; ggml's encoder searches for a better scale.
-    fn encode(values: &[f32]) -> Self {
-        let d = f16::from_f32(extreme(values) / -127.0);
-        let inverse = reciprocal(d.to_f32());
-        let codes = std::array::from_fn(|i| nearest_level(values[i] * inverse));
-        BlockIQ4NL { d, qs: pack_nibbles(&codes) }
+    const SUB_BLOCK: usize = 32;
+    type Levels = Codebook;
+    const LEVELS: Self::Levels = Codebook;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        BlockIQ4NL { d: best_half(of, Self::LEVELS, &SCALE_TARGETS, -127.0), qs: [0; 16] }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        [(self.d.to_f32(), NO_OFFSET)].into_iter()
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        BlockIQ4NL { qs: pack_nibbles(codes), ..self }
     }
 }
 
-fn nearest_level(x: f32) -> u8 {
-    let distance = |code: &u8| (f32::from(IQ4_CODEBOOK[usize::from(*code)]) - x).abs();
-    (0..16).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
+impl Encode for BlockIQ4XS {
+    const SUB_BLOCK: usize = 32;
+    type Levels = Codebook;
+    const LEVELS: Self::Levels = Codebook;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let found: Scaled<8> = Scaled::fit(of, Self::LEVELS, &SCALE_TARGETS, -32);
+        let stored = found.scales.map(|scale| (scale + 32) as u8);
+        let high = (0..8).fold(0u16, |bits, s| bits | u16::from(stored[s] >> 4) << (2 * s));
+        BlockIQ4XS {
+            d: found.d,
+            scales_h: high.to_le_bytes(),
+            scales_l: std::array::from_fn(|i| stored[2 * i] & 15 | stored[2 * i + 1] << 4),
+            qs: [[0; 16]; 8],
+        }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        let d = self.d.to_f32();
+        self.scales().into_iter().map(move |scale| (d * f32::from(scale), NO_OFFSET))
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        BlockIQ4XS { qs: std::array::from_fn(|s| pack_nibbles(&codes[32 * s..32 * (s + 1)])), ..self }
+    }
 }

@@ -3,7 +3,7 @@
 //! A tensor is a sequence of *blocks*; a block is a fixed number of values in a fixed number of bytes, with its own
 //! scales. [`DType`] is the table of all formats that ggml numbers. For each format that can be computed there is one
 //! `#[repr(C)]` type (`BlockQ4_0`, `BlockQ6K`, …) whose fields are the bytes in file order, and one scalar
-//! [`Block::dequantize`], written to be read: it is the specification that faster code is compared with.
+//! [`Block::dequantize`], written to be read: it is the specification that faster code is compared with. [`quantize`] is the way back: see `encode`.
 //!
 //! | file | formats | bits a value |
 //! |---|---|---|
@@ -19,6 +19,7 @@
 
 mod block;
 mod dtype;
+mod encode;
 mod error;
 mod floats;
 mod iq4;
@@ -34,6 +35,7 @@ mod registry;
 
 pub use block::{Block, read_blocks};
 pub use dtype::DType;
+pub use encode::{Grid, Rounded, fit, quantize};
 pub use error::QuantError;
 pub use floats::{ValueBF16, ValueF16, ValueF32};
 pub use half::{bf16, f16};
@@ -46,6 +48,6 @@ pub use q5::{BlockQ5_0, BlockQ5_1};
 pub use q5k::BlockQ5K;
 pub use q6k::BlockQ6K;
 pub use q8::BlockQ8_0;
-pub use registry::{can_quantize, dequantize, first_not_finite, quantize};
+pub use registry::{dequantize, first_not_finite};
 
 const _: () = assert!(cfg!(target_endian = "little"), "block types are read as little-endian bytes");

@@ -9,10 +9,10 @@
 //! qs      two runs of 32 bytes; bits 2k and 2k + 1 of byte j of run r: value 128 r + 32 k + j
 //! ```
 //!
-//! Source: ggml's `block_q2_K`. The encoder rounds each value to nearest; ggml's searches for better scales.
+//! Source: ggml's `block_q2_K`.
 
-use crate::q4k::{SubBlocks, dequantize_sub_blocks, encode_sub_blocks};
-use crate::registry::Encode;
+use crate::encode::{Encode, Integers, Lines, Weighted};
+use crate::q4k::dequantize_sub_blocks;
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -32,6 +32,9 @@ pub struct BlockQ2K {
 
 const _: () = assert!(size_of::<BlockQ2K>() == DType::Q2K.block_bytes());
 
+/// Steps more or fewer than 3 that the range of a sub-block may be taken for.
+const SLACK: [f32; 12] = [-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2];
+
 /// The 2-bit codes of Q2_K, and the low two bits of those of Q3_K, in the order of the values.
 pub(crate) fn unpack_pairs(qs: &[u8; 64]) -> [u8; 256] {
     std::array::from_fn(|i| {
@@ -40,8 +43,8 @@ pub(crate) fn unpack_pairs(qs: &[u8; 64]) -> [u8; 256] {
     })
 }
 
-/// The inverse of [`unpack_pairs`]; takes the low two bits of each code.
-pub(crate) fn pack_pairs(codes: &[u8; 256]) -> [u8; 64] {
+/// The inverse of [`unpack_pairs`]; takes the low two bits of each of 256 codes.
+pub(crate) fn pack_pairs(codes: &[u8]) -> [u8; 64] {
     std::array::from_fn(|byte| {
         let first = 128 * (byte / 32) + byte % 32;
         (0..4).fold(0, |bits, k| bits | (codes[first + 32 * k] & 3) << (2 * k))
@@ -74,9 +77,26 @@ impl Block for BlockQ2K {
 }
 
 impl Encode for BlockQ2K {
-    fn encode(values: &[f32]) -> Self {
-        let sub: SubBlocks<16> = encode_sub_blocks(values, 3, 15);
-        let scales = std::array::from_fn(|s| sub.scales[s] | sub.mins[s] << 4);
-        BlockQ2K { scales, qs: pack_pairs(&sub.codes), d: sub.d, dmin: sub.dmin }
+    const SUB_BLOCK: usize = 16;
+    type Levels = Integers<0, 3>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let found: Lines<16> = Lines::fit(of, Self::LEVELS, &SLACK, 15);
+        BlockQ2K {
+            scales: std::array::from_fn(|s| found.scales[s] | found.mins[s] << 4),
+            qs: [0; 64],
+            d: found.d,
+            dmin: found.dmin,
+        }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        let (d, dmin, (scales, mins)) = (self.d.to_f32(), self.dmin.to_f32(), self.scales_mins());
+        scales.into_iter().zip(mins).map(move |(scale, min)| (d * f32::from(scale), -(dmin * f32::from(min))))
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        BlockQ2K { qs: pack_pairs(codes), ..self }
     }
 }

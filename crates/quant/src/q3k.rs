@@ -11,11 +11,10 @@
 //!         upper two bits: byte 8 + s % 4, bits 2 (s / 4) and 2 (s / 4) + 1
 //! ```
 //!
-//! Source: ggml's `block_q3_K`. The encoder rounds each value to nearest; ggml's searches for better scales.
+//! Source: ggml's `block_q3_K`.
 
-use crate::block::{extreme, reciprocal};
+use crate::encode::{Encode, Integers, NO_OFFSET, Scaled, Weighted};
 use crate::q2k::{pack_pairs, unpack_pairs};
-use crate::registry::Encode;
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -32,6 +31,10 @@ pub struct BlockQ3K {
     /// Scale of the sub-block scales.
     pub d: f16,
 }
+
+/// Levels that the largest magnitude of a sub-block may fall on, on either side.
+const SCALE_TARGETS: [f32; 18] =
+    [-3.1, -3.3, -3.5, -3.7, -3.9, -4.1, -4.3, -4.5, -4.8, -5.2, 2.2, 2.5, 2.7, 2.9, 3.1, 3.3, 3.6, 4.0];
 
 const _: () = assert!(size_of::<BlockQ3K>() == DType::Q3K.block_bytes());
 
@@ -83,36 +86,24 @@ impl Block for BlockQ3K {
     }
 }
 
-/// What Q3_K and Q6_K store: 16 sub-blocks of 16 around zero.
-pub(crate) struct SignedSubBlocks {
-    pub d: f16,
-    pub scales: [i8; 16],
-    pub codes: [i8; 256],
-}
-
-/// Round to nearest: the largest magnitude of a sub-block becomes `min_code`, the largest scale becomes `min_scale`
-/// (both negative, since that side reaches one further), and the codes are chosen for the rounded scales.
-pub(crate) fn encode_signed(values: &[f32], min_code: i8, min_scale: i8) -> SignedSubBlocks {
-    assert_eq!(values.len(), 256);
-    let wanted: [f32; 16] =
-        std::array::from_fn(|s| extreme(&values[16 * s..16 * (s + 1)]) / f32::from(min_code));
-    let d = f16::from_f32(extreme(&wanted) / f32::from(min_scale));
-    let limit = |min: i8| (f32::from(min), -1.0 - f32::from(min));
-    let nearest = |x: f32, (low, high): (f32, f32)| x.round().clamp(low, high) as i8;
-    let scales = wanted.map(|scale| nearest(scale * reciprocal(d.to_f32()), limit(min_scale)));
-    let codes = std::array::from_fn(|i| {
-        let scale = d.to_f32() * f32::from(scales[i / 16]);
-        nearest(values[i] * reciprocal(scale), limit(min_code))
-    });
-    SignedSubBlocks { d, scales, codes }
-}
-
 impl Encode for BlockQ3K {
-    fn encode(values: &[f32]) -> Self {
-        let sub = encode_signed(values, -4, -32);
-        let stored = sub.codes.map(|code| (code + 4) as u8);
-        let hmask = std::array::from_fn(|j| (0..8).fold(0, |bits, k| bits | (stored[32 * k + j] >> 2) << k));
-        BlockQ3K { hmask, qs: pack_pairs(&stored), scales: pack_scales(&sub.scales), d: sub.d }
+    const SUB_BLOCK: usize = 16;
+    type Levels = Integers<-4, 3>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let found: Scaled<16> = Scaled::fit(of, Self::LEVELS, &SCALE_TARGETS, -32);
+        BlockQ3K { hmask: [0; 32], qs: [0; 64], scales: pack_scales(&found.scales), d: found.d }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        let d = self.d.to_f32();
+        self.scales().into_iter().map(move |scale| (d * f32::from(scale), NO_OFFSET))
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        let hmask = std::array::from_fn(|j| (0..8).fold(0, |bits, k| bits | (codes[32 * k + j] >> 2) << k));
+        BlockQ3K { hmask, qs: pack_pairs(codes), ..self }
     }
 }
 

@@ -7,10 +7,9 @@
 //! byte j of qs     low nibble: value j      high nibble: value j + 16
 //! ```
 //!
-//! Source: ggml's `block_q4_0` and `block_q4_1`. The encoders give the same bytes as ggml's reference.
+//! Source: ggml's `block_q4_0` and `block_q4_1`.
 
-use crate::block::{extreme, range, reciprocal};
-use crate::registry::Encode;
+use crate::encode::{Encode, Integers, NO_OFFSET, Weighted, best_half, best_line, exact_scale};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -39,13 +38,21 @@ pub struct BlockQ4_1 {
 const _: () = assert!(size_of::<BlockQ4_0>() == DType::Q4_0.block_bytes());
 const _: () = assert!(size_of::<BlockQ4_1>() == DType::Q4_1.block_bytes());
 
+/// Levels that the largest magnitude of a block may fall on, on either side: clipped a little, or short of the end.
+const SCALE_TARGETS: [f32; 20] = [
+    -7.1, -7.3, -7.5, -7.7, -7.9, -8.0, -8.1, -8.3, -8.5, -8.8, -9.2, 6.1, 6.4, 6.7, 6.9, 7.0, 7.2, 7.5, 7.8,
+    8.2,
+];
+/// Steps more or fewer than 15 that the range of a block may be taken for.
+pub(crate) const LINE_SLACK: [f32; 12] = [-1.0, -0.7, -0.4, -0.2, 0.0, 0.2, 0.4, 0.7, 1.0, 1.4, 1.9, 2.6];
+
 /// The 32 nibbles in the order of the values.
 pub(crate) fn unpack_nibbles(qs: &[u8; 16]) -> [u8; 32] {
     std::array::from_fn(|i| if i < 16 { qs[i] & 15 } else { qs[i - 16] >> 4 })
 }
 
-/// The inverse of [`unpack_nibbles`]; takes the low four bits of each code.
-pub(crate) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
+/// The inverse of [`unpack_nibbles`]; takes the low four bits of each of 32 codes.
+pub(crate) fn pack_nibbles(codes: &[u8]) -> [u8; 16] {
     std::array::from_fn(|j| (codes[j] & 15) | (codes[j + 16] << 4))
 }
 
@@ -90,22 +97,40 @@ impl Block for BlockQ4_1 {
 }
 
 impl Encode for BlockQ4_0 {
-    /// The value of the largest magnitude becomes code 0, which stands for −8 scales: the scale takes the opposite sign.
-    fn encode(values: &[f32]) -> Self {
-        let d = extreme(values) / -8.0;
-        let inverse = reciprocal(d);
-        let codes = std::array::from_fn(|i| ((values[i] * inverse + 8.5) as u8).min(15));
-        BlockQ4_0 { d: f16::from_f32(d), qs: pack_nibbles(&codes) }
+    const SUB_BLOCK: usize = 32;
+    type Levels = Integers<-8, 7>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let search = || best_half(of, Self::LEVELS, &SCALE_TARGETS, -8.0);
+        let d = exact_scale(of.values, -8, 7).unwrap_or_else(search);
+        BlockQ4_0 { d, qs: [0; 16] }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        [(self.d.to_f32(), NO_OFFSET)].into_iter()
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        BlockQ4_0 { qs: pack_nibbles(codes), ..self }
     }
 }
 
 impl Encode for BlockQ4_1 {
-    /// The smallest value becomes code 0, the largest code 15.
-    fn encode(values: &[f32]) -> Self {
-        let (min, max) = range(values);
-        let d = (max - min) / 15.0;
-        let inverse = reciprocal(d);
-        let codes = std::array::from_fn(|i| (((values[i] - min) * inverse + 0.5) as u8).min(15));
-        BlockQ4_1 { d: f16::from_f32(d), m: f16::from_f32(min), qs: pack_nibbles(&codes) }
+    const SUB_BLOCK: usize = 32;
+    type Levels = Integers<0, 15>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let line = best_line(of, Self::LEVELS, &LINE_SLACK, false);
+        BlockQ4_1 { d: f16::from_f32(line.step), m: f16::from_f32(line.offset), qs: [0; 16] }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        [(self.d.to_f32(), self.m.to_f32())].into_iter()
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        BlockQ4_1 { qs: pack_nibbles(codes), ..self }
     }
 }

@@ -11,10 +11,10 @@
 //!         byte 8..12   lower four bits of scale[4..8] in the low nibble, of min[4..8] in the high nibble
 //! ```
 //!
-//! Source: ggml's `block_q4_K`. The encoder rounds each value to nearest; ggml's searches for better scales.
+//! Source: ggml's `block_q4_K`.
 
-use crate::block::{range, reciprocal};
-use crate::registry::Encode;
+use crate::encode::{Encode, Integers, Lines, Weighted};
+use crate::q4::LINE_SLACK;
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -99,46 +99,32 @@ pub(crate) fn dequantize_sub_blocks<const N: usize>(
     }
 }
 
-/// What Q2_K, Q4_K and Q5_K store of `N` sub-blocks of equal length.
-pub(crate) struct SubBlocks<const N: usize> {
-    pub d: f16,
-    pub dmin: f16,
-    pub scales: [u8; N],
-    pub mins: [u8; N],
-    pub codes: [u8; 256],
-}
-
-/// Round to nearest: the scale of a sub-block spans its range together with 0, the scales of the block are rounded to
-/// multiples of the largest one divided by `max_scale`, and the codes are chosen for the rounded scales.
-pub(crate) fn encode_sub_blocks<const N: usize>(values: &[f32], max_code: u8, max_scale: u8) -> SubBlocks<N> {
-    assert_eq!(values.len(), 256);
-    let len = 256 / N;
-    let spans: [(f32, f32); N] = std::array::from_fn(|s| {
-        let (min, max) = range(&values[len * s..len * (s + 1)]);
-        (min.min(0.0), max.max(0.0))
-    });
-    let largest = |of: &dyn Fn(&(f32, f32)) -> f32| spans.iter().map(of).fold(0.0, f32::max);
-    let d = f16::from_f32(largest(&|&(min, max)| max - min) / f32::from(max_code) / f32::from(max_scale));
-    let dmin = f16::from_f32(largest(&|&(min, _)| -min) / f32::from(max_scale));
-    let rounded = |x: f32, unit: f16| (x * reciprocal(unit.to_f32())).round().min(f32::from(max_scale)) as u8;
-    let scales = spans.map(|(min, max)| rounded((max - min) / f32::from(max_code), d));
-    let mins = spans.map(|(min, _)| rounded(-min, dmin));
-    let codes = std::array::from_fn(|i| {
-        let (scale, min) =
-            (d.to_f32() * f32::from(scales[i / len]), dmin.to_f32() * f32::from(mins[i / len]));
-        ((values[i] + min) * reciprocal(scale)).round().clamp(0.0, f32::from(max_code)) as u8
-    });
-    SubBlocks { d, dmin, scales, mins, codes }
-}
-
 impl Encode for BlockQ4K {
-    fn encode(values: &[f32]) -> Self {
-        let sub: SubBlocks<8> = encode_sub_blocks(values, 15, 63);
+    const SUB_BLOCK: usize = 32;
+    type Levels = Integers<0, 15>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let found: Lines<8> = Lines::fit(of, Self::LEVELS, &LINE_SLACK, 63);
+        BlockQ4K {
+            d: found.d,
+            dmin: found.dmin,
+            scales: pack_scales_mins(&found.scales, &found.mins),
+            qs: [0; 128],
+        }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        let (d, dmin, (scales, mins)) = (self.d.to_f32(), self.dmin.to_f32(), self.scales_mins());
+        scales.into_iter().zip(mins).map(move |(scale, min)| (d * f32::from(scale), -(dmin * f32::from(min))))
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
         let qs = std::array::from_fn(|j| {
             let first = 64 * (j / 32) + j % 32;
-            sub.codes[first] | sub.codes[first + 32] << 4
+            codes[first] | codes[first + 32] << 4
         });
-        BlockQ4K { d: sub.d, dmin: sub.dmin, scales: pack_scales_mins(&sub.scales, &sub.mins), qs }
+        BlockQ4K { qs, ..self }
     }
 }
 

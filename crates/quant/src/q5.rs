@@ -8,11 +8,10 @@
 //! qh               bit i of the little-endian 32-bit number: bit 4 of value i
 //! ```
 //!
-//! Source: ggml's `block_q5_0` and `block_q5_1`. The encoders give the same bytes as ggml's reference.
+//! Source: ggml's `block_q5_0` and `block_q5_1`.
 
-use crate::block::{extreme, range, reciprocal};
-use crate::q4::{pack_nibbles, unpack_nibbles};
-use crate::registry::Encode;
+use crate::encode::{Encode, Integers, NO_OFFSET, Weighted, best_half, best_line, exact_scale};
+use crate::q4::{LINE_SLACK, pack_nibbles, unpack_nibbles};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -45,12 +44,18 @@ pub struct BlockQ5_1 {
 const _: () = assert!(size_of::<BlockQ5_0>() == DType::Q5_0.block_bytes());
 const _: () = assert!(size_of::<BlockQ5_1>() == DType::Q5_1.block_bytes());
 
+/// Levels that the largest magnitude of a block may fall on, on either side.
+const SCALE_TARGETS: [f32; 18] = [
+    -15.1, -15.3, -15.5, -15.7, -15.9, -16.0, -16.2, -16.4, -16.7, -17.0, 14.3, 14.6, 14.8, 15.0, 15.2, 15.4,
+    15.7, 16.0,
+];
+
 fn unpack(qh: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
     let (low, high) = (unpack_nibbles(qs), u32::from_le_bytes(qh));
     std::array::from_fn(|i| low[i] | (((high >> i) & 1) as u8) << 4)
 }
 
-fn pack_high_bits(codes: &[u8; 32]) -> [u8; 4] {
+fn pack_high_bits(codes: &[u8]) -> [u8; 4] {
     let bits = codes.iter().enumerate().fold(0u32, |bits, (i, code)| bits | u32::from(code >> 4 & 1) << i);
     bits.to_le_bytes()
 }
@@ -96,27 +101,40 @@ impl Block for BlockQ5_1 {
 }
 
 impl Encode for BlockQ5_0 {
-    /// The value of the largest magnitude becomes code 0, which stands for −16 scales.
-    fn encode(values: &[f32]) -> Self {
-        let d = extreme(values) / -16.0;
-        let inverse = reciprocal(d);
-        let codes = std::array::from_fn(|i| ((values[i] * inverse + 16.5) as u8).min(31));
-        BlockQ5_0 { d: f16::from_f32(d), qh: pack_high_bits(&codes), qs: pack_nibbles(&codes) }
+    const SUB_BLOCK: usize = 32;
+    type Levels = Integers<-16, 15>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let search = || best_half(of, Self::LEVELS, &SCALE_TARGETS, -16.0);
+        let d = exact_scale(of.values, -16, 15).unwrap_or_else(search);
+        BlockQ5_0 { d, qh: [0; 4], qs: [0; 16] }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        [(self.d.to_f32(), NO_OFFSET)].into_iter()
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        BlockQ5_0 { qh: pack_high_bits(codes), qs: pack_nibbles(codes), ..self }
     }
 }
 
 impl Encode for BlockQ5_1 {
-    /// The smallest value becomes code 0, the largest code 31.
-    fn encode(values: &[f32]) -> Self {
-        let (min, max) = range(values);
-        let d = (max - min) / 31.0;
-        let inverse = reciprocal(d);
-        let codes = std::array::from_fn(|i| (((values[i] - min) * inverse + 0.5) as u8).min(31));
-        BlockQ5_1 {
-            d: f16::from_f32(d),
-            m: f16::from_f32(min),
-            qh: pack_high_bits(&codes),
-            qs: pack_nibbles(&codes),
-        }
+    const SUB_BLOCK: usize = 32;
+    type Levels = Integers<0, 31>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let line = best_line(of, Self::LEVELS, &LINE_SLACK, false);
+        BlockQ5_1 { d: f16::from_f32(line.step), m: f16::from_f32(line.offset), qh: [0; 4], qs: [0; 16] }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        [(self.d.to_f32(), self.m.to_f32())].into_iter()
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        BlockQ5_1 { qh: pack_high_bits(codes), qs: pack_nibbles(codes), ..self }
     }
 }

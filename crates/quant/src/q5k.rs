@@ -10,10 +10,11 @@
 //! scales  as in Q4_K
 //! ```
 //!
-//! Source: ggml's `block_q5_K`. The encoder rounds each value to nearest; ggml's searches for better scales.
+//! Source: ggml's `block_q5_K`.
 
-use crate::q4k::{SubBlocks, dequantize_sub_blocks, encode_sub_blocks, pack_scales_mins, unpack_scales_mins};
-use crate::registry::Encode;
+use crate::encode::{Encode, Integers, Lines, Weighted};
+use crate::q4::LINE_SLACK;
+use crate::q4k::{dequantize_sub_blocks, pack_scales_mins, unpack_scales_mins};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -65,13 +66,32 @@ impl Block for BlockQ5K {
 }
 
 impl Encode for BlockQ5K {
-    fn encode(values: &[f32]) -> Self {
-        let sub: SubBlocks<8> = encode_sub_blocks(values, 31, 63);
+    const SUB_BLOCK: usize = 32;
+    type Levels = Integers<0, 31>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let found: Lines<8> = Lines::fit(of, Self::LEVELS, &LINE_SLACK, 63);
+        BlockQ5K {
+            d: found.d,
+            dmin: found.dmin,
+            scales: pack_scales_mins(&found.scales, &found.mins),
+            qh: [0; 32],
+            qs: [0; 128],
+        }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        let (d, dmin, (scales, mins)) = (self.d.to_f32(), self.dmin.to_f32(), self.scales_mins());
+        scales.into_iter().zip(mins).map(move |(scale, min)| (d * f32::from(scale), -(dmin * f32::from(min))))
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
         let qs = std::array::from_fn(|j| {
             let first = 64 * (j / 32) + j % 32;
-            sub.codes[first] & 15 | sub.codes[first + 32] << 4
+            codes[first] & 15 | codes[first + 32] << 4
         });
-        let qh = std::array::from_fn(|j| (0..8).fold(0, |bits, s| bits | (sub.codes[32 * s + j] >> 4) << s));
-        BlockQ5K { d: sub.d, dmin: sub.dmin, scales: pack_scales_mins(&sub.scales, &sub.mins), qh, qs }
+        let qh = std::array::from_fn(|j| (0..8).fold(0, |bits, s| bits | (codes[32 * s + j] >> 4) << s));
+        BlockQ5K { qs, qh, ..self }
     }
 }

@@ -9,11 +9,10 @@
 //! qh      upper two bits; two runs of 32 bytes; bits 2k and 2k + 1 of byte j of run r: value 128 r + 32 k + j
 //! ```
 //!
-//! Source: ggml's `block_q6_K`. The encoder rounds each value to nearest; ggml's searches for better scales.
+//! Source: ggml's `block_q6_K`.
 
+use crate::encode::{Encode, Integers, NO_OFFSET, Scaled, Weighted};
 use crate::q2k::{pack_pairs, unpack_pairs};
-use crate::q3k::encode_signed;
-use crate::registry::Encode;
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -30,6 +29,10 @@ pub struct BlockQ6K {
     /// Scale of the sub-block scales.
     pub d: f16,
 }
+
+/// Levels that the largest magnitude of a sub-block may fall on, on either side.
+const SCALE_TARGETS: [f32; 14] =
+    [-31.2, -31.4, -31.6, -31.8, -32.0, -32.2, -32.4, -32.8, 30.4, 30.7, 31.0, 31.2, 31.4, 31.8];
 
 const _: () = assert!(size_of::<BlockQ6K>() == DType::Q6K.block_bytes());
 
@@ -66,13 +69,26 @@ impl Block for BlockQ6K {
 }
 
 impl Encode for BlockQ6K {
-    fn encode(values: &[f32]) -> Self {
-        let sub = encode_signed(values, -32, -128);
-        let stored = sub.codes.map(|code| (code + 32) as u8);
+    const SUB_BLOCK: usize = 16;
+    type Levels = Integers<-32, 31>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let found: Scaled<16> = Scaled::fit(of, Self::LEVELS, &SCALE_TARGETS, -128);
+        BlockQ6K { ql: [0; 128], qh: [0; 64], scales: found.scales, d: found.d }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        let d = self.d.to_f32();
+        self.scales.into_iter().map(move |scale| (d * f32::from(scale), NO_OFFSET))
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
         let ql = std::array::from_fn(|byte| {
             let first = 128 * (byte / 64) + byte % 64;
-            stored[first] & 15 | stored[first + 64] << 4
+            codes[first] & 15 | codes[first + 64] << 4
         });
-        BlockQ6K { ql, qh: pack_pairs(&stored.map(|code| code >> 4)), scales: sub.scales, d: sub.d }
+        let high: [u8; 256] = std::array::from_fn(|i| codes[i] >> 4);
+        BlockQ6K { ql, qh: pack_pairs(&high), ..self }
     }
 }

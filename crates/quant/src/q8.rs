@@ -4,11 +4,10 @@
 //! 34 bytes   d: f16 │ qs: 32 × i8     x = d · q
 //! ```
 //!
-//! Source: ggml's `block_q8_0`. The encoder gives the same bytes as ggml's reference: codes −127..=127, halves rounded
-//! away from zero.
+//! Source: ggml's `block_q8_0`. The encoder gives codes −127..=127; −128 would be no number's
+//! opposite.
 
-use crate::block::{extreme, reciprocal};
-use crate::registry::Encode;
+use crate::encode::{Encode, Integers, NO_OFFSET, Weighted, best_half, exact_scale};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
 
@@ -24,6 +23,9 @@ pub struct BlockQ8_0 {
 
 const _: () = assert!(size_of::<BlockQ8_0>() == DType::Q8_0.block_bytes());
 
+/// Levels that the largest magnitude of a block may fall on.
+const SCALE_TARGETS: [f32; 7] = [126.4, 126.6, 126.8, 127.0, 127.2, 127.4, 127.7];
+
 impl Block for BlockQ8_0 {
     const DTYPE: DType = DType::Q8_0;
 
@@ -38,9 +40,20 @@ impl Block for BlockQ8_0 {
 }
 
 impl Encode for BlockQ8_0 {
-    fn encode(values: &[f32]) -> Self {
-        let d = extreme(values).abs() / 127.0;
-        let inverse = reciprocal(d);
-        BlockQ8_0 { d: f16::from_f32(d), qs: std::array::from_fn(|i| (values[i] * inverse).round() as i8) }
+    const SUB_BLOCK: usize = 32;
+    type Levels = Integers<-127, 127>;
+    const LEVELS: Self::Levels = Integers;
+
+    fn fit(of: Weighted<'_>) -> Self {
+        let search = || best_half(of, Self::LEVELS, &SCALE_TARGETS, 127.0);
+        BlockQ8_0 { d: exact_scale(of.values, -127, 127).unwrap_or_else(search), qs: [0; 32] }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (f32, f32)> {
+        [(self.d.to_f32(), NO_OFFSET)].into_iter()
+    }
+
+    fn with_codes(self, codes: &[u8]) -> Self {
+        BlockQ8_0 { qs: std::array::from_fn(|i| (i16::from(codes[i]) - 127) as i8), ..self }
     }
 }

@@ -1,58 +1,62 @@
 //! Which formats can be computed: one line each in `codec`.
 
 use crate::block::{Block, read_blocks};
+use crate::encode::{Encode, Fit, grid_of};
 use crate::{DType, QuantError};
 
-/// A block that can be made from values, by rounding to nearest.
-pub(crate) trait Encode: Block {
-    /// The block that stands for `values`, `[DTYPE.block_len()]`.
-    fn encode(values: &[f32]) -> Self;
+/// A format whose blocks are one value, to be rounded by itself.
+pub(crate) trait Convert: Block {
+    /// The value, rounded to nearest.
+    fn of(value: f32) -> Self;
 }
 
 /// What can be done with a format. The functions take whole blocks of matching lengths.
 struct Codec {
     dequantize: Dequantize,
-    quantize: Option<Quantize>,
+    encoder: Encoder,
     first_not_finite: FirstNotFinite,
 }
 
-type Dequantize = fn(&[u8], &mut [f32]);
-type Quantize = fn(&[f32], &mut [u8]);
-type FirstNotFinite = fn(&[u8]) -> Option<usize>;
-
-const fn reader<B: Block>() -> Option<Codec> {
-    Some(Codec {
-        dequantize: dequantize_blocks::<B>,
-        quantize: None,
-        first_not_finite: first_block_not_finite::<B>,
-    })
+enum Encoder {
+    /// value by value
+    Convert(Conversion),
+    /// on scales that are searched for
+    Fit(Fit),
 }
 
-const fn both<B: Encode>() -> Option<Codec> {
-    Some(Codec {
-        dequantize: dequantize_blocks::<B>,
-        quantize: Some(quantize_blocks::<B>),
-        first_not_finite: first_block_not_finite::<B>,
-    })
+type Dequantize = fn(&[u8], &mut [f32]);
+pub(crate) type Conversion = fn(&[f32], &mut [u8]);
+type FirstNotFinite = fn(&[u8]) -> Option<usize>;
+
+const fn values<B: Convert>() -> Option<Codec> {
+    codec_of::<B>(Encoder::Convert(convert_values::<B>))
+}
+
+const fn blocks<B: Encode>() -> Option<Codec> {
+    codec_of::<B>(Encoder::Fit(grid_of::<B>))
+}
+
+const fn codec_of<B: Block>(encoder: Encoder) -> Option<Codec> {
+    Some(Codec { dequantize: dequantize_blocks::<B>, encoder, first_not_finite: first_block_not_finite::<B> })
 }
 
 const fn codec(dtype: DType) -> Option<Codec> {
     match dtype {
-        DType::F32 => both::<crate::ValueF32>(),
-        DType::F16 => both::<crate::ValueF16>(),
-        DType::BF16 => both::<crate::ValueBF16>(),
-        DType::Q4_0 => both::<crate::BlockQ4_0>(),
-        DType::Q4_1 => both::<crate::BlockQ4_1>(),
-        DType::Q5_0 => both::<crate::BlockQ5_0>(),
-        DType::Q5_1 => both::<crate::BlockQ5_1>(),
-        DType::Q8_0 => both::<crate::BlockQ8_0>(),
-        DType::Q2K => both::<crate::BlockQ2K>(),
-        DType::Q3K => both::<crate::BlockQ3K>(),
-        DType::Q4K => both::<crate::BlockQ4K>(),
-        DType::Q5K => both::<crate::BlockQ5K>(),
-        DType::Q6K => both::<crate::BlockQ6K>(),
-        DType::IQ4NL => both::<crate::BlockIQ4NL>(),
-        DType::IQ4XS => reader::<crate::BlockIQ4XS>(),
+        DType::F32 => values::<crate::ValueF32>(),
+        DType::F16 => values::<crate::ValueF16>(),
+        DType::BF16 => values::<crate::ValueBF16>(),
+        DType::Q4_0 => blocks::<crate::BlockQ4_0>(),
+        DType::Q4_1 => blocks::<crate::BlockQ4_1>(),
+        DType::Q5_0 => blocks::<crate::BlockQ5_0>(),
+        DType::Q5_1 => blocks::<crate::BlockQ5_1>(),
+        DType::Q8_0 => blocks::<crate::BlockQ8_0>(),
+        DType::Q2K => blocks::<crate::BlockQ2K>(),
+        DType::Q3K => blocks::<crate::BlockQ3K>(),
+        DType::Q4K => blocks::<crate::BlockQ4K>(),
+        DType::Q5K => blocks::<crate::BlockQ5K>(),
+        DType::Q6K => blocks::<crate::BlockQ6K>(),
+        DType::IQ4NL => blocks::<crate::BlockIQ4NL>(),
+        DType::IQ4XS => blocks::<crate::BlockIQ4XS>(),
         _ => None,
     }
 }
@@ -63,9 +67,9 @@ fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn quantize_blocks<B: Encode>(values: &[f32], out: &mut [u8]) {
-    for (values, out) in values.chunks_exact(B::DTYPE.block_len()).zip(out.chunks_exact_mut(size_of::<B>())) {
-        out.copy_from_slice(bytemuck::bytes_of(&B::encode(values)));
+fn convert_values<B: Convert>(values: &[f32], out: &mut [u8]) {
+    for (&value, out) in values.iter().zip(out.chunks_exact_mut(size_of::<B>())) {
+        out.copy_from_slice(bytemuck::bytes_of(&B::of(value)));
     }
 }
 
@@ -83,9 +87,20 @@ pub(crate) fn is_computable(dtype: DType) -> bool {
     codec(dtype).is_some()
 }
 
-/// Whether [`quantize`] can write the format.
-pub fn can_quantize(dtype: DType) -> bool {
-    codec(dtype).is_some_and(|codec| codec.quantize.is_some())
+/// The search for scales of a format.
+pub(crate) fn encoder(dtype: DType) -> Result<Fit, QuantError> {
+    match codec(dtype).ok_or(QuantError::NotComputable { dtype })?.encoder {
+        Encoder::Fit(fit) => Ok(fit),
+        Encoder::Convert(_) => Err(QuantError::NoScales { dtype }),
+    }
+}
+
+/// How a format without scales is written.
+pub(crate) fn conversion(dtype: DType) -> Option<Conversion> {
+    match codec(dtype)?.encoder {
+        Encoder::Convert(convert) => Some(convert),
+        Encoder::Fit(_) => None,
+    }
 }
 
 /// Writes the values of `bytes` (whole blocks of `dtype`, no alignment needed) to `out`.
@@ -99,21 +114,6 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), Qua
     Ok(())
 }
 
-/// Writes `values` as blocks of `dtype` to `out`, each value rounded to nearest.
-///
-/// Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give the bytes that ggml's reference gives; for the K types and IQ4_NL ggml searches
-/// for better scales. Values must be finite and within the range of a half-precision scale.
-///
-/// # Errors
-/// When the format has no encoder, or the lengths are not those of the same whole blocks.
-pub fn quantize(dtype: DType, values: &[f32], out: &mut [u8]) -> Result<(), QuantError> {
-    let codec = codec(dtype).ok_or(QuantError::NotComputable { dtype })?;
-    let quantize = codec.quantize.ok_or(QuantError::NoEncoder { dtype })?;
-    check_lengths(dtype, values.len(), out.len())?;
-    quantize(values, out);
-    Ok(())
-}
-
 /// The first block of `bytes` (whole blocks of `dtype`) that has a value which is no number: NaN, or infinite. `None` where
 /// there is none, and for formats without a conversion.
 ///
@@ -123,7 +123,7 @@ pub fn first_not_finite(dtype: DType, bytes: &[u8]) -> Option<usize> {
     (codec(dtype)?.first_not_finite)(bytes)
 }
 
-fn check_lengths(dtype: DType, n_values: usize, found: usize) -> Result<(), QuantError> {
+pub(crate) fn check_lengths(dtype: DType, n_values: usize, found: usize) -> Result<(), QuantError> {
     let block_len = dtype.block_len();
     let expected =
         dtype.bytes_for(n_values).ok_or(QuantError::PartialBlock { dtype, n_values, block_len })?;
@@ -136,15 +136,16 @@ fn check_lengths(dtype: DType, n_values: usize, found: usize) -> Result<(), Quan
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantize;
 
     /// Every format that can be written has its half-precision scales found, wherever a block has them.
     #[test]
     fn a_block_is_finite_exactly_if_all_its_values_are() {
-        for &dtype in DType::ALL.iter().filter(|&&dtype| can_quantize(dtype)) {
+        for &dtype in DType::ALL.iter().filter(|&&dtype| dtype.is_computable()) {
             let (len, bytes_of_one) = (dtype.block_len(), dtype.block_bytes());
             let values: Vec<f32> = (0..len).map(|i| (i % 7) as f32 - 2.5).collect();
             let mut block = vec![0; bytes_of_one];
-            quantize(dtype, &values, &mut block).unwrap();
+            quantize(dtype, &values, None, &mut block).unwrap();
             let n_blocks = 2500;
             for at in 0..bytes_of_one - 1 {
                 let mut changed = block.clone();

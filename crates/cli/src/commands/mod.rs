@@ -9,6 +9,7 @@ mod list;
 mod logits;
 mod measure;
 mod pull;
+mod quantize;
 mod run;
 mod serve;
 mod tokenize;
@@ -31,6 +32,7 @@ pub enum Command {
     Logits(logits::LogitsArgs),
     Measure(measure::MeasureArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Quantize(Box<quantize::QuantizeArgs>),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -49,6 +51,7 @@ impl Command {
             Command::Logits(args) => logits::run(args),
             Command::Measure(args) => measure::run(args),
             Command::Calibrate(args) => calibrate::run(args),
+            Command::Quantize(args) => quantize::run(*args),
             Command::Bench(args) => bench::run(args),
             Command::Completions(args) => completions::run(args),
         }

@@ -14,6 +14,7 @@ mod package;
 mod positions;
 mod program;
 mod prompt_cache;
+mod quantize;
 mod real_model;
 #[cfg(unix)]
 mod serve;

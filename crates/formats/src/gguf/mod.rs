@@ -1,13 +1,15 @@
 //! GGUF files, versions 2 and 3: mapped, checked once, then read in place.
 //!
 //! `header` reads one file by the layout that its module text shows; `split` finds the other parts of a split one;
-//! [`GgufError`] lists the rules. Tensor data is never copied. Metadata is: numbers and strings are small, and the
+//! [`GgufError`] lists the rules. [`Layout`] and [`GgufFile`] write what these read (`create`). Tensor data is never copied. Metadata is: numbers and strings are small, and the
 //! strings of an array (a vocabulary) share one allocation.
 //!
 //! What is not here: version 1, big-endian files, tensors of more than four dimensions or with a dimension of 0, names
 //! with control characters. Each is an error.
 
+mod create;
 mod cursor;
+mod encode;
 mod error;
 mod header;
 mod metadata;
@@ -18,6 +20,7 @@ mod value;
 #[cfg(any(test, feature = "write"))]
 pub mod write;
 
+pub use create::{CreateError, GgufFile, Layout, NewTensor};
 pub use error::GgufError;
 pub use metadata::{IfPresent, Metadata, MetadataError};
 pub use value::{Array, StringArray, Value, ValueType};
@@ -26,7 +29,7 @@ use crate::TensorView;
 use crate::map::Source;
 use header::{Header, TensorInfo};
 use split::Part;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// An open model: one file, or all parts of a split one.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct Gguf {
     version: u32,
     metadata: Metadata,
     parts: Vec<Source>,
+    /// where they were opened; none for bytes in memory
+    paths: Vec<PathBuf>,
     tensors: Vec<PartTensor>,
     /// Indices into `tensors`, by name.
     sorted: Vec<usize>,
@@ -54,7 +59,8 @@ impl Gguf {
         let (source, header) = open_part(path)?;
         let part = Part::of(&header.metadata).map_err(in_file(path))?;
         let Some(part) = part else {
-            return Gguf::assemble(vec![(source, header)]).map_err(in_file(path));
+            let model = Gguf::assemble(vec![(source, header)]).map_err(in_file(path))?;
+            return Ok(Gguf { paths: vec![path.to_owned()], ..model });
         };
         let paths = part.paths(path).map_err(in_file(path))?;
         let mut parts = Vec::new();
@@ -79,7 +85,7 @@ impl Gguf {
         if expected != found as u64 {
             return Err(in_file(path)(GgufError::SplitTensors { found, expected }));
         }
-        Ok(model)
+        Ok(Gguf { paths, ..model })
     }
 
     /// Checks a file that is in memory. A part of a split model is taken for itself.
@@ -108,7 +114,7 @@ impl Gguf {
             return Err(GgufError::DuplicateTensor { tensor: tensors[pair[0]].info.name.clone() });
         }
         let (version, metadata) = first.unwrap_or_default();
-        Ok(Gguf { version, metadata, parts: sources, tensors, sorted })
+        Ok(Gguf { version, metadata, parts: sources, paths: Vec::new(), tensors, sorted })
     }
 
     /// Keys and values; those of the first part.
@@ -131,6 +137,16 @@ impl Gguf {
     fn view<'a>(&'a self, tensor: &'a PartTensor) -> TensorView<'a> {
         let TensorInfo { name, dtype, shape, range } = &tensor.info;
         TensorView { name, dtype: *dtype, shape, bytes: &self.parts[tensor.part][range.clone()] }
+    }
+
+    /// The part that each tensor is in, from 0, in the order of [`tensors`](Gguf::tensors).
+    pub fn parts_of_tensors(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.tensors.iter().map(|tensor| tensor.part)
+    }
+
+    /// The path of the file, or of each part. There are none for what was never in a file.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
     }
 
     /// The bytes of the file, or of each part.

@@ -43,7 +43,16 @@ impl Part {
         if name != self {
             return Err(GgufError::SplitNumber { no, count, name_no: name.no, name_count: name.count });
         }
-        Ok((1..=count).map(|no| path.with_file_name(format!("{stem}-{no:05}-of-{count:05}.gguf"))).collect())
+        Ok(Part::paths_from(&path.with_file_name(stem), count))
+    }
+}
+
+impl Part {
+    /// The paths of `count` parts of a model that is to be written to `path`, whose ending `.gguf` is not doubled.
+    pub(crate) fn paths_from(path: &Path, count: u64) -> Vec<PathBuf> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let stem = name.strip_suffix(".gguf").unwrap_or(&name);
+        (1..=count).map(|no| path.with_file_name(format!("{stem}-{no:05}-of-{count:05}.gguf"))).collect()
     }
 }
 

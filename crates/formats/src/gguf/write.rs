@@ -2,7 +2,8 @@
 //!
 //! Everything is kept in memory; the writer checks nothing, so that it can break every rule of the format.
 
-use super::value::{Array, Value};
+use super::encode::{self, RawTensor};
+use super::value::Value;
 use lossy_quant::DType;
 
 /// A file in the making.
@@ -12,14 +13,6 @@ pub struct GgufWriter {
     entries: Vec<(String, Value)>,
     tensors: Vec<RawTensor>,
     data: Vec<u8>,
-}
-
-#[derive(Debug, Clone)]
-struct RawTensor {
-    name: String,
-    ne: Vec<u64>,
-    ggml_type: u32,
-    offset: u64,
 }
 
 impl GgufWriter {
@@ -49,14 +42,14 @@ impl GgufWriter {
         self.raw_tensor(name, dtype.to_ggml(), &ne, offset as u64)
     }
 
-    /// Adds a tensor whose values are quantized to `dtype` by rounding to nearest.
+    /// Adds a tensor whose values are quantized to `dtype`.
     ///
     /// # Panics
     /// When the values are not whole blocks, or the format has no encoder.
     pub fn tensor_from_f32(self, name: &str, dtype: DType, shape: &[usize], values: &[f32]) -> Self {
         let n_bytes = dtype.bytes_for(values.len()).expect("whole blocks");
         let mut bytes = vec![0; n_bytes];
-        lossy_quant::quantize(dtype, values, &mut bytes).expect("an encoder");
+        lossy_quant::quantize(dtype, values, None, &mut bytes).expect("an encoder, and numbers");
         self.tensor(name, dtype, shape, &bytes)
     }
 
@@ -82,23 +75,7 @@ impl GgufWriter {
 
     /// The header without the padding after it.
     pub fn header_bytes(&self) -> Vec<u8> {
-        let mut out = b"GGUF".to_vec();
-        out.extend(self.version.unwrap_or(3).to_le_bytes());
-        out.extend((self.tensors.len() as u64).to_le_bytes());
-        out.extend((self.entries.len() as u64).to_le_bytes());
-        for (key, value) in &self.entries {
-            put_string(&mut out, key);
-            out.extend((value.value_type() as u32).to_le_bytes());
-            put_value(&mut out, value);
-        }
-        for tensor in &self.tensors {
-            put_string(&mut out, &tensor.name);
-            out.extend((tensor.ne.len() as u32).to_le_bytes());
-            tensor.ne.iter().for_each(|n| out.extend(n.to_le_bytes()));
-            out.extend(tensor.ggml_type.to_le_bytes());
-            out.extend(tensor.offset.to_le_bytes());
-        }
-        out
+        encode::header(self.version.unwrap_or(3), &self.entries, &self.tensors)
     }
 
     /// The file.
@@ -110,38 +87,5 @@ impl GgufWriter {
         }
         out.extend_from_slice(&self.data);
         out
-    }
-}
-
-fn put_string(out: &mut Vec<u8>, string: &str) {
-    out.extend((string.len() as u64).to_le_bytes());
-    out.extend(string.as_bytes());
-}
-
-fn put_value(out: &mut Vec<u8>, value: &Value) {
-    match value {
-        Value::U8(x) => out.extend(x.to_le_bytes()),
-        Value::I8(x) => out.extend(x.to_le_bytes()),
-        Value::U16(x) => out.extend(x.to_le_bytes()),
-        Value::I16(x) => out.extend(x.to_le_bytes()),
-        Value::U32(x) => out.extend(x.to_le_bytes()),
-        Value::I32(x) => out.extend(x.to_le_bytes()),
-        Value::F32(x) => out.extend(x.to_le_bytes()),
-        Value::U64(x) => out.extend(x.to_le_bytes()),
-        Value::I64(x) => out.extend(x.to_le_bytes()),
-        Value::F64(x) => out.extend(x.to_le_bytes()),
-        Value::Bool(x) => out.push(u8::from(*x)),
-        Value::String(x) => put_string(out, x),
-        Value::Array(array) => put_array(out, array),
-    }
-}
-
-fn put_array(out: &mut Vec<u8>, array: &Array) {
-    out.extend((array.element_type() as u32).to_le_bytes());
-    out.extend((array.len() as u64).to_le_bytes());
-    match array {
-        Array::String(strings) => strings.iter().for_each(|string| put_string(out, string)),
-        Array::Array(arrays) => arrays.iter().for_each(|array| put_array(out, array)),
-        _ => (0..array.len()).filter_map(|index| array.get(index)).for_each(|value| put_value(out, &value)),
     }
 }
