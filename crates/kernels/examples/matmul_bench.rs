@@ -35,7 +35,7 @@ fn main() {
     let only = |at: usize| args.get(at).filter(|arg| *arg != "all");
     let batches: Vec<usize> = match only(2) {
         Some(n) => vec![n.parse().expect("a number of tokens")],
-        None => vec![1, 4, 16, 512],
+        None => vec![1, 4, 8, 16, 512],
     };
     for n_threads in [1, 2].into_iter().filter(|n| only(1).is_none_or(|arg| *arg == n.to_string())) {
         let isa = std::env::var("LOSSY_ISA").map_or_else(

@@ -76,8 +76,9 @@ macro_rules! few {
                 }
                 let codes = codes::<F>(tile);
                 let scales = scales::<F>(factors, tile);
-                let halves =
+                let [first, last] =
                     if F::HALVES { spread(scales.half_scales) } else { [_mm256_setzero_si256(); 2] };
+                let halves = [first, last, scales.half_scales];
                 let code = |j: usize, _: usize| match (is_wide::<F>(), $whole) {
                     (false, _) => codes[j],
                     (true, true) => whole::<F>(codes[j]),
