@@ -75,7 +75,7 @@ fn main() {
 fn measure(cx: &Compute, dtype: DType, n_rows: usize, n_cols: usize, n_tokens: usize) -> (f64, usize) {
     let n_bytes = dtype.bytes_for(n_rows * n_cols).expect("whole blocks");
     let file = vec![0x11; n_bytes];
-    let n_copies = if n_tokens > 16 { 1 } else { (COLD_BYTES / n_bytes).clamp(1, 256) };
+    let n_copies = if n_tokens > 64 { 1 } else { (COLD_BYTES / n_bytes).clamp(1, 256) };
     let pack = |_| Matrix::pack(cx, dtype, n_rows, n_cols, &file).expect("whole blocks");
     let copies: Vec<Matrix> = (0..n_copies).map(pack).collect();
     let rows: Vec<f32> = (0..n_tokens * n_cols).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();

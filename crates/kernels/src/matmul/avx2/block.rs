@@ -8,36 +8,22 @@ use std::arch::{asm, x86_64::*};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Whether codes have eight bits, which products in i16 take as two nibbles.
+/// Whether codes have eight bits, two products of which are all that an i16 holds.
 pub(super) const fn is_wide<F: Format>() -> bool {
     F::BITS == 8
 }
 
-/// What is subtracted from codes of this many bits within sums of i16; of wide formats, from high nibbles. Sums wrap, so it does not
-/// matter that products of the codes as they are do not fit: their sum less `bias · Σ x` does.
+/// What is subtracted from codes within sums of i16. Sums wrap, so it does not matter that products of the codes as they are do not
+/// fit: their sum less `bias · Σ x` does.
 const fn bias<F: Format>() -> i16 {
-    if is_wide::<F>() {
-        F::OFFSET >> 4
-    } else if F::OFFSET == 0 && F::BITS == 5 {
-        // Half of the range; `16 · Σ x` comes back as i32, which is cheaper than to widen twice.
-        16
-    } else {
-        F::OFFSET
-    }
+    // Half of the range, if there is no offset; `16 · Σ x` comes back as i32, which is cheaper than to widen twice.
+    if F::OFFSET == 0 && F::BITS == 5 { 16 } else { F::OFFSET }
 }
 
-/// Quads whose products an i16 holds, once `bias` is subtracted from the codes, which have `bits` bits: 8, 4 or 2.
-const fn quads_of(bits: u32, bias: i16) -> usize {
-    let (below, above) = (bias as usize, (1 << bits) - 1 - bias as usize);
-    let largest = 2 * i8::MAX as usize * if below > above { below } else { above };
-    1 << (i16::MAX as usize / largest).ilog2()
-}
-
-/// The same for a format. Half a tile at most, if halves have scales of their own.
+/// Quads whose products an i16 holds, once the bias is subtracted.
 const fn held_quads<F: Format>() -> usize {
-    let held = quads_of(if is_wide::<F>() { 4 } else { F::BITS }, bias::<F>());
-    let most = if F::HALVES { 4 } else { 8 };
-    if held < most { held } else { most }
+    let (below, above) = (bias::<F>() as usize, (1 << F::BITS) - 1 - bias::<F>() as usize);
+    i16::MAX as usize / (2 * i8::MAX as usize * if below > above { below } else { above })
 }
 
 /// Walks over the blocks of `T` tokens in step. The loops that it is taken through count anyway; comparisons of its own, or
@@ -72,7 +58,7 @@ impl<'a, const T: usize> Tokens<'a, T> {
 }
 
 /// `Σ half_scale · (code − offset) · x` for each strip and token. `code(j, r)` is quad `j` of strip `r`; of wide formats quad `2j`
-/// holds the high nibbles of quad `j`, `2j + 1` the low ones. `half(h, r)` is the scale of half `h`, both i16 of each lane.
+/// holds the magnitudes of quad `j`, `2j + 1` the signed codes. `half(h, r)` is the scale of half `h`, both i16 of each lane.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn integers<F: Format, const R: usize, const T: usize>(
@@ -80,17 +66,13 @@ pub(super) fn integers<F: Format, const R: usize, const T: usize>(
     half: impl Fn(usize, usize) -> __m256i,
     x: [&BlockQ8; T],
 ) -> [[__m256i; T]; R] {
-    const { assert!(held_quads::<F>() == if F::HALVES { 4 } else { 8 }) };
+    if is_wide::<F>() {
+        return wide_integers::<R, T>(code, x);
+    }
+    const { assert!(is_wide::<F>() || held_quads::<F>() >= if F::HALVES { 4 } else { 8 }) };
     let mut total = [[_mm256_setzero_si256(); T]; R];
     let one = _mm256_set1_epi16(1);
-    if is_wide::<F>() {
-        const { assert!(quads_of(4, 0) == 8) };
-        // High nibbles first: one plane's sums are all that lives in registers.
-        let sums = sums16::<R, T>(|j, r| code(2 * j, r), x, 0..8, biases::<F, T>(x, 0));
-        widen(&mut total, sums, true, |_| _mm256_set1_epi16(16));
-        let sums = sums16::<R, T>(|j, r| code(2 * j + 1, r), x, 0..8, None);
-        widen(&mut total, sums, false, |_| one);
-    } else if F::HALVES {
+    if F::HALVES {
         for h in 0..2 {
             let sums = sums16::<R, T>(&code, x, 4 * h..4 * (h + 1), biases::<F, T>(x, h));
             widen(&mut total, sums, h == 0, |r| half(h, r));
@@ -131,6 +113,33 @@ fn biases<F: Format, const T: usize>(x: [&BlockQ8; T], h: usize) -> Option<[__m2
         biases[t] = _mm256_mullo_epi16(sums, _mm256_set1_epi16(bias::<F>()));
     }
     Some(biases)
+}
+
+/// [`integers`] of codes of eight bits: the magnitude of a code meets `x` with the code's sign.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn wide_integers<const R: usize, const T: usize>(
+    code: impl Fn(usize, usize) -> __m256i,
+    x: [&BlockQ8; T],
+) -> [[__m256i; T]; R] {
+    let mut total = [[_mm256_setzero_si256(); T]; R];
+    for j in 0..8 {
+        let mut codes = [[_mm256_setzero_si256(); 2]; R];
+        for r in 0..R {
+            codes[r] = [code(2 * j, r), code(2 * j + 1, r)];
+        }
+        for t in 0..T {
+            let quad = _mm256_set1_epi32(x[t].quad(j));
+            for r in 0..R {
+                let [magnitudes, signed] = codes[r];
+                // 2 · 128 · 127 fits i16.
+                let products = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(quad, signed));
+                let wide = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+                total[r][t] = here(if j == 0 { wide } else { _mm256_add_epi32(total[r][t], wide) });
+            }
+        }
+    }
+    total
 }
 
 /// [`integers`] with dot products of bytes: codes are whole.
