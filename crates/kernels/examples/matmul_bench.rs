@@ -35,7 +35,7 @@ fn main() {
     let only = |at: usize| args.get(at).filter(|arg| *arg != "all");
     let batches: Vec<usize> = match only(2) {
         Some(n) => vec![n.parse().expect("a number of tokens")],
-        None => vec![1, 4, 16, 512],
+        None => vec![1, 4, 8, 16, 512],
     };
     for n_threads in [1, 2].into_iter().filter(|n| only(1).is_none_or(|arg| *arg == n.to_string())) {
         let isa = std::env::var("LOSSY_ISA").map_or_else(
@@ -75,7 +75,7 @@ fn main() {
 fn measure(cx: &Compute, dtype: DType, n_rows: usize, n_cols: usize, n_tokens: usize) -> (f64, usize) {
     let n_bytes = dtype.bytes_for(n_rows * n_cols).expect("whole blocks");
     let file = vec![0x11; n_bytes];
-    let n_copies = if n_tokens > 16 { 1 } else { (COLD_BYTES / n_bytes).clamp(1, 256) };
+    let n_copies = if n_tokens > 64 { 1 } else { (COLD_BYTES / n_bytes).clamp(1, 256) };
     let pack = |_| Matrix::pack(cx, dtype, n_rows, n_cols, &file).expect("whole blocks");
     let copies: Vec<Matrix> = (0..n_copies).map(pack).collect();
     let rows: Vec<f32> = (0..n_tokens * n_cols).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();

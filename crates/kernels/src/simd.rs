@@ -114,6 +114,14 @@ pub(crate) fn prefetch<B>(from: &B, ahead: usize) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
 }
 
+/// The same, to the second level of the cache.
+#[inline(always)]
+pub(crate) fn prefetch_l2<B>(from: &B, ahead: usize) {
+    let at = std::ptr::from_ref(from).cast::<i8>().wrapping_add(ahead);
+    // SAFETY: as in `prefetch`.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at) };
+}
+
 /// Evaluates an expression with a number that is known only at run time as the constant `$N`, of those that are listed.
 macro_rules! with_const {
     ($N:ident = $n:expr, in [$($value:literal),*], $call:expr) => {

@@ -44,9 +44,13 @@ pub(crate) struct BlockQ8 {
     /// `scale` times the sum of the codes; apart from `scale`, since compilers load floats that are neighbours as one vector, and
     /// kernels want either in all lanes
     pub scaled_sum: f32,
+    /// the sums of the codes in columns 4j and 4j + 1, and in 4j + 2 and 4j + 3, over all quads `j`
+    pub pair_sums: [i16; 2],
+    /// the same over the first half of the quads
+    pub first_pair_sums: [i16; 2],
 }
 
-const _: () = assert!(size_of::<BlockQ8>() == 48);
+const _: () = assert!(size_of::<BlockQ8>() == 56);
 
 impl BlockQ8 {
     /// Codes `4j..4j + 4`.

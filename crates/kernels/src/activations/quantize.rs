@@ -29,8 +29,11 @@ fn block(values: &[f32; COLS]) -> BlockQ8 {
     let largest = f32::from_bits(largest);
     let (scale, inverse) = scales(largest);
     let codes = values.map(|x| (x * inverse).round_ties_even() as i8);
-    let sum = |half: &[i8]| half.iter().map(|code| i16::from(*code)).sum();
-    finish(codes, scale, [sum(&codes[..16]), sum(&codes[16..])])
+    let pair_sums = |half: &[i8]| {
+        let sum = |pair: usize| half.chunks(4).flat_map(move |quad| &quad[2 * pair..2 * pair + 2]);
+        [0, 1].map(|pair| sum(pair).map(|code| i16::from(*code)).sum())
+    };
+    finish(codes, scale, pair_sums(&codes[..16]), pair_sums(&codes[16..]))
 }
 
 /// A block's scale and its inverse, from its largest magnitude.
@@ -44,10 +47,20 @@ fn scales(largest: f32) -> (f32, f32) {
     if largest < 1e-36 { (0.0, 0.0) } else { (scale, 127.0 / largest) }
 }
 
+/// A block from its codes, its scale and both halves' sums of pairs.
 #[inline]
-fn finish(codes: [i8; COLS], scale: f32, half_sums: [i16; 2]) -> BlockQ8 {
+fn finish(codes: [i8; COLS], scale: f32, first: [i16; 2], last: [i16; 2]) -> BlockQ8 {
+    let half_sums = [first[0] + first[1], last[0] + last[1]];
     let sum = i32::from(half_sums[0]) + i32::from(half_sums[1]);
-    BlockQ8 { codes, scale, scaled_sum: scale * sum as f32, sum, half_sums }
+    BlockQ8 {
+        codes,
+        scale,
+        sum,
+        half_sums,
+        scaled_sum: scale * sum as f32,
+        pair_sums: [first[0] + last[0], first[1] + last[1]],
+        first_pair_sums: first,
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -87,13 +100,12 @@ mod avx2 {
         let mut codes = [0; COLS];
         store_bytes(&mut codes, ordered);
         let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), ordered);
-        let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
         // 128-bit lanes are the halves of 16 codes.
-        let quads = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b01_00_11_10>(quads));
-        let quads = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b10_11_00_01>(quads));
-        let first = _mm256_extract_epi32::<0>(quads) as i16;
-        let last = _mm256_extract_epi32::<4>(quads) as i16;
-        finish(codes, scale, [first, last])
+        let pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32::<0b01_00_11_10>(pairs));
+        let pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32::<0b10_11_00_01>(pairs));
+        let first = bytemuck::cast(_mm256_extract_epi32::<0>(pairs));
+        let last = bytemuck::cast(_mm256_extract_epi32::<4>(pairs));
+        finish(codes, scale, first, last)
     }
 }
 
@@ -133,6 +145,11 @@ mod tests {
             assert_eq!(block.sum, sum(&block.codes));
             assert_eq!(i32::from(block.half_sums[0]), sum(&block.codes[..16]));
             assert_eq!(block.scaled_sum, block.scale * block.sum as f32);
+            let pairs = |quads: usize, at: usize| {
+                (0..quads).map(|j| sum(&block.codes[4 * j + at..4 * j + at + 2])).sum::<i32>()
+            };
+            assert_eq!(block.pair_sums.map(i32::from), [pairs(8, 0), pairs(8, 2)]);
+            assert_eq!(block.first_pair_sums.map(i32::from), [pairs(4, 0), pairs(4, 2)]);
         }
     }
 

@@ -25,6 +25,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use tile::ROWS;
 
+/// Most tokens that are few: as many take turns with a tile that is unpacked once.
+const FEW_TOKENS: usize = 16;
 /// Strips computed at once with few tokens: enough to make the call cheap.
 const STRIPS_FEW: usize = 8;
 /// Strips computed at once with many tokens: what the panel of a core's cache holds.
@@ -108,8 +110,9 @@ fn products(
     if x.n_tokens() == 0 {
         return;
     }
-    // What few tokens read comes from memory, and long runs of it come faster; with many, threads may differ in speed.
-    let (group, shares) = if x.n_tokens() <= 4 { (STRIPS_FEW, 1) } else { (STRIPS_MANY, 2) };
+    // What few tokens read comes from memory, and long runs of it come faster; with more, threads may differ in speed.
+    let group = if x.n_tokens() <= FEW_TOKENS { STRIPS_FEW } else { STRIPS_MANY };
+    let shares = if x.n_tokens() <= 4 { 1 } else { 2 };
     let n_strips: usize = weights.iter().map(|w| w.n_strips()).sum();
     let n_threads = cx.pool.n_threads();
     CUTS.with_borrow_mut(|cuts| {

@@ -161,6 +161,46 @@ fn every_isa_has_the_bits_of_the_scalar_form() {
     });
 }
 
+/// Each kernel takes some numbers of tokens, in tiles of some; strips are computed in groups, pairs and alone.
+#[test]
+fn every_number_of_tokens_and_strips_has_the_bits_of_the_scalar_form() {
+    const MOST_TOKENS: usize = 40;
+    const MOST_STRIPS: usize = 9;
+    each_format(|dtype| {
+        let n_cols = if dtype.block_len() == 1 { 40 } else { dtype.block_len() * 2 };
+        let n_rows = MOST_STRIPS * ROWS - 3;
+        let bytes = weights(dtype, n_rows, n_cols, None, 37);
+        let scalar = Compute::with_isa(1, Isa::Scalar);
+        let pack = |cx: &Compute, n_rows: usize| {
+            Matrix::pack(cx, dtype, n_rows, n_cols, &bytes[..n_rows * bytes.len() / (MOST_STRIPS * ROWS - 3)])
+                .unwrap()
+        };
+        for kind in KINDS {
+            let all = activations(&scalar, kind, MOST_TOKENS, n_cols);
+            let wanted = bits(&product(&scalar, &pack(&scalar, n_rows), &all));
+            let rows = all.operand(0..MOST_TOKENS).rows;
+            for isa in Isa::tested().into_iter().filter(|isa| *isa != Isa::Scalar) {
+                let cx = Compute::with_isa(1, isa);
+                for n_strips in 1..=MOST_STRIPS {
+                    let n = n_rows.min(n_strips * ROWS);
+                    let matrix = pack(&cx, n);
+                    for n_tokens in 1..=MOST_TOKENS {
+                        let mut x = Activations::new(kind);
+                        x.set(&cx, &rows[..n_tokens * n_cols], n_cols);
+                        let got = bits(&product(&cx, &matrix, &x));
+                        for (got, wanted) in got.chunks(n).zip(wanted.chunks(n_rows)) {
+                            assert!(
+                                got == &wanted[..n],
+                                "{dtype:?} {kind:?} {isa}, {n_strips} strips, {n_tokens} tokens"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn integers_do_not_overflow_at_the_extremes() {
     each_format(|dtype| {
@@ -171,7 +211,7 @@ fn integers_do_not_overflow_at_the_extremes() {
         for fill in [0x00, 0xFF, 0x7F, 0x80, 0x0F, 0xF0] {
             let bytes = weights(dtype, 8, n_cols, Some(fill), 7);
             for x_value in [1.0, -1.0] {
-                for n_tokens in [1, 4, 6] {
+                for n_tokens in [1, 4, 6, 17] {
                     let rows = vec![x_value; n_tokens * n_cols];
                     for isa in Isa::tested() {
                         let cx = Compute::with_isa(1, isa);
@@ -212,7 +252,7 @@ fn a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads() {
                 assert!(bits(&product(&three, &matrix, &all)) == bits(&wanted), "{dtype:?} {kind:?} {isa}");
                 let rows = all.operand(0..n_tokens).rows;
                 let mut start = 0;
-                for n in [1, 2, 3, 4, 5, 1, 6, 7].into_iter().cycle() {
+                for n in [1, 2, 3, 4, 5, 1, 6, 7, 8, 13].into_iter().cycle() {
                     if start + n > n_tokens.min(60) {
                         break;
                     }

@@ -6,19 +6,24 @@ use crate::activations::{BlockQ8, Operand};
 use crate::matmul::formats::Min;
 use std::arch::{asm, x86_64::*};
 use std::marker::PhantomData;
+use std::ops::Range;
 
-/// Whether codes have eight bits, which products in i16 take as two nibbles.
+/// Whether codes have eight bits, two products of which are all that an i16 holds.
 pub(super) const fn is_wide<F: Format>() -> bool {
     F::BITS == 8
 }
 
-/// Quads whose products an i16 holds: 8, 4 or 2. Half a tile at most, if halves have scales of their own.
-const fn quads_of<F: Format>() -> usize {
-    let bits = if is_wide::<F>() { 4 } else { F::BITS };
-    let largest = 2 * ((1 << bits) - 1) * i8::MAX as usize;
-    let held = 1 << (i16::MAX as usize / largest).ilog2();
-    let most = if F::HALVES { 4 } else { 8 };
-    if held < most { held } else { most }
+/// What is subtracted from codes within sums of i16. Sums wrap, so it does not matter that products of the codes as they are do not
+/// fit: their sum less `bias · Σ x` does.
+const fn bias<F: Format>() -> i16 {
+    // Half of the range, if there is no offset; `16 · Σ x` comes back as i32, which is cheaper than to widen twice.
+    if F::OFFSET == 0 && F::BITS == 5 { 16 } else { F::OFFSET }
+}
+
+/// Quads whose products an i16 holds, once the bias is subtracted.
+const fn held_quads<F: Format>() -> usize {
+    let (below, above) = (bias::<F>() as usize, (1 << F::BITS) - 1 - bias::<F>() as usize);
+    i16::MAX as usize / (2 * i8::MAX as usize * if below > above { below } else { above })
 }
 
 /// Walks over the blocks of `T` tokens in step. The loops that it is taken through count anyway; comparisons of its own, or
@@ -52,8 +57,8 @@ impl<'a, const T: usize> Tokens<'a, T> {
     }
 }
 
-/// `Σ half_scale · code · x` for each strip and token. `code(j, r)` is quad `j` of strip `r`; of wide formats quad `2j` holds
-/// the high nibbles of quad `j`, `2j + 1` the low ones. `half(h, r)` is the scale of half `h`, both i16 of each lane.
+/// `Σ half_scale · (code − offset) · x` for each strip and token. `code(j, r)` is quad `j` of strip `r`; of wide formats quad `2j`
+/// holds the magnitudes of quad `j`, `2j + 1` the signed codes. `half(h, r)` is the scale of half `h`, both i16 of each lane.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn integers<F: Format, const R: usize, const T: usize>(
@@ -61,20 +66,78 @@ pub(super) fn integers<F: Format, const R: usize, const T: usize>(
     half: impl Fn(usize, usize) -> __m256i,
     x: [&BlockQ8; T],
 ) -> [[__m256i; T]; R] {
-    let mut total = [[_mm256_setzero_si256(); T]; R];
     if is_wide::<F>() {
-        // High nibbles first: one plane's sums are all that lives in registers.
-        for plane in 0..2 {
-            let sums = sums16::<R, T>(|j, r| code(2 * j + plane, r), x, 0, quads_of::<F>());
-            let factor = _mm256_set1_epi16(if plane == 0 { 16 } else { 1 });
-            widen(&mut total, sums, plane == 0, |_| factor);
-        }
-        return total;
+        return wide_integers::<R, T>(code, x);
     }
-    for first in (0..8).step_by(quads_of::<F>()) {
-        let sums = sums16::<R, T>(&code, x, first, quads_of::<F>());
-        let one = _mm256_set1_epi16(1);
-        widen(&mut total, sums, first == 0, |r| if F::HALVES { half(first / 4, r) } else { one });
+    const { assert!(is_wide::<F>() || held_quads::<F>() >= if F::HALVES { 4 } else { 8 }) };
+    let mut total = [[_mm256_setzero_si256(); T]; R];
+    let one = _mm256_set1_epi16(1);
+    if F::HALVES {
+        for h in 0..2 {
+            let sums = sums16::<R, T>(&code, x, 4 * h..4 * (h + 1), biases::<F, T>(x, h));
+            widen(&mut total, sums, h == 0, |r| half(h, r));
+        }
+    } else {
+        let sums = sums16::<R, T>(&code, x, 0..8, biases::<F, T>(x, 0));
+        widen(&mut total, sums, true, |_| one);
+    }
+    // What `bias` subtracts and the format does not.
+    if bias::<F>() > F::OFFSET {
+        for t in 0..T {
+            let more = _mm256_set1_epi32(i32::from(bias::<F>() - F::OFFSET) * x[t].sum);
+            for r in 0..R {
+                total[r][t] = _mm256_add_epi32(total[r][t], more);
+            }
+        }
+    }
+    total
+}
+
+/// `bias · Σ x` for either i16 of a lane, over all quads, or over those of half `h` if halves have scales of their own.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn biases<F: Format, const T: usize>(x: [&BlockQ8; T], h: usize) -> Option<[__m256i; T]> {
+    if bias::<F>() == 0 {
+        return None;
+    }
+    let mut biases = [_mm256_setzero_si256(); T];
+    for t in 0..T {
+        let all = _mm256_set1_epi32(bytemuck::cast(x[t].pair_sums));
+        let first = _mm256_set1_epi32(bytemuck::cast(x[t].first_pair_sums));
+        let sums = match (F::HALVES, h) {
+            (false, _) => all,
+            (true, 0) => first,
+            (true, _) => _mm256_sub_epi16(all, first),
+        };
+        // A constant power of two: a shift.
+        biases[t] = _mm256_mullo_epi16(sums, _mm256_set1_epi16(bias::<F>()));
+    }
+    Some(biases)
+}
+
+/// [`integers`] of codes of eight bits: the magnitude of a code meets `x` with the code's sign.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn wide_integers<const R: usize, const T: usize>(
+    code: impl Fn(usize, usize) -> __m256i,
+    x: [&BlockQ8; T],
+) -> [[__m256i; T]; R] {
+    let mut total = [[_mm256_setzero_si256(); T]; R];
+    for j in 0..8 {
+        let mut codes = [[_mm256_setzero_si256(); 2]; R];
+        for r in 0..R {
+            codes[r] = [code(2 * j, r), code(2 * j + 1, r)];
+        }
+        for t in 0..T {
+            let quad = _mm256_set1_epi32(x[t].quad(j));
+            for r in 0..R {
+                let [magnitudes, signed] = codes[r];
+                // 2 · 128 · 127 fits i16.
+                let products = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(quad, signed));
+                let wide = _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+                total[r][t] = here(if j == 0 { wide } else { _mm256_add_epi32(total[r][t], wide) });
+            }
+        }
     }
     total
 }
@@ -82,7 +145,8 @@ pub(super) fn integers<F: Format, const R: usize, const T: usize>(
 /// [`integers`] with dot products of bytes: codes are whole.
 macro_rules! dots {
     ($name:ident, $features:literal, $dot:ident) => {
-        /// `Σ half_scale · code · x` for each strip and token, as [`integers`], of whole codes.
+        /// `Σ half_scale · (code − offset) · x` for each strip and token, as [`integers`], of whole codes. `half(2, r)` has the scales of
+        /// both halves, an i16 each.
         #[target_feature(enable = $features)]
         #[inline]
         pub(super) fn $name<F: Format, const R: usize, const T: usize>(
@@ -117,6 +181,21 @@ macro_rules! dots {
                     }
                 }
             }
+            if F::OFFSET > 0 {
+                for t in 0..T {
+                    let offset = _mm256_set1_epi32(i32::from(F::OFFSET));
+                    for r in 0..R {
+                        let sums = if F::HALVES {
+                            let half_sums = _mm256_set1_epi32(bytemuck::cast(x[t].half_sums));
+                            _mm256_madd_epi16(half(2, r), half_sums)
+                        } else {
+                            _mm256_set1_epi32(x[t].sum)
+                        };
+                        // A constant power of two: a shift.
+                        total[r][t] = _mm256_sub_epi32(total[r][t], _mm256_mullo_epi32(sums, offset));
+                    }
+                }
+            }
             total
         }
     };
@@ -128,17 +207,17 @@ dots!(
     _mm256_dpbusd_epi32
 );
 
-/// i16 sums of the products of quads `first..first + n`.
+/// i16 sums of the products of some quads, less the `biases` of the tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn sums16<const R: usize, const T: usize>(
     code: impl Fn(usize, usize) -> __m256i,
     x: [&BlockQ8; T],
-    first: usize,
-    n: usize,
+    quads: Range<usize>,
+    biases: Option<[__m256i; T]>,
 ) -> [[__m256i; T]; R] {
     let mut sums = [[_mm256_setzero_si256(); T]; R];
-    for j in first..first + n {
+    for j in quads.clone() {
         let mut codes = [_mm256_setzero_si256(); R];
         for r in 0..R {
             codes[r] = code(j, r);
@@ -147,7 +226,11 @@ fn sums16<const R: usize, const T: usize>(
             let quad = _mm256_set1_epi32(x[t].quad(j));
             for r in 0..R {
                 let products = _mm256_maddubs_epi16(codes[r], quad);
-                sums[r][t] = if j == first { products } else { _mm256_add_epi16(sums[r][t], products) };
+                sums[r][t] = match biases {
+                    _ if j > quads.start => _mm256_add_epi16(sums[r][t], products),
+                    Some(biases) => _mm256_sub_epi16(products, biases[t]),
+                    None => products,
+                };
                 if R * T > 1 {
                     sums[r][t] = here(sums[r][t]);
                 }
@@ -197,32 +280,22 @@ pub(super) fn spread(half_scales: __m256i) -> [__m256i; 2] {
     ]
 }
 
-/// The float operations of a block for one strip and token.
+/// The float operations of a block for one strip and token, of what [`integers`] gives.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn add_block<F: Format>(
     sum: __m256,
-    mut integer: __m256i,
+    integer: __m256i,
     scales: &ScaleVectors,
     x: &BlockQ8,
 ) -> __m256 {
-    let half_sums = _mm256_set1_epi32(bytemuck::cast(x.half_sums));
-    if F::OFFSET > 0 {
-        let sums = if F::HALVES {
-            _mm256_madd_epi16(scales.half_scales, half_sums)
-        } else {
-            _mm256_set1_epi32(x.sum)
-        };
-        // A constant power of two: a shift.
-        let offset = _mm256_mullo_epi32(sums, _mm256_set1_epi32(i32::from(F::OFFSET)));
-        integer = _mm256_sub_epi32(integer, offset);
-    }
     let x_scale = _mm256_set1_ps(x.scale);
     let sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integer), _mm256_mul_ps(scales.scale, x_scale), sum);
     match F::MIN {
         Min::None => sum,
         Min::Block => _mm256_fmadd_ps(scales.min, _mm256_set1_ps(x.scaled_sum), sum),
         Min::Halves => {
+            let half_sums = _mm256_set1_epi32(bytemuck::cast(x.half_sums));
             let integer = _mm256_madd_epi16(scales.half_mins, half_sums);
             _mm256_fmadd_ps(_mm256_cvtepi32_ps(integer), _mm256_mul_ps(scales.min, x_scale), sum)
         }

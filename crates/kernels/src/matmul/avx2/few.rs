@@ -1,7 +1,7 @@
 //! Up to four tokens: tiles are unpacked in registers and used at once.
 
 use super::block::{Tokens, add_block, is_wide, spread};
-use super::unpack::{codes, factors, nibbles, scales, whole};
+use super::unpack::{codes, factors, magnitudes, scales, whole};
 use super::{Format, ROWS};
 use crate::Avx2;
 use crate::activations::{BlockQ8, Operand};
@@ -21,6 +21,14 @@ pub(super) fn dot<F: Format>(avx2: Avx2, strips: &[&[u8]], x: Operand, sums: &mu
         Extension::Vnni(_) => unsafe { vnni::dot::<F>(strips, x, sums) },
         // SAFETY: an `Avx512` exists only if detection saw all parts of AVX-512 that it lists.
         Extension::Avx512(_) => unsafe { avx512::dot::<F>(strips, x, sums) },
+    }
+}
+
+/// Fetches from memory what comes some tiles later.
+#[inline(always)]
+pub(super) fn fetch_ahead<F: Format>(tile: &Tile<F>) {
+    for line in (0..size_of::<Tile<F>>()).step_by(64) {
+        prefetch(tile, AHEAD + line);
     }
 }
 
@@ -71,17 +79,16 @@ macro_rules! few {
                 tile: &Tile<F>,
                 x: [&BlockQ8; T],
             ) -> [__m256; T] {
-                for line in (0..size_of::<Tile<F>>()).step_by(64) {
-                    prefetch(tile, AHEAD + line);
-                }
+                fetch_ahead::<F>(tile);
                 let codes = codes::<F>(tile);
                 let scales = scales::<F>(factors, tile);
-                let halves =
+                let [first, last] =
                     if F::HALVES { spread(scales.half_scales) } else { [_mm256_setzero_si256(); 2] };
+                let halves = [first, last, scales.half_scales];
                 let code = |j: usize, _: usize| match (is_wide::<F>(), $whole) {
                     (false, _) => codes[j],
                     (true, true) => whole::<F>(codes[j]),
-                    (true, false) => nibbles::<F>(codes[j / 2])[j % 2],
+                    (true, false) => magnitudes::<F>(codes[j / 2])[j % 2],
                 };
                 let [integers] = $integers::<F, 1, T>(code, |h, _| halves[h], x);
                 for t in 0..T {

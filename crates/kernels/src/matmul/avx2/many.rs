@@ -1,11 +1,11 @@
 //! More tokens: strips are unpacked to a panel that stays in L1 while all tokens meet it.
 //!
 //! A panel holds one to four strips over some columns. For each block: the codes quad by quad, the strips side by side (codes of
-//! eight bits: high nibbles, then low ones, unless whole bytes are asked for), then each strip's scales, then minima, then both
+//! eight bits: magnitudes, then signed codes, unless whole bytes are asked for), then each strip's scales, then minima, then both
 //! halves' integer scales, their pairs and the pairs of minima, as far as the format has them.
 
 use super::block::{Tokens, add_block, is_wide, spread};
-use super::unpack::{ScaleVectors, codes, factors, nibbles, scales, whole};
+use super::unpack::{ScaleVectors, codes, factors, magnitudes, scales, whole};
 use super::wide::{Kept, Wide};
 use super::{Format, Place, ROWS, TILE_TOKENS};
 use crate::Avx2;
@@ -13,7 +13,9 @@ use crate::activations::Operand;
 use crate::isa::{Extension, Vnni};
 use crate::matmul::formats::{Group, Min, groups};
 use crate::matmul::tile::COLS;
-use crate::simd::{Vector256, Vector512, load_256, load_floats, store_256, store_floats, with_const};
+use crate::simd::{
+    Vector256, Vector512, load_256, load_floats, prefetch_l2, store_256, store_floats, with_const,
+};
 use bytemuck::Zeroable;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -123,6 +125,8 @@ fn pass<F: Format, const R: usize, K: Kernel<F, R>>(
     // Passes of equal length rather than a short last one.
     let n_passes = n_blocks.div_ceil(step);
     let step = n_blocks.div_ceil(n_passes).next_multiple_of(tiles);
+    let group_bytes = size_of::<F::Group>();
+    let bytes = strips;
     let strips = strips.map(groups::<F>);
     PANEL.with_borrow_mut(|buffer| {
         buffer.resize((step * block_len).div_ceil(2), Vector512::zeroed());
@@ -134,12 +138,38 @@ fn pass<F: Format, const R: usize, K: Kernel<F, R>>(
             } else {
                 fill::<F, R, false>(strips, start, panel);
             }
-            for first in (0..x.n_tokens).step_by(K::TOKENS) {
-                let tokens = first..x.n_tokens.min(first + K::TOKENS);
+            let offset =
+                if blocks.end < n_blocks { blocks.end / tiles * group_bytes } else { R * bytes[0].len() };
+            let ahead = Ahead { strips: bytes, offset, len: blocks.len() / tiles * group_bytes };
+            let n_parts = x.n_tokens.div_ceil(K::TOKENS);
+            for part in 0..n_parts {
+                ahead.fetch(part, n_parts);
+                // Tiles of equal size rather than a small last one.
+                let tokens = x.n_tokens * part / n_parts..x.n_tokens * (part + 1) / n_parts;
                 kernel.add(panel, start, &x, tokens, sums);
             }
         }
     });
+}
+
+/// What the next panel is made of: `len` bytes of each strip from `offset` on. Behind the last block that is the beginning of the
+/// strips that follow in memory, if any do.
+struct Ahead<'a, const R: usize> {
+    strips: [&'a [u8]; R],
+    offset: usize,
+    len: usize,
+}
+
+impl<const R: usize> Ahead<'_, R> {
+    /// Fetches one of `n_parts` parts from memory, while this panel is in use.
+    fn fetch(&self, part: usize, n_parts: usize) {
+        let n_lines = self.len.div_ceil(64);
+        for line in n_lines * part / n_parts..n_lines * (part + 1) / n_parts {
+            for strip in self.strips {
+                prefetch_l2(&strip[0], self.offset + 64 * line);
+            }
+        }
+    }
 }
 
 /// Unpacks the blocks of strips from `first` on to a panel, as many as it holds.
@@ -160,9 +190,9 @@ fn fill<F: Format, const R: usize, const WHOLE: bool>(
                 if is_wide::<F>() && WHOLE {
                     put(j, whole::<F>(quad));
                 } else if is_wide::<F>() {
-                    let [high, low] = nibbles::<F>(quad);
-                    put(2 * j, high);
-                    put(2 * j + 1, low);
+                    let [magnitudes, signed] = magnitudes::<F>(quad);
+                    put(2 * j, magnitudes);
+                    put(2 * j + 1, signed);
                 } else {
                     put(j, quad);
                 }

@@ -3,14 +3,16 @@
 //! The plain algorithm is in [`quantized`](super::quantized); what makes it fast:
 //! 1. `vpmaddubsw` multiplies a quad of all eight rows with a broadcast of four int8 activations and adds neighbours, so a
 //!    32-bit lane holds two partial sums of one row. No shuffles, no horizontal sums.
-//! 2. Products are added as i16 as long as they cannot overflow (4-bit codes: all eight quads, 8 · 2 · 15 · 127 = 30,480;
-//!    5-bit: four, 31,496; 6-bit: two, 32,004), then `vpmaddwd` widens them to i32, with the integer scale if there is one.
-//! 3. 8-bit codes are two nibbles: `code = 16 · high + low`, each with the whole i16 sum of (2). That is two `vpmaddubsw` for 32
-//!    products and no widening in between, like `vpmaddwd` on widened codes, but the activations stay as they are.
-//! 4. Offsets are subtracted as `offset · Σ x`, one operation for eight rows and 32 columns.
-//! 5. Few tokens: codes are unpacked in registers and used at once; the kernel runs at the speed of memory.
+//! 2. Products are added as i16 as long as these cannot overflow, then `vpmaddwd` widens them to i32, with the integer scale if there is
+//!    one. Sums wrap, so what must fit is the sum after a format's offset is subtracted: 4-bit codes 0..15 for all eight quads (8 · 2 ·
+//!    15 · 127 = 30,480), 5-bit codes −16..15 too (32,512), 6-bit codes −32..31 for the four quads of a half (32,512).
+//! 3. The offset is subtracted as `offset · Σ x` of either i16 of a lane, one operation for eight rows and 32 columns.
+//! 4. 8-bit codes: `|code| · (sign of the code · x)`, each `vpmaddubsw` widened at once. That is two multiplications for 32 products, as
+//!    with `vpmaddwd` on widened codes or `vpmaddubsw` on two nibbles, but a third of the operations is on units that are idle.
+//! 5. Few tokens: codes are unpacked in registers and used at once; the kernel runs at the speed of memory. Up to sixteen tokens take
+//!    turns with the unpacked tile.
 //! 6. Many tokens: two strips are unpacked to a panel in L1, and each panel vector meets four tokens in registers.
-//! 7. CPUs with dot products of bytes add four products to an i32 at once, 8-bit codes too, which need no nibbles then. With
+//! 7. CPUs with dot products of bytes add four products to an i32 at once, 8-bit codes too, as they are. With
 //!    512 bits two strips are one vector.
 //!
 //! Everything here is safe code but for the calls of functions that need more of the CPU than their caller: a format says where
@@ -22,6 +24,7 @@ mod block;
 mod few;
 pub(crate) mod float;
 mod many;
+mod several;
 mod unpack;
 mod wide;
 
@@ -29,6 +32,7 @@ use super::formats::Format;
 use super::tile::ROWS;
 use crate::Avx2;
 use crate::activations::Operand;
+use crate::isa::Extension;
 
 /// Tokens that a register tile of either kernel holds.
 const TILE_TOKENS: usize = 4;
@@ -56,6 +60,8 @@ pub(super) fn dot_q8<F: Format>(avx2: Avx2, strips: &[&[u8]], x: Operand, sums: 
     let sums = sums.as_chunks_mut::<ROWS>().0;
     if x.n_tokens <= TILE_TOKENS {
         few::dot::<F>(avx2, strips, x, sums);
+    } else if x.n_tokens <= several::MOST_TOKENS && avx2.extension() == Extension::None {
+        several::dot::<F>(strips, x, sums);
     } else {
         many::dot::<F>(avx2, strips, x, sums);
     }

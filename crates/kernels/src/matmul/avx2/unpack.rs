@@ -107,25 +107,13 @@ pub(super) fn whole<F: Format>(quad: __m256i) -> __m256i {
     }
 }
 
-/// High and low nibbles of codes of eight bits, from what [`codes`] gives.
+/// Magnitudes of codes of eight bits, and the codes as signed bytes, from what [`codes`] gives.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(super) fn nibbles<F: Format>(quad: __m256i) -> [__m256i; 2] {
-    match const { (nibbles_of_levels::<F>(4), nibbles_of_levels::<F>(0)) } {
-        (Some(high), Some(low)) => [look_up(high, quad), look_up(low, quad)],
-        _ => split(quad),
-    }
-}
-
-/// Four bits of the levels, from bit `shift` on.
-const fn nibbles_of_levels<F: Format>(shift: u32) -> Option<[u8; 16]> {
-    let Some(mut levels) = F::LEVELS else { return None };
-    let mut i = 0;
-    while i < 16 {
-        levels[i] = levels[i] >> shift & 15;
-        i += 1;
-    }
-    Some(levels)
+pub(super) fn magnitudes<F: Format>(quad: __m256i) -> [__m256i; 2] {
+    const { assert!(F::BITS < 8 || F::OFFSET == 128 && !F::HALVES, "wide codes are signed bytes + 128") };
+    let signed = _mm256_xor_si256(whole::<F>(quad), _mm256_set1_epi8(-128));
+    [_mm256_abs_epi8(signed), signed]
 }
 
 /// High and low nibbles of bytes.
