@@ -1,0 +1,82 @@
+//! How long a decode round of several short sequences takes.
+//!
+//! `cargo run --release -p lossy-engine --example round_bench -- MODEL [SEQUENCES …]` prints for each number of sequences (1, 2, 4, 5,
+//! 6, 8, 12 and 16 unless named) the milliseconds of a round, in which each gets one token: the fastest and the median of 25, in
+//! which the numbers take turns. Each begins with 16 tokens of its own and goes on with the likeliest. `LOSSY_BENCH_THREADS` and `LOSSY_ISA`
+//! choose threads and instructions.
+
+use std::time::Instant;
+
+use lossy_engine::{
+    BatchItem, CacheOptions, Engine, EngineOptions, LogitRows, Logits, ModelSource, Sequence,
+};
+use lossy_kernels::Isa;
+
+const SEQUENCES: [usize; 8] = [1, 2, 4, 5, 6, 8, 12, 16];
+const PROMPT: usize = 16;
+const ROUNDS: usize = 25;
+
+/// The likeliest token of each row.
+fn likeliest(logits: &LogitRows) -> Vec<u32> {
+    let best =
+        |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i as u32);
+    (0..logits.len()).map(|row| best(logits.row(row))).collect()
+}
+
+/// Sequences that are decoded together.
+struct Group {
+    sequences: Vec<Sequence>,
+    /// the token that each gets next
+    next: Vec<u32>,
+    milliseconds: Vec<f64>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let model = arguments.next().ok_or("usage: round_bench MODEL [SEQUENCES …]")?;
+    let named = arguments.map(|text| text.parse()).collect::<Result<Vec<usize>, _>>()?;
+    let counts = if named.is_empty() { SEQUENCES.to_vec() } else { named };
+    let mut options = EngineOptions::default();
+    if let Ok(threads) = std::env::var("LOSSY_BENCH_THREADS") {
+        options.n_threads = Some(threads.parse()?);
+    }
+    if let Ok(name) = std::env::var("LOSSY_ISA") {
+        options.isa = Isa::by_name(&name)?;
+    }
+    let mut engine = Engine::load(&ModelSource::open(model.as_ref())?, &options)?;
+    let cache = engine.cache(&CacheOptions::default())?;
+    let mut groups = Vec::new();
+    for n in counts {
+        let mut sequences: Vec<Sequence> = (0..n).map(|_| cache.sequence()).collect();
+        let prompts: Vec<Vec<u32>> =
+            (0..n).map(|i| (0..PROMPT).map(|j| (100 + 37 * i + 11 * j) as u32).collect()).collect();
+        let mut batch: Vec<BatchItem> = sequences
+            .iter_mut()
+            .zip(&prompts)
+            .map(|(sequence, tokens)| BatchItem { sequence, tokens, logits: Logits::Last })
+            .collect();
+        let next = likeliest(&engine.forward(&mut batch)?);
+        groups.push(Group { sequences, next, milliseconds: Vec::new() });
+    }
+    for _ in 0..ROUNDS {
+        for group in &mut groups {
+            let mut batch: Vec<BatchItem> = group
+                .sequences
+                .iter_mut()
+                .zip(group.next.chunks(1))
+                .map(|(sequence, tokens)| BatchItem { sequence, tokens, logits: Logits::Last })
+                .collect();
+            let start = Instant::now();
+            let logits = engine.forward(&mut batch)?;
+            group.milliseconds.push(start.elapsed().as_secs_f64() * 1e3);
+            group.next = likeliest(&logits);
+        }
+    }
+    println!("{} with {} threads", engine.isa(), engine.n_threads());
+    for Group { sequences, milliseconds, .. } in &mut groups {
+        milliseconds.sort_by(f64::total_cmp);
+        let (fastest, median) = (milliseconds[0], milliseconds[ROUNDS / 2]);
+        println!("{:>3} sequences: {fastest:>6.1} ms, median {median:.1}", sequences.len());
+    }
+    Ok(())
+}
