@@ -2,6 +2,7 @@
 """Quantize a model with lossy and with llama.cpp, and measure both files against the model that they were made of.
 
 usage: python3 bench/weights/run.py MODEL.gguf [--recipes q4_k_m,q2_k] [--imatrix FILE] [--windows N] [--work FOLDER]
+$LOSSY names another program than target/release/lossy.
 
 MODEL is F16: an original, or what tools/dither.py makes of a quantized file. llama.cpp's side is `llama_model_quantize` of its own
 library. Both get the same importances, or none. The files must have the same types, tensor by tensor, and so the same size; the
@@ -29,7 +30,10 @@ WINDOW, SKIP = 512, 31
 
 
 def lossy(*arguments: str) -> str:
-    return subprocess.run([str(LOSSY), *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run([str(LOSSY), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: lossy {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def windows(model: str, count: int) -> list[list[int]]:
@@ -59,7 +63,7 @@ def types(path: str) -> dict[str, str]:
 def check_floats(path: str, work: pathlib.Path) -> int:
     """Every tensor decoded by lossy (to a file of F32) has the floats that gguf decodes."""
     wide = str(work / "wide.gguf")
-    subprocess.run([str(LOSSY), "quantize", path, wide, "f16", "--tensor-type", ".=f32"], check=True, stderr=subprocess.DEVNULL)
+    lossy("quantize", path, wide, "f16", "--tensor-type", ".=f32")
     ours = {tensor.name: tensor for tensor in gguf.GGUFReader(wide).tensors}
     for tensor in gguf.GGUFReader(path).tensors:
         theirs = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
