@@ -1,5 +1,7 @@
 //! How the keys of one KV head are coded: means, deviations, and bits for each channel.
 
+use std::ops::Range;
+
 use super::query::QUERY_TOP;
 use super::{ERROR, MAX_KEY_BITS, STEP, middle};
 use crate::page::CodeId;
@@ -43,9 +45,8 @@ pub struct KeyCode {
     pub(super) planes: Planes,
     /// neighbouring stored quads with the same number of bits
     pub(super) runs: Vec<Run>,
-    /// For each stored quad, whether 16-bit sums of products with it and those before it could overflow, so that they are
-    /// carried over into 32 bits first.
-    pub(super) starts_sum: Vec<bool>,
+    /// neighbouring stored quads, products with which fit 16-bit sums: all stored quads in order
+    pub(super) sums: Vec<Range<usize>>,
     /// shuffles that bring bytes by channel into stored order
     pub(super) shuffle: Shuffle,
 }
@@ -142,27 +143,38 @@ impl Run {
     }
 }
 
-/// See [`KeyCode::starts_sum`].
-fn starts_sum(bits: &[u8]) -> Vec<bool> {
-    let mut largest = 0;
-    let stored = bits.iter().filter(|bits| **bits > 0);
-    stored
-        .map(|&bits| {
-            let more = 2 * ((1 << bits) - 1) * QUERY_TOP as i32;
-            let starts_sum = largest + more > i32::from(i16::MAX);
-            largest = if starts_sum { more } else { largest + more };
-            starts_sum
-        })
-        .collect()
+/// See [`KeyCode::sums`].
+fn sums(bits: &[u8]) -> Vec<Range<usize>> {
+    let (mut sums, mut largest) = (Vec::<Range<usize>>::new(), 0);
+    for (quad, &bits) in bits.iter().enumerate().take_while(|(_, bits)| **bits > 0) {
+        let more = 2 * ((1 << bits) - 1) * QUERY_TOP as i32;
+        largest += more;
+        match sums.last_mut() {
+            Some(last) if largest <= i32::from(i16::MAX) => last.end = quad + 1,
+            _ => {
+                sums.push(quad..quad + 1);
+                largest = more;
+            }
+        }
+    }
+    sums
 }
 
-/// For each 16 bytes of the result, and each 16 bytes of the input, which of them go where (`0x80`: none).
+/// How bytes by channel come into stored order.
 #[derive(Clone, Debug)]
 pub(super) struct Shuffle {
-    /// `[n_out][n_in][16]`
-    pub masks: Vec<[u8; 16]>,
+    /// `[n_out][n_in][32]`: for each 32 bytes of the result, and each 16 bytes of the input, which of these go where (`0x80`:
+    /// none). 32 channels at a time lie as [`narrow_place`] says.
+    pub masks: Vec<[u8; 32]>,
     /// For each stored position, where its channel is when 64 channels at a time lie as [`wide_place`] says.
     pub wide: Vec<u8>,
+}
+
+/// Where a channel is after four vectors of eight integers were packed to bytes, which happens in each half of a vector apart.
+fn narrow_place(channel: u16) -> usize {
+    let channel = usize::from(channel);
+    let (block, vector, half, i) = (channel / 32, channel / 8 % 4, channel / 4 % 2, channel % 4);
+    32 * block + 16 * half + 4 * vector + i
 }
 
 /// Where a channel is after four vectors of sixteen integers were packed to bytes, which happens in each quarter of a vector
@@ -174,11 +186,11 @@ fn wide_place(channel: u16) -> u8 {
 
 impl Shuffle {
     fn new(order: &[u16]) -> Shuffle {
-        let n = order.len().div_ceil(16);
-        let mut masks = vec![[0x80; 16]; n * n];
-        for (to, from) in order.iter().enumerate() {
-            let from = usize::from(*from);
-            masks[to / 16 * n + from / 16][to % 16] = (from % 16) as u8;
+        let n_in = order.len() / 16;
+        let mut masks = vec![[0x80; 32]; n_in / 2 * n_in];
+        for (to, channel) in order.iter().enumerate() {
+            let from = narrow_place(*channel);
+            masks[to / 32 * n_in + from / 16][to % 32] = (from % 16) as u8;
         }
         Shuffle { masks, wide: order.iter().map(|channel| wide_place(*channel)).collect() }
     }
@@ -245,7 +257,7 @@ impl KeyCode {
             weight_at,
             top_at: (0..head_dim).map(|position| (1 << bits[position / QUAD]) - 1).collect(),
             runs: Run::all(&bits),
-            starts_sum: starts_sum(&bits),
+            sums: sums(&bits),
             shuffle: Shuffle::new(&order),
             mean: mean.clone(),
             step,
@@ -314,15 +326,19 @@ mod tests {
         for bits in
             [[6u8; 8].to_vec(), vec![6, 5, 5, 4, 3, 3, 2, 1, 1, 0], vec![2; 64], vec![4; 32], vec![0; 8]]
         {
-            let starts = starts_sum(&bits);
-            assert_eq!(starts.len(), bits.iter().filter(|bits| **bits > 0).count());
-            let mut sum = 0;
-            for (bits, starts) in bits.iter().zip(starts) {
-                if starts {
-                    sum = 0;
-                }
-                sum += 2 * ((1 << bits) - 1) * 127;
-                assert!(sum <= i32::from(i16::MAX), "{bits:?}");
+            let sums = sums(&bits);
+            let n_stored = bits.iter().filter(|bits| **bits > 0).count();
+            assert!(sums.iter().cloned().flatten().eq(0..n_stored), "{bits:?}: {sums:?}");
+            let largest = |quads: &Range<usize>| -> i32 {
+                bits[quads.clone()].iter().map(|bits| 2 * ((1 << bits) - 1) * 127).sum()
+            };
+            assert!(sums.iter().all(|quads| largest(quads) <= i32::from(i16::MAX)), "{bits:?}: {sums:?}");
+            // None could be longer.
+            for pair in sums.windows(2) {
+                assert!(
+                    largest(&(pair[0].start..pair[0].end + 1)) > i32::from(i16::MAX),
+                    "{bits:?}: {sums:?}"
+                );
             }
         }
     }

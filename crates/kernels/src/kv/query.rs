@@ -20,6 +20,10 @@ pub(super) const QUERY_TOP: f32 = 127.0;
 /// Values of [`PreparedQueries`] for each channel pair.
 const PARTS: usize = 6;
 
+/// What is prepared of one head of `8 · V` channel pairs, in the order of [`PreparedHead`].
+#[cfg(target_arch = "x86_64")]
+pub(super) type PreparedRow<const V: usize> = [[[f32; 8]; V]; PARTS];
+
 /// What all frames of a code have in common for the query heads of one token.
 #[derive(Clone, Copy)]
 pub(super) struct PreparedQueries<'a> {
@@ -52,10 +56,19 @@ impl<'a> PreparedQueries<'a> {
         code: &KeyCode,
         token: &'a mut TokenQueries,
     ) -> (PreparedQueries<'a>, &'a mut [[f32; PAGE_TOKENS]]) {
+        let n_values = token.n_heads() * (PARTS * token.head_dim() / 2 + 1);
         let (prepared, weights) =
-            token.prepared_parts(code.id, |queries, prepared| prepare(code, queries, prepared));
+            token.prepared_parts(code.id, n_values, |queries, prepared| prepare(code, queries, prepared));
         let (values, units) = prepared.split_at(prepared.len() - weights.len());
         (PreparedQueries { n_pairs: code.head_dim() / 2, values, units }, weights)
+    }
+
+    /// The same by rows and parts, of `8 · V` channel pairs.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub(super) fn rows<const V: usize>(&self) -> (&'a [PreparedRow<V>], &'a [f32]) {
+        assert_eq!(self.n_pairs, 8 * V, "channel pairs");
+        (self.values.as_chunks().0.as_chunks().0.as_chunks().0, self.units)
     }
 
     /// What is prepared of head `head`.
@@ -76,11 +89,9 @@ impl<'a> PreparedQueries<'a> {
 }
 
 /// What is prepared of `queries` `[n_heads, head_dim]` for `code`: `[n_heads][PARTS][n_pairs]`, then `[n_heads]` units.
-fn prepare(code: &KeyCode, queries: &[f32], prepared: &mut Vec<f32>) {
+fn prepare(code: &KeyCode, queries: &[f32], prepared: &mut [f32]) {
     let half = code.head_dim() / 2;
-    let n_values = queries.len() * PARTS / 2;
-    prepared.resize(n_values + queries.len() / (2 * half), 0.0);
-    let (values, units) = prepared.split_at_mut(n_values);
+    let (values, units) = prepared.split_at_mut(queries.len() * PARTS / 2);
     let (step, mean) = (code.step.split_at(half), code.mean.split_at(half));
     let heads = queries.chunks_exact(2 * half).zip(values.chunks_exact_mut(PARTS * half));
     for ((query, out), unit) in heads.zip(units) {

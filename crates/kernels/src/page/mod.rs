@@ -9,8 +9,8 @@ mod rows;
 mod frames;
 mod softmax;
 mod partial;
-mod queries;
 mod tile;
+mod queries;
 
 pub(crate) use frames::Frame;
 pub use frames::{FRAME_TOKENS, FRAMES, FrameTable, PageFrames, PageTurns, TokenTable};

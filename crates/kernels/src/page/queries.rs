@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::frames::turn_queries_back;
+use super::tile::Lines;
 use super::{FRAMES, PAGE_TOKENS, PageFrames, Rows};
 use crate::Isa;
 
@@ -15,7 +16,9 @@ pub struct TokenQueries {
     turned: Vec<f32>,
     /// what a format made of them
     prepared: Prepared,
-    weights: Vec<[f32; PAGE_TOKENS]>,
+    n_heads: usize,
+    /// `[n_heads][PAGE_TOKENS]`
+    weights: Lines,
     /// room for the records of tokens that are stored apart
     records: Vec<f32>,
 }
@@ -25,7 +28,12 @@ pub struct TokenQueries {
 struct Prepared {
     /// `None`: nothing yet
     of: Option<CodeId>,
-    values: Vec<f32>,
+    values: Lines,
+}
+
+/// Room for the weights of `n_heads` heads.
+fn rows_of(weights: &mut Lines, n_heads: usize) -> &mut [[f32; PAGE_TOKENS]] {
+    &mut weights.values_mut().as_chunks_mut().0[..n_heads]
 }
 
 /// Which code queries are prepared for: no two codes that were made apart have the same.
@@ -46,7 +54,8 @@ impl TokenQueries {
         self.head_dim = head_dim;
         self.scaled.clear();
         self.scaled.extend(rows.row(0, n_heads * head_dim).iter().map(|q| q * factor));
-        self.weights.resize(n_heads, [0.0; PAGE_TOKENS]);
+        self.n_heads = n_heads;
+        self.weights.grow(n_heads * PAGE_TOKENS);
         self.turned.clear();
         self.prepared.of = None;
     }
@@ -62,7 +71,7 @@ impl TokenQueries {
     pub(crate) fn by_frame(&mut self) -> ([&[f32]; FRAMES], &mut [[f32; PAGE_TOKENS]]) {
         let (scaled, turned) = (&self.scaled, &self.turned);
         let queries = |frame: usize| turned.chunks_exact(scaled.len()).nth(frame).unwrap_or(scaled);
-        (std::array::from_fn(queries), &mut self.weights)
+        (std::array::from_fn(queries), rows_of(&mut self.weights, self.n_heads))
     }
 
     /// Channels of a head.
@@ -72,27 +81,28 @@ impl TokenQueries {
 
     /// Query heads.
     pub fn n_heads(&self) -> usize {
-        self.weights.len()
+        self.n_heads
     }
 
     /// The scaled queries `[n_heads, head_dim]`, whose products with keys are scores in log₂, and room for the heads'
     /// scores and weights `[n_heads][PAGE_TOKENS]`.
     pub fn parts(&mut self) -> (&[f32], &mut [[f32; PAGE_TOKENS]]) {
-        (&self.scaled, &mut self.weights)
+        (&self.scaled, rows_of(&mut self.weights, self.n_heads))
     }
 
-    /// What `prepare` makes of the scaled queries `[n_heads, head_dim]` for a code, in place of what the buffer held, and room
-    /// as in [`parts`](TokenQueries::parts). It is called once for a code and a token.
+    /// The `n_values` that `prepare` makes of the scaled queries `[n_heads, head_dim]` for a code, and room as in [`parts`](TokenQueries::parts). It is called once for a code and a token.
     pub(crate) fn prepared_parts(
         &mut self,
         code: CodeId,
-        prepare: impl FnOnce(&[f32], &mut Vec<f32>),
+        n_values: usize,
+        prepare: impl FnOnce(&[f32], &mut [f32]),
     ) -> (&[f32], &mut [[f32; PAGE_TOKENS]]) {
         if self.prepared.of != Some(code) {
-            prepare(&self.scaled, &mut self.prepared.values);
+            self.prepared.values.grow(n_values);
+            prepare(&self.scaled, &mut self.prepared.values.values_mut()[..n_values]);
             self.prepared.of = Some(code);
         }
-        (&self.prepared.values, &mut self.weights)
+        (&self.prepared.values.values()[..n_values], rows_of(&mut self.weights, self.n_heads))
     }
 
     /// Lends room for records to `with`.

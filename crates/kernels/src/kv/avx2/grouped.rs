@@ -123,7 +123,7 @@ impl Job<'_> {
     ) {
         let (code, d) = (self.code, self.code.head_dim());
         let n_rows = code.keys.planes.rows();
-        let mut in_group = FrameQueries::<V, H>::EMPTY;
+        let mut in_group = FrameQueries::<H>::EMPTY;
         let mut codes = [[MaybeUninit::<QuadCodes>::uninit(); 4]; V];
         let mut scale = GroupScale::EMPTY;
         let middle = _mm256_set1_ps(code.middle());
@@ -139,7 +139,7 @@ impl Job<'_> {
                     store(step, scale);
                     store(mean, _mm256_fmadd_ps(scale, middle, halves(min)));
                 }
-                in_group.set_still(code.operand(&scale), queries);
+                in_group.set_still::<V>(code.operand(&scale), queries);
             }
             self.ahead.fetch(LINES_OF_STEP);
             let rows = &self.parts.keys[block * n_rows..][..n_rows];
@@ -205,8 +205,8 @@ impl Job<'_> {
         let n_rows = value_rows(self.code.bits());
         let rows = &self.parts.values[part * n_rows..][..n_rows];
         let [left, right] = match self.code.bits() {
-            2 => values::sum_halves::<H, 2>(self.extension, rows, integers),
-            _ => values::sum_halves::<H, 4>(self.extension, rows, integers),
+            2 => values::sum_halves::<H, 2, { values::n_fit(2) }>(self.extension, rows, integers),
+            _ => values::sum_halves::<H, 4, { values::n_fit(4) }>(self.extension, rows, integers),
         };
         self.ahead.fetch(2 * LINES_OF_STEP);
         for h in 0..H {

@@ -4,7 +4,8 @@
 //! What makes it fast:
 //! 1. A load of 32 bytes is 128 codes. Table look-ups (`vpshufb`) take them apart into four vectors, each of which meets
 //!    all query heads: the bytes are read and taken apart once, and not by the units that multiply.
-//! 2. Two of the four vectors at a time, so that the sums of four heads, the codes and the operands fit the registers.
+//! 2. Two of the four vectors at a time, so that the sums of four rows, the codes and the operands fit the registers. Codes
+//!    are taken apart once for up to sixteen rows (`rows`), which go through softmax together.
 //! 3. `maddubs` multiplies 32 codes with four int8 query channels (keys) or four token weights (values) at once, and adds
 //!    pairs; sums stay in 16 bits as long as they cannot overflow, which is known from the bits alone. CPUs with AVX-VNNI
 //!    add all four to a sum of 32 bits at once.
@@ -16,6 +17,7 @@ mod grouped;
 mod hadamard;
 mod q8;
 mod query;
+mod rows;
 mod scores;
 mod unpack;
 mod values;
@@ -25,22 +27,21 @@ mod wide;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
+use super::gain;
 use super::head::{HeadCode, HeadF32};
 use super::keys::KeyCode;
-use super::layout::{self, ROW, value_rows};
-use super::query::{PreparedHead, PreparedQueries};
+use super::layout::{self, ROW};
+use super::query::PreparedQueries;
 use super::stored::Stored;
-use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
-use crate::isa::Extension;
-use crate::math::avx2::{load, prefetch, store};
-use crate::page::{PAGE_TOKENS, PageFrames, Partial, TokenQueries};
+use crate::isa::{Avx512, Extension};
+use crate::math::avx2::prefetch;
+use crate::page::{PageFrames, Partial, TokenQueries};
 pub(super) use grouped::attend_grouped;
 pub(super) use hadamard::hadamard;
 pub(super) use q8::attend_q8;
 use query::FrameQueries;
 use scores::{Pair, QuadCodes};
 pub(super) use unpack::{unpack, unpack_grouped, unpack_q8};
-use weights::Integers;
 
 /// Most heads whose sums are in registers at once; [`end_step_of_heads`] names them one by one.
 const MAX_HEADS: usize = 4;
@@ -61,12 +62,12 @@ fn load_row(row: &[u8; ROW]) -> __m256i {
     unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
 }
 
-/// The sum of four integers.
+/// The sum of eight integers, of each of four.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn sum_of_four(x: __m128i) -> i32 {
-    let x = _mm_add_epi32(x, _mm_shuffle_epi32::<0b01_00_11_10>(x));
-    _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<0b10_11_00_01>(x)))
+fn sums_of_lanes([a, b, c, d]: [__m256i; 4]) -> __m128i {
+    let sums = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums))
 }
 
 /// Gains of eight codes.
@@ -133,20 +134,6 @@ macro_rules! end_step {
 }
 use end_step;
 
-/// [`end_step`] of two vectors of each head.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn end_step_of_heads<const H: usize>(a: &mut [__m256; H], b: &mut [__m256; H]) {
-    match H {
-        1 => end_step!(a[0], b[0]; "{}", "{}"),
-        2 => end_step!(a[0], b[0], a[1], b[1]; "{}", "{}", "{}", "{}"),
-        3 => end_step!(a[0], b[0], a[1], b[1], a[2], b[2]; "{}", "{}", "{}", "{}", "{}", "{}"),
-        _ => {
-            end_step!(a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]; "{}", "{}", "{}", "{}", "{}", "{}", "{}", "{}")
-        }
-    }
-}
-
 /// Adds products pairwise.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
@@ -210,10 +197,24 @@ pub(super) fn attend_token(
     let parts = layout::parts(code, stored.bytes);
     let first_token = stored.first_token();
     let mut ahead = Ahead::new(stored.next);
+    let Extension::Avx512(avx512) = extension else {
+        let mut job = rows::Job { code, frames, parts: &parts, first_token, extension, ahead: &mut ahead };
+        return match head_dim / 16 {
+            2 => job.attend::<2>(token, partial),
+            4 => job.attend::<4>(token, partial),
+            6 => job.attend::<6>(token, partial),
+            8 => job.attend::<8>(token, partial),
+            10 => job.attend::<10>(token, partial),
+            12 => job.attend::<12>(token, partial),
+            14 => job.attend::<14>(token, partial),
+            _ => job.attend::<16>(token, partial),
+        };
+    };
     let n_parts = token.n_heads().div_ceil(MAX_HEADS);
     let part_len = token.n_heads().div_ceil(n_parts);
     for row in (0..token.n_heads()).step_by(part_len) {
-        let mut job = Job { code, frames, parts: &parts, first_token, row, extension, ahead: &mut ahead };
+        let mut job =
+            Job { code, frames, parts: &parts, first_token, row, _avx512: avx512, ahead: &mut ahead };
         match head_dim / 16 {
             2 => job.attend_some::<2>(token, part_len, partial),
             4 => job.attend_some::<4>(token, part_len, partial),
@@ -227,7 +228,7 @@ pub(super) fn attend_token(
     }
 }
 
-/// Some heads against one page.
+/// Some heads against one page, with vectors of 512 bits.
 struct Job<'a> {
     code: &'a HeadCode,
     frames: PageFrames<'a>,
@@ -236,7 +237,8 @@ struct Job<'a> {
     first_token: usize,
     /// first of the heads
     row: usize,
-    extension: Extension,
+    /// the proof that `wide` may run
+    _avx512: Avx512,
     ahead: &'a mut Ahead,
 }
 
@@ -252,107 +254,13 @@ impl Job<'_> {
         let (queries, weights) = PreparedQueries::of(&self.code.keys, token);
         let end = (self.row + part_len).min(weights.len());
         let weights = &mut weights[self.row..end];
-        match weights.len() {
-            1 => attend::<V, 1>(self, queries, weights, partial),
-            2 => attend::<V, 2>(self, queries, weights, partial),
-            3 => attend::<V, 3>(self, queries, weights, partial),
-            _ => attend::<V, 4>(self, queries, weights, partial),
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn attend<const V: usize, const H: usize>(
-    job: &mut Job<'_>,
-    queries: PreparedQueries<'_>,
-    weights: &mut [[f32; PAGE_TOKENS]],
-    partial: &mut Partial<'_>,
-) {
-    if let Extension::Avx512(_) = job.extension {
-        // SAFETY: an `Avx512` exists only if detection saw all that is used.
-        return unsafe { wide::attend::<V, H>(job, queries, weights, partial) };
-    }
-    let Job { code, frames, parts, first_token, row, extension, .. } = *job;
-    let weights: &mut [[f32; PAGE_TOKENS]; H] = weights.try_into().expect("weights of H heads");
-    score::<V, H>(job, frames, queries, weights);
-    let gains = weights::decode_gains(parts.value_gains);
-    let mut integers = [Integers::EMPTY; H];
-    let mut sums = [0.0; H];
-    for (h, weights) in weights.iter_mut().enumerate() {
-        weights[..first_token].fill(f32::NEG_INFINITY);
-        let (max, sum) = weights::softmax(weights, &gains, &mut integers[h]);
-        partial.set(row + h, max, sum);
-        sums[h] = sum;
-        job.ahead.fetch(LINES_OF_STEP);
-    }
-    for (part, rows) in parts.values.chunks_exact(value_rows(code.values.bits)).enumerate() {
-        let [left, right] = match code.values.bits {
-            2 => values::sum_halves::<H, 2>(extension, rows, &integers),
-            3 => values::sum_halves::<H, 3>(extension, rows, &integers),
-            _ => values::sum_halves::<H, 4>(extension, rows, &integers),
-        };
-        job.ahead.fetch(2 * LINES_OF_STEP);
-        let (step, middle) = (code.values.step(), code.values.middle());
-        let means = code.values.mean[32 * part..][..32].as_chunks::<8>().0;
-        for h in 0..H {
-            let mut out = [_mm256_setzero_ps(); 4];
-            for (index, unit) in integers[h].units.iter().enumerate() {
-                let factor = _mm256_set1_ps(unit.unit * step);
-                let centre = _mm256_set1_ps(unit.total * middle);
-                let (left, right) = (left[index][h], right[index][h]);
-                for (out, integers) in out.iter_mut().zip([left[0], left[1], right[0], right[1]]) {
-                    let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), centre);
-                    *out = _mm256_fmadd_ps(centred, factor, *out);
-                }
-            }
-            let to = partial.out_mut(row + h)[32 * part..][..32].as_chunks_mut::<8>().0;
-            for ((to, out), mean) in to.iter_mut().zip(out).zip(means) {
-                store(to, _mm256_fmadd_ps(_mm256_set1_ps(sums[h]), load(mean), out));
-            }
-        }
-    }
-    job.ahead.fetch(usize::MAX);
-}
-
-/// Scores of `H` heads with a page of tokens.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn score<const V: usize, const H: usize>(
-    job: &mut Job<'_>,
-    frames: PageFrames<'_>,
-    queries: PreparedQueries<'_>,
-    scores: &mut [[f32; PAGE_TOKENS]; H],
-) {
-    let (code, parts) = (&job.code.keys, job.parts);
-    let n_rows = code.planes.rows();
-    let heads: [PreparedHead<'_>; H] = std::array::from_fn(|h| queries.head(job.row + h));
-    let mut in_frame = FrameQueries::<V, H>::EMPTY;
-    let mut codes = [[MaybeUninit::<QuadCodes>::uninit(); 4]; V];
-    for block in 0..BLOCKS {
-        if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
-            let frame = frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
-            in_frame.set_turned(code.operand(), &heads, frame);
-        }
-        job.ahead.fetch(LINES_OF_STEP);
-        let rows = &parts.keys[block * n_rows..][..n_rows];
-        let sums = block_sums(job.extension, code, rows, &in_frame, &mut codes);
-        let gain_codes = parts.key_gains[block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks::<8>().0;
-        let mut gains_of_eight = [_mm256_setzero_ps(); BLOCK_TOKENS / 8];
-        for (to, codes) in gains_of_eight.iter_mut().zip(gain_codes) {
-            *to = gains(codes);
-        }
-        for h in 0..H {
-            let (unit, middle, mean) = (
-                _mm256_set1_ps(in_frame.unit[h]),
-                _mm256_set1_ps(in_frame.middle[h]),
-                _mm256_set1_ps(in_frame.mean[h]),
-            );
-            let to = scores[h][block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks_mut::<8>().0;
-            let sums = [sums[0][h][0], sums[0][h][1], sums[1][h][0], sums[1][h][1]];
-            for ((to, integers), gains) in to.iter_mut().zip(sums).zip(gains_of_eight) {
-                let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(integers), middle);
-                store(to, _mm256_fmadd_ps(centred, _mm256_mul_ps(gains, unit), mean));
+        // SAFETY: a job holds an `Avx512`, which exists only if detection saw all that is used.
+        unsafe {
+            match weights.len() {
+                1 => wide::attend::<V, 1>(self, queries, weights, partial),
+                2 => wide::attend::<V, 2>(self, queries, weights, partial),
+                3 => wide::attend::<V, 3>(self, queries, weights, partial),
+                _ => wide::attend::<V, 4>(self, queries, weights, partial),
             }
         }
     }
@@ -365,23 +273,21 @@ fn block_sums<const V: usize, const H: usize>(
     extension: Extension,
     code: &KeyCode,
     rows: &[[u8; ROW]],
-    queries: &FrameQueries<V, H>,
+    queries: &FrameQueries<H>,
     codes: &mut [[MaybeUninit<QuadCodes>; 4]; V],
 ) -> [Pair<H>; 2] {
-    // Not `map`, which does not have the features and would be called.
-    let mut quads: [&[i32]; H] = [&[]; H];
-    for (quads, of_head) in quads.iter_mut().zip(&queries.quads) {
-        *quads = of_head.as_flattened();
-    }
     if let Extension::Avx512(_) = extension {
+        let mut quads: [&[i32]; H] = [&[]; H];
+        for (quads, of_head) in quads.iter_mut().zip(&queries.quads) {
+            *quads = of_head;
+        }
         // SAFETY: an `Avx512` exists only if detection saw all that is used.
         return unsafe { wide::sum_keys::<H>(code, rows, &quads) };
     }
-    let codes = codes.as_flattened_mut();
-    scores::unpack(code, rows, codes);
-    let n_stored = code.planes.n_stored;
-    assert!(n_stored <= codes.len());
-    // SAFETY: `unpack` wrote those of all stored quads, and there are as many.
-    let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast::<QuadCodes>(), n_stored) };
-    scores::sum_halves::<H>(extension, codes, &code.starts_sum, &quads)
+    let codes = scores::unpack(code, rows, codes.as_flattened_mut());
+    let mut out = [[[_mm256_setzero_si256(); 2]; H]; 2];
+    for (half, out) in out.iter_mut().enumerate() {
+        *out = scores::sum_codes::<H, H>(extension, codes, half, &code.sums, &queries.quads);
+    }
+    out
 }

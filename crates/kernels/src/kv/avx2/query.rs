@@ -1,74 +1,91 @@
-//! Query heads as they meet one frame; see `super::super::query`.
+//! Query rows as they meet one frame; see `super::super::query`.
 //!
-//! All heads go through each step together: one head's chain from channels to integers in stored order is long, and
-//! the others fill its gaps.
+//! Rows are turned and rounded one after the other: each step has as many independent operations as there are vectors of
+//! channels. What is summed across lanes waits, and is summed for all rows at once.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-use super::super::keys::KeyOperand;
-use super::super::query::{PreparedHead, QUERY_TOP};
-use super::{end_step, end_step_of_heads, sum_of_four};
-use crate::math::avx2::{load, max_across, sum_across};
+use super::super::keys::{KeyOperand, QUAD};
+use super::super::query::{PreparedQueries, QUERY_TOP};
+use super::{MAX_DIM, MAX_HEADS, load_row, sums_of_lanes};
+use crate::math::avx2::{load, max_across, store4, sums_across};
 use crate::page::Frame;
 
-/// `H` heads of `16 · V` channels.
+/// Integers of a row by stored position, four channels in each.
+pub(super) type RowQuads = [i32; MAX_DIM / QUAD];
+
+/// `H` rows, at most [`MAX_HEADS`].
 #[derive(Clone, Copy)]
-pub(super) struct FrameQueries<const V: usize, const H: usize> {
-    /// by stored position, four channels to an integer
-    pub quads: [[[i32; 4]; V]; H],
+pub(super) struct FrameQueries<const H: usize> {
+    pub quads: [RowQuads; H],
     pub unit: [f32; H],
     pub middle: [f32; H],
     pub mean: [f32; H],
 }
 
-impl<const V: usize, const H: usize> FrameQueries<V, H> {
+impl<const H: usize> FrameQueries<H> {
     pub(super) const EMPTY: Self =
-        FrameQueries { quads: [[[0; 4]; V]; H], unit: [0.0; H], middle: [0.0; H], mean: [0.0; H] };
+        FrameQueries { quads: [[0; MAX_DIM / QUAD]; H], unit: [0.0; H], middle: [0.0; H], mean: [0.0; H] };
 
-    /// Takes queries that meet a frame.
+    /// Takes queries of `16 · V` channels that meet a frame, as the first rows.
+    ///
+    /// # Panics
+    /// There are more than `H`.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-    pub(super) fn set_turned(
+    pub(super) fn set_turned<const V: usize>(
         &mut self,
         code: KeyOperand<'_>,
-        queries: &[PreparedHead<'_>; H],
+        queries: PreparedQueries<'_>,
+        rows: Range<usize>,
         frame: Frame<'_>,
     ) {
-        let eights = |values| -> &[[f32; 8]] { &<[f32]>::as_chunks(values).0[..V] };
-        let (cos, sin) = (eights(frame.cos), eights(frame.sin));
-        let zero = [_mm256_setzero_ps(); H];
-        let (mut low, mut high) = (zero, zero);
-        let mut scaled = [[[_mm256_setzero_ps(); V]; 2]; H];
-        for i in 0..V {
-            let (cos, sin) = (load(&cos[i]), load(&sin[i]));
-            let (mut first, mut second) = (zero, zero);
-            for h in 0..H {
-                first[h] = _mm256_mul_ps(load(&eights(queries[h].low_cos)[i]), cos);
-                second[h] = _mm256_mul_ps(load(&eights(queries[h].high_cos)[i]), cos);
+        assert!(H <= MAX_HEADS);
+        let angles =
+            |values| -> &[[f32; 8]; V] { <[f32]>::as_chunks(values).0.first_chunk().expect("angles") };
+        let (cos, sin) = (angles(frame.cos), angles(frame.sin));
+        let mut means = [_mm256_setzero_ps(); MAX_HEADS];
+        let mut twice = [_mm256_setzero_si256(); MAX_HEADS];
+        let (prepared, units) = queries.rows::<V>();
+        let prepared = prepared[rows.clone()].iter().zip(&units[rows]);
+        let out = self.quads.iter_mut().zip(&mut self.unit).zip(means.iter_mut().zip(&mut twice));
+        for ((row, from_unit), ((quads, unit), (mean, twice))) in prepared.zip(out) {
+            let [low_cos, low_sin, high_cos, high_sin, mean_cos, mean_sin] = row;
+            let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+            let mut scaled = [[_mm256_setzero_ps(); V]; 2];
+            for i in 0..V {
+                let (cos, sin) = (load(&cos[i]), load(&sin[i]));
+                low = _mm256_fmadd_ps(load(&mean_cos[i]), cos, low);
+                high = _mm256_fmadd_ps(load(&mean_sin[i]), sin, high);
+                let first = _mm256_mul_ps(load(&low_cos[i]), cos);
+                let second = _mm256_mul_ps(load(&high_cos[i]), cos);
+                scaled[0][i] = _mm256_fmadd_ps(load(&low_sin[i]), sin, first);
+                scaled[1][i] = _mm256_fnmadd_ps(load(&high_sin[i]), sin, second);
             }
-            end_step_of_heads(&mut first, &mut second);
-            for h in 0..H {
-                low[h] = _mm256_fmadd_ps(load(&eights(queries[h].mean_cos)[i]), cos, low[h]);
-                high[h] = _mm256_fmadd_ps(load(&eights(queries[h].mean_sin)[i]), sin, high[h]);
-            }
-            for h in 0..H {
-                scaled[h][0][i] = _mm256_fmadd_ps(load(&eights(queries[h].low_sin)[i]), sin, first[h]);
-                scaled[h][1][i] = _mm256_fnmadd_ps(load(&eights(queries[h].high_sin)[i]), sin, second[h]);
-            }
+            *mean = _mm256_add_ps(low, high);
+            *unit = *from_unit;
+            *twice = round(code, &scaled, quads);
         }
-        for h in 0..H {
-            self.unit[h] = queries[h].unit;
-            self.mean[h] = sum_across(_mm256_add_ps(low[h], high[h]));
-        }
-        self.round(code, &scaled);
+        self.set_sums(means, twice);
+    }
+
+    /// From sums over eight lanes each: products with the mean key, and twice those of integers with codes in the middle.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    fn set_sums(&mut self, means: [__m256; MAX_HEADS], twice: [__m256i; MAX_HEADS]) {
+        let (mut mean, mut middle) = ([0.0; MAX_HEADS], [0.0; MAX_HEADS]);
+        store4(&mut mean, sums_across(means));
+        store4(&mut middle, _mm_mul_ps(_mm_cvtepi32_ps(sums_of_lanes(twice)), _mm_set1_ps(0.5)));
+        self.mean.copy_from_slice(&mean[..H]);
+        self.middle.copy_from_slice(&middle[..H]);
     }
 
     /// Takes `queries`, `[H, 16 · V]`, that meet keys as they come.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-    pub(super) fn set_still(&mut self, code: KeyOperand<'_>, queries: &[f32]) {
+    pub(super) fn set_still<const V: usize>(&mut self, code: KeyOperand<'_>, queries: &[f32]) {
         assert!(queries.len() == H * 16 * V);
         let mut of_head: [&[[f32; 8]]; H] = [&[]; H];
         for (of_head, query) in of_head.iter_mut().zip(queries.chunks_exact(16 * V)) {
@@ -91,63 +108,50 @@ impl<const V: usize, const H: usize> FrameQueries<V, H> {
                 }
             }
         }
+        let mut means = [_mm256_setzero_ps(); MAX_HEADS];
+        let mut twice = [_mm256_setzero_si256(); MAX_HEADS];
         for h in 0..H {
             let largest = max_across(largest[h]);
             let per_unit = _mm256_set1_ps(if largest > 0.0 { QUERY_TOP / largest } else { 0.0 });
             self.unit[h] = largest / QUERY_TOP;
-            self.mean[h] = sum_across(_mm256_add_ps(sums[h][0], sums[h][1]));
+            means[h] = _mm256_add_ps(sums[h][0], sums[h][1]);
             for x in scaled[h].as_flattened_mut() {
                 *x = _mm256_mul_ps(*x, per_unit);
             }
+            twice[h] = round(code, &scaled[h], &mut self.quads[h]);
         }
-        self.round(code, &scaled);
+        self.set_sums(means, twice);
     }
+}
 
-    /// Rounds channels in units to integers and brings them into stored order.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-    fn round(&mut self, code: KeyOperand<'_>, scaled: &[[[__m256; V]; 2]; H]) {
-        let mut bytes = [[_mm_setzero_si128(); H]; V];
-        for h in 0..H {
-            for (bytes, four) in
-                bytes.as_chunks_mut::<2>().0.iter_mut().zip(scaled[h].as_flattened().as_chunks::<4>().0)
-            {
-                let [a, b, c, d] = *four;
-                let (mut a, mut b) = (_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
-                let (mut c, mut d) = (_mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d));
-                end_step!(a, b, c, d; "{}", "{}", "{}", "{}");
-                // Each half of the result has halves of all four.
-                let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-                let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-                bytes[0][h] = _mm256_castsi256_si128(packed);
-                bytes[1][h] = _mm256_extracti128_si256::<1>(packed);
-            }
-        }
-        let mut twice = [_mm_setzero_si128(); H];
-        let tops = code.top_at.as_chunks::<16>().0;
-        let stored = code.shuffle.masks.chunks_exact(V).zip(tops).take(code.n_stored.div_ceil(4));
-        for (j, (masks, top)) in stored.enumerate() {
-            let mut out = [_mm_setzero_si128(); H];
-            for (mask, from) in masks.iter().zip(&bytes) {
-                // SAFETY: `mask` has 16 bytes.
-                let mask = unsafe { _mm_loadu_si128(mask.as_ptr().cast()) };
-                for h in 0..H {
-                    out[h] = _mm_or_si128(out[h], _mm_shuffle_epi8(from[h], mask));
-                }
-            }
-            // SAFETY: `top` has 16 bytes.
-            let top = unsafe { _mm_loadu_si128(top.as_ptr().cast()) };
-            for h in 0..H {
-                let quads = &mut self.quads[h][j];
-                // SAFETY: `quads` has 16 bytes.
-                unsafe { _mm_storeu_si128(quads.as_mut_ptr().cast(), out[h]) };
-                let words = _mm_maddubs_epi16(top, out[h]);
-                twice[h] = _mm_add_epi32(twice[h], _mm_madd_epi16(words, _mm_set1_epi16(1)));
-            }
-        }
-        for h in 0..H {
-            self.middle[h] = sum_of_four(twice[h]) as f32 * 0.5;
-        }
+/// Rounds channels in units to integers and brings them into stored order. Returns the lanes of the sum of integers times
+/// the largest codes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn round<const V: usize>(code: KeyOperand<'_>, scaled: &[[__m256; V]; 2], quads: &mut RowQuads) -> __m256i {
+    // Each sixteen bytes in both halves of a vector.
+    let mut bytes = [_mm256_setzero_si256(); V];
+    for (bytes, four) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(scaled.as_flattened().as_chunks::<4>().0)
+    {
+        let [a, b, c, d] = *four;
+        let left = _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+        let right = _mm256_packs_epi32(_mm256_cvtps_epi32(c), _mm256_cvtps_epi32(d));
+        let packed = _mm256_packs_epi16(left, right);
+        bytes[0] = _mm256_permute4x64_epi64::<0b01_00_01_00>(packed);
+        bytes[1] = _mm256_permute4x64_epi64::<0b11_10_11_10>(packed);
     }
+    let tops = code.top_at.as_chunks::<32>().0;
+    let stored = code.shuffle.masks.chunks_exact(V).zip(tops).zip(quads.as_chunks_mut::<8>().0);
+    let mut twice = _mm256_setzero_si256();
+    for ((masks, top), quads) in stored.take(code.n_stored.div_ceil(8)) {
+        let mut out = _mm256_setzero_si256();
+        for (mask, from) in masks.iter().zip(&bytes) {
+            out = _mm256_or_si256(out, _mm256_shuffle_epi8(*from, load_row(mask)));
+        }
+        // SAFETY: `quads` has 32 bytes.
+        unsafe { _mm256_storeu_si256(quads.as_mut_ptr().cast(), out) };
+        let words = _mm256_maddubs_epi16(load_row(top), out);
+        twice = _mm256_add_epi32(twice, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+    }
+    twice
 }

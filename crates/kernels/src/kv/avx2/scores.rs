@@ -5,10 +5,12 @@
 
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use super::super::keys::{KeyCode, QuadPlace, has_four, has_one, has_two};
+use super::super::keys::{KeyCode, QUAD, QuadPlace, has_four, has_one, has_two};
 use super::super::layout::ROW;
-use super::{add_products, load_row, low_nibbles, table};
+use super::query::RowQuads;
+use super::{MAX_DIM, add_products, load_row, low_nibbles, table};
 use crate::isa::Extension;
 
 /// Sums of `H` heads with two times eight tokens, or channels.
@@ -32,7 +34,12 @@ pub(super) type QuadCodes = [__m256i; 4];
 /// Takes the codes of a block apart: of each stored quad.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-pub(super) fn unpack(code: &KeyCode, rows: &[[u8; ROW]], out: &mut [MaybeUninit<QuadCodes>]) {
+pub(super) fn unpack<'a>(
+    code: &KeyCode,
+    rows: &[[u8; ROW]],
+    out: &'a mut [MaybeUninit<QuadCodes>],
+) -> &'a [QuadCodes] {
+    let out = &mut out[..code.planes.n_stored];
     for run in &code.runs {
         let (place, out) = (code.planes.of_quad[run.first], &mut out[run.first..run.end]);
         match run.bits {
@@ -44,6 +51,8 @@ pub(super) fn unpack(code: &KeyCode, rows: &[[u8; ROW]], out: &mut [MaybeUninit<
             _ => unpack_run::<6>(place, rows, out),
         }
     }
+    // SAFETY: runs cover all stored quads.
+    unsafe { &*(std::ptr::from_ref(out) as *const [QuadCodes]) }
 }
 
 /// Takes the codes of quads of `BITS` bits apart, of which the first one lies at `place`.
@@ -97,43 +106,58 @@ static ONE: [Tables<4>; 3] = [
     Tables([table(0, 1, 4), table(1, 1, 4), table(2, 1, 4), table(3, 1, 4)]),
 ];
 
-/// Sums over all stored channels of codes times `queries`, of each head an integer for each quad, for tokens
-/// `16·P..16·P + 16` of a block.
+/// Sums over all stored channels of codes times `queries`, for tokens `16·half..16·half + 16` of a block. Products with the
+/// quads of one of `sums` fit 16 bits together.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn sum_codes<const H: usize, const N: usize>(
+    extension: Extension,
+    codes: &[QuadCodes],
+    half: usize,
+    sums: &[Range<usize>],
+    queries: &[RowQuads; N],
+) -> Pair<H> {
+    if let Extension::Vnni(_) = extension {
+        // SAFETY: a `Vnni` exists only if detection saw avxvnni.
+        return unsafe { sum_codes_vnni::<H, N>(codes, half, queries) };
+    }
+    let zero = [[_mm256_setzero_si256(); 2]; H];
+    let mut integers = zero;
+    let Some((first, others)) = sums.split_first() else { return integers };
+    widen(&sum_words(codes, half, first, queries), &mut integers);
+    for quads in others {
+        widen(&sum_words(codes, half, quads, queries), &mut integers);
+    }
+    integers
+}
+
+/// Sums of 16 bits over some quads.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-fn sum_codes<const H: usize, const P: usize>(
+fn sum_words<const H: usize, const N: usize>(
     codes: &[QuadCodes],
-    starts_sum: &[bool],
-    queries: &[&[i32]; H],
+    half: usize,
+    quads: &Range<usize>,
+    queries: &[RowQuads; N],
 ) -> Pair<H> {
-    let n = codes.len();
-    assert!(starts_sum.len() == n);
-    let mut of_head: [&[i32]; H] = [&[]; H];
-    for (of_head, quads) in of_head.iter_mut().zip(queries) {
-        *of_head = &quads[..n];
-    }
-    let zero = [[_mm256_setzero_si256(); 2]; H];
-    let (mut words, mut integers) = (zero, zero);
-    for quad in 0..n {
-        if starts_sum[quad] {
-            widen(&words, &mut integers);
-            words = zero;
-        }
+    assert!(H <= N && quads.end <= MAX_DIM / QUAD);
+    let mut words = [[_mm256_setzero_si256(); 2]; H];
+    for (quad, codes) in quads.clone().zip(&codes[quads.clone()]) {
+        let codes = &codes.as_chunks::<2>().0[half];
         let mut query = [_mm256_setzero_si256(); H];
         for h in 0..H {
-            query[h] = _mm256_set1_epi32(of_head[h][quad]);
+            query[h] = _mm256_set1_epi32(queries[h][quad]);
         }
-        let mut products = zero;
+        let mut products = [[_mm256_setzero_si256(); 2]; H];
         for v in 0..2 {
             for h in 0..H {
-                products[h][v] = _mm256_maddubs_epi16(codes[quad][2 * P + v], query[h]);
+                products[h][v] = _mm256_maddubs_epi16(codes[v], query[h]);
             }
         }
         add_products(&mut words, products);
     }
-    widen(&words, &mut integers);
-    integers
+    words
 }
 
 /// [`sum_codes`] with dot products of bytes, which need no sums of 16 bits.
@@ -141,37 +165,21 @@ fn sum_codes<const H: usize, const P: usize>(
 /// Both halves at once would need twelve sums and be slower.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-fn sum_codes_vnni<const H: usize, const P: usize>(codes: &[QuadCodes], queries: &[&[i32]; H]) -> Pair<H> {
-    let n = codes.len();
-    let mut of_head: [&[i32]; H] = [&[]; H];
-    for (of_head, quads) in of_head.iter_mut().zip(queries) {
-        *of_head = &quads[..n];
-    }
+fn sum_codes_vnni<const H: usize, const N: usize>(
+    codes: &[QuadCodes],
+    half: usize,
+    queries: &[RowQuads; N],
+) -> Pair<H> {
+    assert!(H <= N && codes.len() <= MAX_DIM / QUAD);
     let mut integers = [[_mm256_setzero_si256(); 2]; H];
-    for quad in 0..n {
+    for (quad, codes) in codes.iter().enumerate() {
+        let codes = &codes.as_chunks::<2>().0[half];
         for h in 0..H {
-            let query = _mm256_set1_epi32(of_head[h][quad]);
+            let query = _mm256_set1_epi32(queries[h][quad]);
             for v in 0..2 {
-                integers[h][v] = _mm256_dpbusd_avx_epi32(integers[h][v], codes[quad][2 * P + v], query);
+                integers[h][v] = _mm256_dpbusd_avx_epi32(integers[h][v], codes[v], query);
             }
         }
     }
     integers
-}
-
-/// The sums with all tokens of a block, in two halves.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-pub(super) fn sum_halves<const H: usize>(
-    extension: Extension,
-    codes: &[QuadCodes],
-    starts_sum: &[bool],
-    queries: &[&[i32]; H],
-) -> [Pair<H>; 2] {
-    if let Extension::Vnni(_) = extension {
-        // SAFETY: a `Vnni` exists only if detection saw avxvnni.
-        unsafe { [sum_codes_vnni::<H, 0>(codes, queries), sum_codes_vnni::<H, 1>(codes, queries)] }
-    } else {
-        [sum_codes::<H, 0>(codes, starts_sum, queries), sum_codes::<H, 1>(codes, starts_sum, queries)]
-    }
 }

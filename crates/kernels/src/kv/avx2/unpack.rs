@@ -32,13 +32,9 @@ fn byte(codes: __m256i, z: usize) -> __m256 {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn each_key(code: &KeyCode, rows: &[[u8; ROW]], mut put: impl FnMut(usize, usize, [__m256; 4])) {
-    let n_stored = code.planes.n_stored;
     let mut buffer = [MaybeUninit::<QuadCodes>::uninit(); MAX_DIM / QUAD];
     for (block, rows) in rows.chunks_exact(code.planes.rows().max(1)).enumerate() {
-        scores::unpack(code, rows, &mut buffer);
-        for (quad, codes) in buffer[..n_stored].iter().enumerate() {
-            // SAFETY: `unpack` wrote those of all stored quads.
-            let codes = unsafe { codes.assume_init_ref() };
+        for (quad, codes) in scores::unpack(code, rows, &mut buffer).iter().enumerate() {
             for z in 0..QUAD {
                 let mut of_channel = [_mm256_setzero_ps(); 4];
                 for (to, codes) in of_channel.iter_mut().zip(codes) {

@@ -4,8 +4,8 @@ use std::arch::x86_64::*;
 
 use super::super::layout::TOKEN_QUADS;
 use super::super::weights::{LOWEST, P, ROUND, WEIGHT_TOKENS, WEIGHT_TOP, WEIGHT_UNITS};
-use super::{end_step, gains};
-use crate::math::avx2::{load, max_across, store, sum_across};
+use super::{end_step, gains, sums_of_lanes};
+use crate::math::avx2::{load, max_across, maxima_across, store, store4, sum_across, sums_across};
 use crate::page::PAGE_TOKENS;
 
 const GROUPS: usize = PAGE_TOKENS / 8;
@@ -75,18 +75,91 @@ pub(super) fn decode_gains(codes: &[u8; PAGE_TOKENS]) -> [[f32; 8]; GROUPS] {
     out
 }
 
-/// Softmax of a page's scores, whose weights times `gains` become `integers`. Scores become weights times gains. Returns
-/// the maximum and the sum of the weights.
+/// Most rows of [`softmax`].
+pub(super) const MAX_ROWS: usize = 16;
+/// Rows that are reduced across lanes together.
+const FOUR: usize = 4;
+
+/// Four vectors for each four rows.
+type OfRows<T> = [[T; FOUR]; MAX_ROWS / FOUR];
+
+/// Maxima and sums of weights of some rows.
+pub(super) struct Softmax {
+    pub max: [f32; MAX_ROWS],
+    pub sum: [f32; MAX_ROWS],
+}
+
+/// Softmax of a page's scores of some rows, at most [`MAX_ROWS`], whose weights times `gains` become `integers`. Scores
+/// become weights times gains.
+///
+/// All rows take each step together: what is reduced across lanes is reduced for four at once, while others go on.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub(super) fn softmax(
-    scores: &mut [f32; PAGE_TOKENS],
+    scores: &mut [[f32; PAGE_TOKENS]],
     gains: &[[f32; 8]; GROUPS],
-    integers: &mut Integers,
-) -> (f32, f32) {
-    let (max, sum, tops) = exponentials(scores, gains);
-    integers.round(scores, tops);
-    (max, sum)
+    integers: &mut [Integers],
+) -> Softmax {
+    let (n_rows, n_fours) = (scores.len(), scores.len().div_ceil(FOUR));
+    assert!(n_rows <= MAX_ROWS && integers.len() == n_rows);
+    let mut out = Softmax { max: [0.0; MAX_ROWS], sum: [0.0; MAX_ROWS] };
+    let zero: OfRows<__m256> = [[_mm256_setzero_ps(); FOUR]; MAX_ROWS / FOUR];
+    let mut largest = zero;
+    for (largest, scores) in largest.as_flattened_mut().iter_mut().zip(scores.iter()) {
+        *largest = max_of(scores);
+    }
+    for (max, largest) in out.max.as_chunks_mut().0.iter_mut().zip(largest).take(n_fours) {
+        store4(max, maxima_across(largest));
+    }
+    let (mut sums, mut tops) = (zero, [zero; WEIGHT_UNITS]);
+    for (h, scores) in scores.iter_mut().enumerate() {
+        let groups = scores.as_chunks_mut::<8>().0.as_chunks_mut::<EIGHTS>().0;
+        for (unit, (groups, gains)) in groups.iter_mut().zip(gains.as_chunks::<EIGHTS>().0).enumerate() {
+            tops[unit][h / FOUR][h % FOUR] = weigh(groups, gains, out.max[h], &mut sums[h / FOUR][h % FOUR]);
+        }
+    }
+    let mut per_unit = [[0.0; MAX_ROWS]; WEIGHT_UNITS];
+    let mut of_one = per_unit;
+    for four in 0..n_fours {
+        store4(&mut out.sum.as_chunks_mut().0[four], sums_across(sums[four]));
+        for unit in 0..WEIGHT_UNITS {
+            let (top, most) = (maxima_across(tops[unit][four]), _mm_set1_ps(WEIGHT_TOP));
+            let inverse = _mm_and_ps(_mm_cmpgt_ps(top, _mm_setzero_ps()), _mm_div_ps(most, top));
+            store4(&mut per_unit[unit].as_chunks_mut().0[four], inverse);
+            store4(&mut of_one[unit].as_chunks_mut().0[four], _mm_div_ps(top, most));
+        }
+    }
+    let mut totals: [OfRows<__m256i>; WEIGHT_UNITS] =
+        [[[_mm256_setzero_si256(); FOUR]; MAX_ROWS / FOUR]; WEIGHT_UNITS];
+    for (h, (scores, integers)) in scores.iter().zip(integers.iter_mut()).enumerate() {
+        let groups = scores.as_chunks::<8>().0.as_chunks::<EIGHTS>().0;
+        let quads = integers.quads.as_chunks_mut::<{ WEIGHT_TOKENS / 4 }>().0;
+        for (unit, (groups, quads)) in groups.iter().zip(quads).enumerate() {
+            totals[unit][h / FOUR][h % FOUR] = round(groups, per_unit[unit][h], quads);
+        }
+    }
+    for (unit, totals) in totals.iter().enumerate() {
+        for (four, integers) in integers.chunks_mut(FOUR).enumerate() {
+            let mut total = [0.0; FOUR];
+            store4(&mut total, _mm_cvtepi32_ps(sums_of_lanes(totals[four])));
+            let of_one: &[f32; FOUR] = &of_one[unit].as_chunks().0[four];
+            for (integers, (&unit_of_one, total)) in integers.iter_mut().zip(of_one.iter().zip(total)) {
+                integers.units[unit] = Unit { unit: unit_of_one, total };
+            }
+        }
+    }
+    out
+}
+
+/// Eight lanes of the largest score.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn max_of(scores: &[f32; PAGE_TOKENS]) -> __m256 {
+    let mut largest = [_mm256_set1_ps(f32::NEG_INFINITY); 2];
+    for pair in scores.as_chunks::<8>().0.as_chunks::<2>().0 {
+        largest = [_mm256_max_ps(largest[0], load(&pair[0])), _mm256_max_ps(largest[1], load(&pair[1]))];
+    }
+    _mm256_max_ps(largest[0], largest[1])
 }
 
 /// Turns scores into weights times gains. Returns the maximum score, the sum of the weights, and the largest products.
@@ -96,17 +169,13 @@ pub(super) fn exponentials(
     scores: &mut [f32; PAGE_TOKENS],
     gains: &[[f32; 8]; GROUPS],
 ) -> (f32, f32, [f32; WEIGHT_UNITS]) {
+    let max = max_across(max_of(scores));
     let groups = scores.as_chunks_mut::<8>().0;
-    let mut largest = [_mm256_set1_ps(f32::NEG_INFINITY); 2];
-    for pair in groups.as_chunks::<2>().0 {
-        largest = [_mm256_max_ps(largest[0], load(&pair[0])), _mm256_max_ps(largest[1], load(&pair[1]))];
-    }
-    let max = max_across(_mm256_max_ps(largest[0], largest[1]));
     let mut sum = _mm256_setzero_ps();
     let mut tops = [0.0; WEIGHT_UNITS];
     for (unit, top) in tops.iter_mut().enumerate() {
         let of_unit = unit * EIGHTS..(unit + 1) * EIGHTS;
-        *top = weigh(&mut groups[of_unit.clone()], &gains[of_unit], max, &mut sum);
+        *top = max_across(weigh(&mut groups[of_unit.clone()], &gains[of_unit], max, &mut sum));
     }
     (max, sum_across(sum), tops)
 }
@@ -138,21 +207,23 @@ impl Integers {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     pub(super) fn round(&mut self, weights: &[f32; PAGE_TOKENS], tops: [f32; WEIGHT_UNITS]) {
-        let groups = weights.as_chunks::<8>().0;
+        let groups = weights.as_chunks::<8>().0.as_chunks::<EIGHTS>().0;
         let quads = self.quads.as_chunks_mut::<{ WEIGHT_TOKENS / 4 }>().0;
-        let lines = groups.chunks_exact(EIGHTS).zip(quads);
-        for (((groups, quads), top), unit) in lines.zip(tops).zip(&mut self.units) {
-            *unit = round(groups, top, quads);
+        for (((groups, quads), top), unit) in groups.iter().zip(quads).zip(tops).zip(&mut self.units) {
+            let per_unit = if top > 0.0 { WEIGHT_TOP / top } else { 0.0 };
+            let zero = _mm256_setzero_si256();
+            let totals = sums_of_lanes([round(groups, per_unit, quads), zero, zero, zero]);
+            *unit = Unit { unit: top / WEIGHT_TOP, total: _mm_cvtsi128_si32(totals) as f32 };
         }
     }
 }
 
-/// Turns scores into weights times gains, and adds the weights; returns the largest product.
+/// Turns scores into weights times gains, and adds the weights; returns the lanes of the largest product.
 ///
 /// A function of its own, which does not know how many there are: unrolled, the loop would spill.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)]
-fn weigh(groups: &mut [[f32; 8]], gains: &[[f32; 8]], max: f32, sum: &mut __m256) -> f32 {
+fn weigh(groups: &mut [[f32; 8]], gains: &[[f32; 8]], max: f32, sum: &mut __m256) -> __m256 {
     let shift = _mm256_set1_ps(max);
     let (mut total, mut largest) = (*sum, _mm256_setzero_ps());
     let several = groups.as_chunks_mut::<SIDE_BY_SIDE>().0.iter_mut();
@@ -170,14 +241,14 @@ fn weigh(groups: &mut [[f32; 8]], gains: &[[f32; 8]], max: f32, sum: &mut __m256
         }
     }
     *sum = total;
-    max_across(largest)
+    largest
 }
 
-/// Integers of weights whose largest is `top`.
+/// Integers of weights; returns the lanes of their sum.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn round(weights: &[[f32; 8]], top: f32, quads: &mut [[u8; 4]]) -> Unit {
-    let per_unit = _mm256_set1_ps(if top > 0.0 { WEIGHT_TOP / top } else { 0.0 });
+fn round(weights: &[[f32; 8]; EIGHTS], per_unit: f32, quads: &mut [[u8; 4]; WEIGHT_TOKENS / 4]) -> __m256i {
+    let per_unit = _mm256_set1_ps(per_unit);
     let mut totals = _mm256_setzero_si256();
     for (weights, quads) in weights.as_chunks::<4>().0.iter().zip(quads.as_chunks_mut::<8>().0) {
         let mut rounded = [_mm256_setzero_si256(); 4];
@@ -191,7 +262,5 @@ fn round(weights: &[[f32; 8]], top: f32, quads: &mut [[u8; 4]]) -> Unit {
         // SAFETY: `quads` has 32 bytes.
         unsafe { _mm256_storeu_si256(quads.as_mut_ptr().cast(), bytes) };
     }
-    let two = _mm_add_epi64(_mm256_castsi256_si128(totals), _mm256_extracti128_si256::<1>(totals));
-    let total = _mm_add_epi64(two, _mm_unpackhi_epi64(two, two));
-    Unit { unit: top / WEIGHT_TOP, total: _mm_cvtsi128_si32(total) as f32 }
+    totals
 }

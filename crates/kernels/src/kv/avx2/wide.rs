@@ -287,21 +287,21 @@ fn score<const V: usize, const H: usize>(
     for (h, head) in heads.iter_mut().enumerate() {
         *head = queries.head(job.row + h);
     }
-    let mut in_frame = FrameQueries::<V, H>::EMPTY;
+    let mut in_frame = FrameQueries::<H>::EMPTY;
     for block in 0..BLOCKS {
         if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
             let frame = job.frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
             if V > MOST_VECTORS {
-                in_frame.set_turned(code.operand(), &heads, frame);
+                in_frame.set_turned::<V>(code.operand(), queries, job.row..job.row + H, frame);
             } else {
-                set_turned(&mut in_frame, code.operand(), &heads, frame);
+                set_turned::<V, H>(&mut in_frame, code.operand(), &heads, frame);
             }
         }
         job.ahead.fetch(LINES_OF_STEP);
         let rows = &parts.keys[block * n_rows..][..n_rows];
         let mut quads: [&[i32]; H] = [&[]; H];
         for (quads, of_head) in quads.iter_mut().zip(&in_frame.quads) {
-            *quads = &of_head.as_flattened()[..code.planes.n_stored];
+            *quads = &of_head[..code.planes.n_stored];
         }
         let sums = key_sums(code, rows, &quads);
         let gain_codes = parts.key_gains[block * BLOCK_TOKENS..][..BLOCK_TOKENS].as_chunks::<16>().0;
@@ -326,7 +326,7 @@ const MOST_VECTORS: usize = 8;
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
 fn set_turned<const V: usize, const H: usize>(
-    queries: &mut FrameQueries<V, H>,
+    queries: &mut FrameQueries<H>,
     code: KeyOperand<'_>,
     heads: &[PreparedHead<'_>; H],
     frame: Frame<'_>,
@@ -369,7 +369,7 @@ fn set_turned<const V: usize, const H: usize>(
             _mm512_packs_epi16(_mm512_packs_epi32(a[0], a[1]), _mm512_packs_epi32(a[2], a[3]))
         };
         let first = pack(&scaled[..4]);
-        let to = queries.quads[h].as_flattened_mut().as_mut_ptr().cast::<i8>();
+        let to = queries.quads[h].as_mut_ptr().cast::<i8>();
         let stored = if V <= 4 {
             let stored = [_mm512_permutexvar_epi8(order[0], first), _mm512_setzero_si512()];
             // SAFETY: there are `16 * V` bytes, as many as the mask has bits.
