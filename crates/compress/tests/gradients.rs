@@ -105,7 +105,7 @@ fn whole_models_have_the_gradients_of_finite_differences() {
             assert!((found / wanted - 1.0).abs() < 1e-3, "{name}, {tensor}: {found} is not {wanted}");
             n_checked += 1;
         }
-        assert!(n_checked >= 9 * source.info().n_layers + 1, "{name}: {n_checked}");
+        assert!(n_checked > 9 * source.info().n_layers, "{name}: {n_checked}");
     }
 }
 
