@@ -4,7 +4,17 @@
 #![forbid(unsafe_code)]
 
 // In the order of their dependencies: a module uses only those above it.
+mod real;
 pub mod imatrix;
 pub mod recipe;
 pub mod feedback;
 pub mod quantize;
+pub mod weights;
+pub mod block;
+pub mod network;
+pub mod statistics;
+pub mod sensitivity;
+pub mod student;
+pub mod train;
+
+pub use real::Real;

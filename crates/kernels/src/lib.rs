@@ -10,6 +10,7 @@ mod simd;
 mod threads;
 mod compute;
 pub mod memory;
+pub mod dense;
 mod math;
 mod elementwise;
 mod activations;

@@ -9,13 +9,14 @@ use lossy_formats::hf::HfDir;
 use lossy_tokenizer::{ChatTemplate, Tokenizer};
 
 use super::ModelInfo;
+use super::account::Account;
 use super::info::missing;
 use super::info_gguf::{FACTORS, LONG_FACTORS, SHORT_FACTORS};
 use super::info_hf::HfConfig;
 use super::tensors::{self, BiasGroup, hf_name};
 use super::{BiasRule, keys};
 use crate::positions::RopeScaling;
-use crate::{Fingerprint, LoadError};
+use crate::{Fingerprint, LoadError, Unread};
 
 /// A GGUF file or a Hugging Face directory. Clones share the mapping.
 #[derive(Clone)]
@@ -123,15 +124,23 @@ impl ModelSource {
     }
 
     /// A tensor by its GGUF name.
-    pub(crate) fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
+    pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         match &self.files {
             Files::Gguf(gguf) => gguf.tensor(name),
             Files::Hf(dir) => dir.tensor(&hf_name(name)?),
         }
     }
 
+    /// Whether all that the files have is computed: tensors, shapes and keys of the configuration.
+    ///
+    /// # Errors
+    /// A tensor is missing or of another shape, or the model has something that is not computed, or not known.
+    pub fn check(&self) -> Result<(), LoadError> {
+        Account::of(self)?.tell(&Unread::Refuse)
+    }
+
     /// All tensors, in the order of the file.
-    pub(crate) fn tensors(&self) -> Box<dyn Iterator<Item = TensorView<'_>> + '_> {
+    pub fn tensors(&self) -> Box<dyn Iterator<Item = TensorView<'_>> + '_> {
         match &self.files {
             Files::Gguf(gguf) => Box::new(gguf.tensors()),
             Files::Hf(dir) => Box::new(dir.tensors()),
@@ -227,7 +236,7 @@ impl ModelSource {
     }
 
     /// Tells the system that the mapped bytes are not needed soon.
-    pub(crate) fn release_pages(&self) {
+    pub fn release_pages(&self) {
         match &self.files {
             Files::Gguf(gguf) => gguf.release_pages(),
             Files::Hf(dir) => dir.release_pages(),

@@ -34,6 +34,68 @@ pub enum GateFunction {
     ReluSquared,
 }
 
+/// √(2/π), and the weight of the cube in GELU by tanh.
+const TANH_SCALE: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+const TANH_CUBE: f64 = 0.044_715;
+/// The slope of quick GELU's sigmoid.
+const QUICK: f64 = 1.702;
+
+impl GateFunction {
+    /// The function at `x`.
+    pub fn value(self, x: f64) -> f64 {
+        match self {
+            GateFunction::Silu => x / (1.0 + (-x).exp()),
+            GateFunction::Gelu => 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+            GateFunction::GeluTanh => 0.5 * x * (1.0 + (TANH_SCALE * (x + TANH_CUBE * x * x * x)).tanh()),
+            GateFunction::QuickGelu => x / (1.0 + (-QUICK * x).exp()),
+            // Not `max`: a comparison lets NaN pass.
+            GateFunction::Relu => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x
+                }
+            }
+            GateFunction::ReluSquared => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x * x
+                }
+            }
+        }
+    }
+
+    /// Its derivative at `x`; 0 where ReLU has none.
+    pub fn slope(self, x: f64) -> f64 {
+        let of_sigmoid = |scale: f64| {
+            let sigmoid = 1.0 / (1.0 + (-scale * x).exp());
+            sigmoid * (1.0 + scale * x * (1.0 - sigmoid))
+        };
+        match self {
+            GateFunction::Silu => of_sigmoid(1.0),
+            GateFunction::Gelu => {
+                let density = (-0.5 * x * x).exp() * TANH_SCALE * 0.5;
+                0.5 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)) + x * density
+            }
+            GateFunction::GeluTanh => {
+                let tanh = (TANH_SCALE * (x + TANH_CUBE * x * x * x)).tanh();
+                let inner = TANH_SCALE * (1.0 + 3.0 * TANH_CUBE * x * x);
+                0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner
+            }
+            GateFunction::QuickGelu => of_sigmoid(QUICK),
+            GateFunction::Relu => f64::from(u8::from(x > 0.0)),
+            GateFunction::ReluSquared => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    2.0 * x
+                }
+            }
+        }
+    }
+}
+
 /// `out = f(gate) · up`: rows of `gate_up` are `[gate | up]`, `[n_tokens, 2 · n_ff]`; `out` is `[n_tokens, n_ff]`.
 ///
 /// # Panics
@@ -48,20 +110,11 @@ pub fn gate(cx: &Compute, function: GateFunction, gate_up: &[f32], n_ff: usize, 
 }
 
 fn gate_row(isa: Isa, function: GateFunction, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let of: fn(f64) -> f64 = match function {
-        GateFunction::Silu => return silu_mul(isa, gate, up, out),
-        GateFunction::Gelu => |x| 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
-        GateFunction::GeluTanh => |x| {
-            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        },
-        GateFunction::QuickGelu => |x| x / (1.0 + (-1.702 * x).exp()),
-        // Not `max`: a comparison lets NaN pass.
-        GateFunction::Relu => |x| if x < 0.0 { 0.0 } else { x },
-        GateFunction::ReluSquared => |x| if x < 0.0 { 0.0 } else { x * x },
-    };
+    if function == GateFunction::Silu {
+        return silu_mul(isa, gate, up, out);
+    }
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        *out = of(f64::from(*gate)) as f32 * up;
+        *out = function.value(f64::from(*gate)) as f32 * up;
     }
 }
 
@@ -140,6 +193,17 @@ mod tests {
                     (f64::from(found) - wanted).abs() < 3e-7,
                     "{function:?}({x}) = {found}, not {wanted}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn slopes_are_those_of_central_differences() {
+        for function in ALL {
+            for step in -60..60 {
+                let (x, h) = (f64::from(step) / 10.0 + 0.03, 1e-5);
+                let wanted = (function.value(x + h) - function.value(x - h)) / (2.0 * h);
+                assert!((function.slope(x) - wanted).abs() < 1e-8, "{function:?} at {x}");
             }
         }
     }
