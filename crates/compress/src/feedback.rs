@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Source: GPTQ (Frantar et al. 2022) with *static groups*: scales are found first, for the weights as they are
-//! ([`lossy_quant::fit`]), and stay. So columns can come in any order, and those with the largest E[x²] come first, while most
+//! ([`lossy_quant::fit`]), and stay. So columns can come in any order, and those with the largest `E[x²]` come first, while most
 //! columns are left to make up for them. A code has its place in the file whatever the order, so the file is an ordinary one.
 //!
 //! With H = 1 nothing is carried, and the result is that of plain rounding, bit for bit. Rows do not know of each other, and are

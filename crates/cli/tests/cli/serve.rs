@@ -23,20 +23,24 @@ impl Serving {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lossy"));
         command.env_clear().envs(home.variables()).current_dir(home.path());
         command.args(["serve", "--port", "0"]).args(args).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let mut said = Vec::new();
+        let mut serving = Serving {
+            child: command.spawn().expect("the program starts"),
+            address: String::new(),
+            said: Vec::new(),
+        };
+        let mut lines = BufReader::new(serving.child.stderr.take().expect("a pipe")).lines();
         for line in &mut lines {
             let line = line.expect("text");
             if let Some(address) = line.split("listening on http://").nth(1) {
-                let address = address.to_string();
-                // What it says later must not fill the pipe.
-                std::thread::spawn(move || lines.for_each(drop));
-                return Serving { child, address, said };
+                serving.address = address.to_string();
+                break;
             }
-            said.push(line);
+            serving.said.push(line);
         }
-        panic!("it ended: {said:?}");
+        assert!(!serving.address.is_empty(), "it ended: {:?}", serving.said);
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        serving
     }
 
     fn get(&self, path: &str) -> Value {
@@ -60,6 +64,7 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

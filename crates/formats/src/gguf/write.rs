@@ -4,7 +4,7 @@
 
 use super::encode::{self, RawTensor};
 use super::value::Value;
-use lossy_quant::DType;
+use lossy_quant::{DType, bf16, f16};
 
 /// A file in the making.
 #[derive(Debug, Clone, Default)]
@@ -42,14 +42,21 @@ impl GgufWriter {
         self.raw_tensor(name, dtype.to_ggml(), &ne, offset as u64)
     }
 
-    /// Adds a tensor whose values are quantized to `dtype`.
+    /// Adds a tensor whose values are quantized to `dtype`. Floats may be NaN or infinite.
     ///
     /// # Panics
-    /// When the values are not whole blocks, or the format has no encoder.
+    /// When the values are not whole blocks of numbers, or the format has no encoder.
     pub fn tensor_from_f32(self, name: &str, dtype: DType, shape: &[usize], values: &[f32]) -> Self {
-        let n_bytes = dtype.bytes_for(values.len()).expect("whole blocks");
-        let mut bytes = vec![0; n_bytes];
-        lossy_quant::quantize(dtype, values, None, &mut bytes).expect("an encoder, and numbers");
+        let bytes = match dtype {
+            DType::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            DType::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+            DType::BF16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+            _ => {
+                let mut bytes = vec![0; dtype.bytes_for(values.len()).expect("whole blocks")];
+                lossy_quant::quantize(dtype, values, None, &mut bytes).expect("an encoder, and numbers");
+                bytes
+            }
+        };
         self.tensor(name, dtype, shape, &bytes)
     }
 
