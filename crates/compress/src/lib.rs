@@ -13,6 +13,7 @@ pub mod weights;
 pub mod block;
 pub mod network;
 pub mod statistics;
+pub mod calibration;
 pub mod sensitivity;
 pub mod student;
 pub mod train;

@@ -11,11 +11,17 @@
 //! added window after window: for `n` windows the rounding is that of `n + 512` additions. Threads share windows on the
 //! way forward and rows of moments on the way to the sums, so the bits are the same at any number of them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use lossy_kernels::dense::{Into, View, ViewMut, product};
 use lossy_kernels::{Compute, Isa};
 
 use crate::block::{Projection, Tape};
+use crate::feedback::{self, FeedbackError};
+use crate::imatrix::Entry;
 use crate::network::Network;
+use crate::recipe;
 use crate::weights::{WeightError, WeightSource};
 
 /// Tokens of a window.
@@ -64,7 +70,7 @@ impl Input {
 
 /// Second moments of one input.
 #[derive(Clone, Debug)]
-pub struct Moments {
+pub struct InputMoments {
     /// whose
     pub input: Input,
     /// tokens in the sums
@@ -75,6 +81,26 @@ pub struct Moments {
     pub n: usize,
 }
 
+impl InputMoments {
+    /// `E[x xᵀ]`, as error feedback takes it.
+    ///
+    /// # Errors
+    /// A sum is no number.
+    pub fn means(&self) -> Result<feedback::Moments, FeedbackError> {
+        let n_tokens = self.n_tokens.max(1) as f32;
+        feedback::Moments::new(self.n, self.sums.iter().map(|sum| sum / n_tokens).collect())
+    }
+}
+
+impl MatrixStatistics {
+    /// Its entry in a file of importances.
+    pub fn into_entry(self) -> (String, Entry) {
+        let entry =
+            Entry { n_cols: self.sum_x2.len(), sums: self.sum_x2, counts: vec![self.n_tokens as f32] };
+        (self.name, entry)
+    }
+}
+
 /// The statistics of one layer.
 #[derive(Clone, Debug)]
 pub struct LayerStatistics {
@@ -83,7 +109,7 @@ pub struct LayerStatistics {
     /// of its seven matrices, in the order of [`Projection::ALL`]
     pub matrices: Vec<MatrixStatistics>,
     /// of its four inputs, if asked for
-    pub moments: Vec<Moments>,
+    pub moments: Vec<InputMoments>,
 }
 
 /// Why there are no statistics.
@@ -136,26 +162,121 @@ pub fn collect<E: From<WeightError>>(
     options: StatisticsOptions,
     each: &mut dyn FnMut(LayerStatistics) -> Result<(), E>,
 ) -> Result<(), E> {
-    let n_tokens = windows.iter().map(|window| window.len()).max().unwrap_or(0);
-    let network = Network::<f32>::new(source, n_tokens)?;
-    let cx = Compute::with_isa(options.n_threads, Isa::best());
-    let mut states = windows.iter().map(|window| network.embed(window)).collect::<Result<Vec<_>, _>>()?;
-    for layer in 0..network.info().n_layers {
-        let block = network.block(layer)?;
-        let mut sums = Sums::new(&network, options.moments);
-        for states in states.chunks_mut(GROUP) {
-            let mut work: Vec<(&mut Vec<f32>, Option<Tape<f32>>)> =
-                states.iter_mut().map(|state| (state, None)).collect();
-            cx.pool.run_mut(&mut work, |_, (state, tape)| {
-                *tape = Some(block.forward(network.rotations(), state));
-            });
-            for tape in work.iter().filter_map(|(_, tape)| tape.as_ref()) {
-                sums.add(&cx, tape);
-            }
-        }
-        each(sums.finish(layer, windows.iter().map(|window| window.len()).sum()))?;
+    let mut collection = Collection::new(source, windows, options)?;
+    while let Some(layer) = collection.next_layer()? {
+        each(layer)?;
     }
     Ok(())
+}
+
+/// Statistics layer by layer, when they are asked for.
+pub struct Collection<'a> {
+    network: Network<'a, f32>,
+    cx: Compute,
+    /// of each window, behind the layers that were read
+    states: Vec<Vec<f32>>,
+    n_tokens: usize,
+    moments: bool,
+    layer: usize,
+}
+
+impl<'a> Collection<'a> {
+    /// Before the first layer.
+    ///
+    /// # Errors
+    /// A weight cannot be read, a token is not in the vocabulary, or a window is longer than the model's own positions reach.
+    pub fn new(
+        source: &'a dyn WeightSource,
+        windows: &[&[u32]],
+        options: StatisticsOptions,
+    ) -> Result<Collection<'a>, WeightError> {
+        let longest = windows.iter().map(|window| window.len()).max().unwrap_or(0);
+        let network = Network::new(source, longest)?;
+        let cx = Compute::with_isa(options.n_threads, Isa::best());
+        let states = windows.iter().map(|window| network.embed(window)).collect::<Result<_, _>>()?;
+        let n_tokens = windows.iter().map(|window| window.len()).sum();
+        Ok(Collection { network, cx, states, n_tokens, moments: options.moments, layer: 0 })
+    }
+
+    /// How many layers there are.
+    pub fn n_layers(&self) -> usize {
+        self.network.info().n_layers
+    }
+
+    /// The next layer's statistics; `None` after the last.
+    ///
+    /// # Errors
+    /// A weight cannot be read.
+    pub fn next_layer(&mut self) -> Result<Option<LayerStatistics>, WeightError> {
+        let layer = self.layer;
+        if layer == self.n_layers() {
+            return Ok(None);
+        }
+        let block = self.network.block(layer)?;
+        let mut sums = Sums::new(&self.network, self.moments);
+        for states in self.states.chunks_mut(GROUP) {
+            let mut work: Vec<(&mut Vec<f32>, Option<Tape<f32>>)> =
+                states.iter_mut().map(|state| (state, None)).collect();
+            self.cx.pool.run_mut(&mut work, |_, (state, tape)| {
+                *tape = Some(block.forward(self.network.rotations(), state));
+            });
+            for tape in work.iter().filter_map(|(_, tape)| tape.as_ref()) {
+                sums.add(&self.cx, tape);
+            }
+        }
+        self.layer += 1;
+        Ok(Some(sums.finish(layer, self.n_tokens)))
+    }
+}
+
+/// The moments of a model's matrices by name, layer after layer: what [error feedback](crate::quantize::How) asks for.
+pub struct MomentsByName<'a> {
+    collection: Collection<'a>,
+    /// the layer that was read last, and its moments by the names of matrices
+    current: Option<(usize, BTreeMap<String, Arc<feedback::Moments>>)>,
+}
+
+impl<'a> MomentsByName<'a> {
+    /// Of what `windows` make of a model; see [`Collection::new`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new(
+        source: &'a dyn WeightSource,
+        windows: &[&[u32]],
+        n_threads: usize,
+    ) -> Result<MomentsByName<'a>, WeightError> {
+        let options = StatisticsOptions { moments: true, n_threads };
+        Ok(MomentsByName { collection: Collection::new(source, windows, options)?, current: None })
+    }
+
+    /// The moments of a matrix's input; `None` if it is none of a layer.
+    ///
+    /// # Errors
+    /// A weight cannot be read, or a layer was asked for after a later one.
+    pub fn of(&mut self, name: &str) -> Result<Option<Arc<feedback::Moments>>, FeedbackError> {
+        let Ok(wanted) = usize::try_from(recipe::layer(name)) else { return Ok(None) };
+        loop {
+            match &self.current {
+                Some((layer, moments)) if *layer == wanted => return Ok(moments.get(name).cloned()),
+                Some((layer, _)) if *layer > wanted => {
+                    let error = format!("layer {wanted} was asked for after layer {layer}");
+                    return Err(FeedbackError::Source(error.into()));
+                }
+                _ => {}
+            }
+            let next = self.collection.next_layer().map_err(|error| FeedbackError::Source(error.into()))?;
+            let Some(layer) = next else { return Ok(None) };
+            let mut by_name = BTreeMap::new();
+            for moments in &layer.moments {
+                let means = Arc::new(moments.means()?);
+                for projection in moments.input.projections() {
+                    by_name.insert(projection.weight(layer.layer), means.clone());
+                }
+            }
+            self.current = Some((layer.layer, by_name));
+        }
+    }
 }
 
 struct Sums {
@@ -210,7 +331,7 @@ impl Sums {
         let moments = self.moments.into_iter().flatten().zip(Input::ALL).map(|(mut sums, input)| {
             let n = sums.len().isqrt();
             mirror(&mut sums, n);
-            Moments { input, n_tokens, sums, n }
+            InputMoments { input, n_tokens, sums, n }
         });
         LayerStatistics { layer, matrices: matrices.into(), moments: moments.collect() }
     }

@@ -9,6 +9,7 @@ mod prompt;
 mod sampling;
 mod spelling;
 mod template;
+mod text;
 mod value;
 
 pub use engine::{Activations, CacheArgs, CalibrationArgs, EngineArgs, UnreadArgs};
@@ -19,4 +20,5 @@ pub use prompt::PromptArgs;
 pub use sampling::SamplingArgs;
 pub use spelling::with_long_spellings;
 pub use template::TemplateArgs;
+pub use text::CalibrationText;
 pub use value::TokenIds;

@@ -4,6 +4,7 @@ mod bench;
 mod cache;
 mod calibrate;
 mod completions;
+mod imatrix;
 mod inspect;
 mod list;
 mod logits;
@@ -32,6 +33,7 @@ pub enum Command {
     Logits(logits::LogitsArgs),
     Measure(measure::MeasureArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Imatrix(imatrix::ImatrixArgs),
     Quantize(Box<quantize::QuantizeArgs>),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -51,6 +53,7 @@ impl Command {
             Command::Logits(args) => logits::run(args),
             Command::Measure(args) => measure::run(args),
             Command::Calibrate(args) => calibrate::run(args),
+            Command::Imatrix(args) => imatrix::run(args),
             Command::Quantize(args) => quantize::run(*args),
             Command::Bench(args) => bench::run(args),
             Command::Completions(args) => completions::run(args),

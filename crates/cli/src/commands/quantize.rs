@@ -8,20 +8,22 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 use lossy_compress::imatrix::Imatrix;
-use lossy_compress::quantize::{How, Options, Plan, Planned, Provenance, QuantizeError, Written};
+use lossy_compress::quantize::{How, MomentsOf, Options, Plan, Planned, Provenance, QuantizeError, Written};
 use lossy_compress::recipe::{Changes, NamedType, RECIPES, Recipe, dtype_named};
+use lossy_compress::statistics::{MomentsByName, windows};
 use lossy_engine::Progress;
 use lossy_formats::gguf::Gguf;
 use lossy_formats::{AtomicFile, Escaped};
 use lossy_quant::DType;
 
+use crate::args::CalibrationText;
 use crate::loaded::{in_file, open};
 use crate::observer::Bar;
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::note;
 use crate::units::{bytes, grouped, parameters};
-use crate::{hub, interrupt};
+use crate::{hub, interrupt, usage_error};
 
 /// Writes a model with its weights in fewer bits, as a GGUF file that llama.cpp reads too
 ///
@@ -47,6 +49,14 @@ pub struct QuantizeArgs {
     /// What the model's inputs look like: a file of llama-imatrix. Errors then count by the mean square of the input
     #[arg(long, value_name = "FILE")]
     imatrix: Option<PathBuf>,
+
+    /// Carry the error of every column to the columns after it (GPTQ), so that outputs change least: the same types and bytes, a
+    /// third less loss. Reads a text through the model; --imatrix is not needed then
+    #[arg(long)]
+    feedback: bool,
+
+    #[command(flatten)]
+    text: CalibrationText,
 
     /// Another type for the tensors whose names match a regular expression; the first that matches counts
     #[arg(long, value_name = "PATTERN=TYPE", value_parser = named_type)]
@@ -99,9 +109,12 @@ fn named_type(text: &str) -> Result<NamedType, String> {
 
 /// Quantizes.
 pub fn run(args: QuantizeArgs) -> Result<Outcome> {
+    if args.text.is_given() && !args.feedback {
+        return Err(usage_error("-f is the text of --feedback: give that too, or leave -f out").into());
+    }
     let path = hub::resolve(&args.model)?;
-    let source = open(&path)?;
-    let Some(source) = source.gguf() else {
+    let model = open(&path)?;
+    let Some(source) = model.gguf() else {
         bail!(
             "{} is a Hugging Face directory: `lossy quantize` reads GGUF files only. Convert it first, for instance with \
              convert_hf_to_gguf.py of llama.cpp (--outtype f16)",
@@ -123,12 +136,29 @@ pub fn run(args: QuantizeArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     check_out(&args.out, &plan, source)?;
+    let text = match args.feedback {
+        true => {
+            lossy_compress::network::check(&model).map_err(in_file(&path))?;
+            Some(args.text.tokens(&model)?.tokens)
+        }
+        false => None,
+    };
+    let windows = text.as_deref().map(windows).transpose()?;
     interrupt::listen(interrupt::Second::Ends);
     plan.check_weights().map_err(in_file(&path))?;
-    write(&args, &plan, imatrix.as_ref())
+    let mut moments = windows
+        .map(|windows| MomentsByName::new(&model, &windows, args.n_threads()))
+        .transpose()
+        .map_err(in_file(&path))?;
+    write(&args, &plan, imatrix.as_ref(), moments.as_mut())
 }
 
 impl QuantizeArgs {
+    fn n_threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or(cores, usize::from)
+    }
+
     fn options(&self, imatrix: Option<&Imatrix>) -> Options {
         let file = self.imatrix.as_deref().unwrap_or(Path::new(""));
         Options {
@@ -142,20 +172,25 @@ impl QuantizeArgs {
             },
             keeps_split: self.keep_split,
             provenance: imatrix.map(|imatrix| Provenance::of(imatrix, file)),
-            has_feedback: false,
+            has_feedback: self.feedback,
             program: format!("lossy {}", env!("CARGO_PKG_VERSION")),
         }
     }
 }
 
-fn write(args: &QuantizeArgs, plan: &Plan<'_>, imatrix: Option<&Imatrix>) -> Result<Outcome> {
+fn write(
+    args: &QuantizeArgs,
+    plan: &Plan<'_>,
+    imatrix: Option<&Imatrix>,
+    moments: Option<&mut MomentsByName<'_>>,
+) -> Result<Outcome> {
     let start = Instant::now();
     let bar = Bar::start(&format!("quantizing to {}", args.recipe.name()), "Ctrl-C ends");
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut by_name = moments.map(|moments| |name: &str| moments.of(name));
     let mut how = How {
         imatrix,
-        moments: None,
-        n_threads: args.threads.map_or(cores, usize::from),
+        moments: by_name.as_mut().map(|of| of as &mut MomentsOf<'_>),
+        n_threads: args.n_threads(),
         progress: &mut |n_done, n_total| {
             bar.set(Progress { n_done: n_done as usize, n_total: n_total as usize })
         },
@@ -253,6 +288,11 @@ fn remarks(plan: &Plan<'_>, written: &Written) -> Vec<String> {
     let fallen = fallbacks_by_type(plan);
     if !fallen.is_empty() {
         lines.push(format!("rows are not whole blocks of the type that they should have: {fallen}"));
+    }
+    if !written.without_feedback.is_empty() {
+        let names = Escaped(written.without_feedback.join(", ")).to_string();
+        lines
+            .push(format!("no error was carried on in {names}: the text says nothing of what they multiply"));
     }
     if !written.unseen.is_empty() {
         let names = Escaped(written.unseen.join(", ")).to_string();
