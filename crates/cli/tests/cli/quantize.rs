@@ -80,3 +80,51 @@ fn what_cannot_be_is_refused_with_what_would_work() {
     let told = refused(&["new.gguf", "q4_0", "--imatrix", "tiny.gguf"]);
     assert!(told.contains("it is no imatrix"), "{told}");
 }
+
+/// A model with a context of 1,024 tokens, which the windows of statistics fit into.
+fn wide() -> Home {
+    let home = Home::new();
+    tiny_model::write_wide(home.path());
+    home
+}
+
+#[test]
+fn importances_are_made_of_the_bundled_text_and_used() {
+    let home = wide();
+    let output = home.lossy(&["imatrix", "wide.gguf", "-o", "wide.imatrix.gguf"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("importances of 28 matrices"), "{}", text(&output.stderr));
+    let file = Gguf::open(&home.path().join("wide.imatrix.gguf")).unwrap();
+    assert_eq!(file.metadata().str("general.type"), Ok("imatrix"));
+    assert_eq!(file.tensors().count(), 2 * 28);
+    let quantize = |out: &str, more: &[&str]| {
+        home.lossy(&[&["quantize", "wide.gguf", out, "q4_0"], more].concat()).assert().success();
+        fs::read(home.path().join(out)).unwrap()
+    };
+    let plain = quantize("plain.gguf", &[]);
+    let weighted = quantize("weighted.gguf", &["--imatrix", "wide.imatrix.gguf"]);
+    let fed_back = quantize("fed-back.gguf", &["--feedback"]);
+    assert!(plain != weighted && weighted != fed_back && plain != fed_back);
+    assert_eq!(fed_back, quantize("again.gguf", &["--feedback", "-t", "1"]), "threads change no byte");
+    let metadata = |name: &str| Gguf::open(&home.path().join(name)).unwrap();
+    assert_eq!(metadata("fed-back.gguf").metadata().bool("lossy.quantize.feedback"), Ok(true));
+    assert_eq!(metadata("weighted.gguf").metadata().u32("quantize.imatrix.entries_count"), Ok(28));
+}
+
+#[test]
+fn a_text_that_makes_no_statistics_is_refused() {
+    let home = wide();
+    let error = |args: &[&str]| error_line(&mut home.lossy(args));
+    fs::write(home.path().join("short.txt"), "Too short.").unwrap();
+    let imatrix = ["imatrix", "wide.gguf", "-o", "out.gguf", "-f"];
+    let line = error(&[&imatrix[..], &["short.txt"]].concat());
+    assert!(line.contains("at least 2048 are needed"), "{line}");
+    fs::write(home.path().join("measured.txt"), &lossy_eval::BUNDLED[0].text[..30_000]).unwrap();
+    let line = error(&[&imatrix[..], &["measured.txt"]].concat());
+    assert!(line.contains("measured.txt") && line.contains("that losses are measured on"), "{line}");
+    let line = error(&[&imatrix[..], &["none.txt"]].concat());
+    assert!(line.contains("none.txt"), "{line}");
+    assert!(!home.path().join("out.gguf").exists());
+    let output = home.lossy(&["quantize", "wide.gguf", "out.gguf", "q4_0", "-f", "short.txt"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "-f without --feedback");
+}
