@@ -125,6 +125,7 @@ fn a_text_that_makes_no_statistics_is_refused() {
     let line = error(&[&imatrix[..], &["none.txt"]].concat());
     assert!(line.contains("none.txt"), "{line}");
     assert!(!home.path().join("out.gguf").exists());
-    let output = home.lossy(&["quantize", "wide.gguf", "out.gguf", "q4_0", "-f", "short.txt"]).output().unwrap();
+    let output =
+        home.lossy(&["quantize", "wide.gguf", "out.gguf", "q4_0", "-f", "short.txt"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "-f without --feedback");
 }
