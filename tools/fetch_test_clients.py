@@ -28,6 +28,7 @@ import time
 # lm_eval's extra `api` is all that `--model local-completions` needs where the server has a tokenizer of its own; the
 # extra `hf`, with torch, is not.
 PYTHON = (
+    "anthropic==2.14.0",
     "jsonschema==4.26.0",
     "langchain-openai==1.7.4",
     "litellm==1.110.2",

@@ -38,7 +38,7 @@ impl End {
     fn reason(self) -> &'static str {
         match self {
             End::Finished(Finish::EndOfText) => "end of text",
-            End::Finished(Finish::StopText) => "--stop",
+            End::Finished(Finish::StopText { .. }) => "--stop",
             End::Finished(Finish::Length) => "-n",
             End::Finished(Finish::ContextFull) => "context full",
             End::Finished(Finish::Cycle { .. }) => "in circles",

@@ -104,7 +104,7 @@ fn a_stop_string_ends_the_text_before_it_and_the_last_step_holds_nothing_back() 
     let options = GenerationOptions { stop: vec!["bé".into()], ..Run::options(&[4, 5, 7, 8]) };
     let steps = Run::new().steps(options);
     assert_eq!(steps.iter().map(|step| step.text.as_str()).collect::<String>(), "a");
-    assert_eq!(steps.last().unwrap().finish, Some(Finish::StopText));
+    assert_eq!(steps.last().unwrap().finish, Some(Finish::StopText { index: 0 }));
     let options = GenerationOptions { stop: vec!["bb".into()], ..Run::options(&[4, 5]) };
     assert_eq!(Run::new().text(options), "ab");
 }

@@ -212,6 +212,8 @@ impl IntoResponse for ApiError {
         if self.kind == Kind::Unauthorized {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For an interface that has words of its own.
+        response.extensions_mut().insert(self);
         response
     }
 }

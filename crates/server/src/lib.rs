@@ -1,13 +1,16 @@
 //! Serves a model to many users at once, over the interfaces that clients speak.
 //!
 //! ```text
-//! client ─► http::listen ─► router ─► http::guard ─► openai · native       an interface translates to a Job …
+//! client ─► http::listen ─► router ─► http::guard ─► openai · anthropic · native      an interface translates …
 //!                                                        │   ▲
+//!                                                        ▼   │ pieces
+//!                                                   conversation                      … to turns and wishes, these
+//!                                                        │   ▲                           become a Job
 //!                                                        ▼   │ events
 //!                                                  work (the engine's thread)
 //! ```
-//! An interface is one folder: it makes a `Job` of a request, and its answer of the job's events. Nothing below
-//! knows it. [`serve`] does everything.
+//! An interface is one folder: it translates requests to a conversation, and the pieces of answers to its own words. Nothing
+//! below knows it. [`serve`] does everything.
 #![forbid(unsafe_code)]
 
 // In the order of dependency: a module imports only from those above it.
@@ -19,7 +22,9 @@ mod served;
 mod http;
 mod app;
 mod request;
+mod conversation;
 mod openai;
+mod anthropic;
 mod native;
 mod openapi;
 mod router;
@@ -37,5 +42,7 @@ pub fn read_request_bodies(bytes: &[u8]) {
     let Ok(body) = http::json::Body::of(value) else { return };
     openai::chat::read_body(&body);
     openai::completions::read_body(&body);
+    openai::responses::read_body(&body);
+    anthropic::read_body(&body);
     native::tokens::read_body(&body);
 }

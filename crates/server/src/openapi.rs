@@ -2,19 +2,24 @@
 
 use utoipa::OpenApi;
 
+use crate::anthropic;
 use crate::native::{cache, status, template, tokens};
-use crate::openai::{chat, completions, models};
+use crate::openai::{chat, completions, models, responses};
 
 /// What `/openapi.json` says.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "lossy",
-        description = "A model served over OpenAI's interface, with what its KV cache costs"
+        description = "A model served over OpenAI's and Anthropic's interfaces, with what its KV cache costs"
     ),
     paths(
         chat::post,
         completions::post,
+        responses::post,
+        responses::count,
+        anthropic::post,
+        anthropic::count,
         models::list,
         models::get,
         tokens::tokenize,

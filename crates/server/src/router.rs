@@ -13,11 +13,12 @@ use axum::{Json, Router};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
 
+use crate::anthropic;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::json::TOO_LARGE;
 use crate::native::{cache, status, template, tokens};
-use crate::openai::{chat, completions, models};
+use crate::openai::{chat, completions, models, responses};
 use crate::openapi::Description;
 
 /// All endpoints.
@@ -26,6 +27,10 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat::post))
         .route("/v1/completions", post(completions::post))
+        .route("/v1/responses", post(responses::post))
+        .route("/v1/responses/input_tokens", post(responses::count))
+        .route(anthropic::PATH, post(anthropic::post))
+        .route("/v1/messages/count_tokens", post(anthropic::count))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::get))
         .route("/tokenize", post(tokens::tokenize))
@@ -73,6 +78,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 /// Lets nobody in who may not use the server, and tells browsers who may.
 async fn guarded(State(app): State<Arc<App>>, mut request: Request<Body>, next: Next) -> Response {
     let (method, headers) = (request.method().clone(), request.headers().clone());
+    let is_anthropics = request.uri().path().starts_with(anthropic::PATH);
     // A browser sends no key with the question whether it may.
     let is_question = method == Method::OPTIONS && headers.contains_key("access-control-request-method");
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -92,6 +98,9 @@ async fn guarded(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
             next.run(request).await
         }
     };
+    if is_anthropics {
+        response = anthropic::in_its_words(response);
+    }
     app.guard.allow_page(&method, &headers, &mut response);
     response
 }

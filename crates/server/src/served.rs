@@ -165,14 +165,14 @@ impl Served {
         })
     }
 
-    /// The template.
+    /// The template, for the conversation in a field of a request.
     ///
     /// # Errors
     /// The model has none.
-    pub fn template(&self) -> Result<&ChatTemplate, ApiError> {
+    pub fn template(&self, field: &str) -> Result<&ChatTemplate, ApiError> {
         self.template.as_ref().ok_or_else(|| {
             ApiError::invalid(
-                "messages",
+                field,
                 "the model has no chat template: use /v1/completions, or start the server with --chat-template",
             )
         })

@@ -40,7 +40,10 @@ pub enum Finish {
     /// the model's end-of-generation token
     EndOfText,
     /// a stop string
-    StopText,
+    StopText {
+        /// which of [`GenerationOptions::stop`]
+        index: usize,
+    },
     /// `max_tokens`
     Length,
     /// the context is full
@@ -320,9 +323,9 @@ impl Generation {
         };
         let piece = if ended { String::new() } else { self.spell(sampled.id) };
         let text = match self.stop.push(&piece) {
-            Passed::Stopped(text) => {
-                finish = Some(Finish::StopText);
-                text
+            Passed::Stopped { before, index } => {
+                finish = Some(Finish::StopText { index });
+                before
             }
             Passed::Text(text) if finish.is_some() => self.flush(text),
             Passed::Text(text) => text,
@@ -354,7 +357,7 @@ impl Generation {
     fn flush(&mut self, text: String) -> String {
         let rest = self.stream.finish();
         match self.stop.push(&rest) {
-            Passed::Stopped(before) => text + &before,
+            Passed::Stopped { before, .. } => text + &before,
             Passed::Text(before) => text + &before + &self.stop.finish(),
         }
     }

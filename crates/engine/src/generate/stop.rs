@@ -2,7 +2,8 @@
 
 /// Lets text through until a stop string is complete; holds back what may still become one.
 pub(super) struct StopMatcher {
-    stops: Vec<String>,
+    /// each with its index
+    stops: Vec<(usize, String)>,
     held: String,
 }
 
@@ -11,15 +12,20 @@ pub(super) struct StopMatcher {
 pub(super) enum Passed {
     /// no stop string so far: this text is certain to be output
     Text(String),
-    /// a stop string is complete: this is the text before it
-    Stopped(String),
+    /// a stop string is complete
+    Stopped {
+        /// the text before it
+        before: String,
+        /// which of the stop strings
+        index: usize,
+    },
 }
 
 impl StopMatcher {
     /// Empty stop strings never match.
     pub(super) fn new(stops: &[String]) -> StopMatcher {
         StopMatcher {
-            stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
+            stops: stops.iter().cloned().enumerate().filter(|(_, stop)| !stop.is_empty()).collect(),
             held: String::new(),
         }
     }
@@ -27,12 +33,13 @@ impl StopMatcher {
     /// Adds a piece; the earliest stop string in the text wins.
     pub(super) fn push(&mut self, piece: &str) -> Passed {
         self.held.push_str(piece);
-        let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        if let Some(start) = first {
+        let found =
+            self.stops.iter().filter_map(|(index, stop)| Some((self.held.find(stop.as_str())?, *index)));
+        if let Some((start, index)) = found.min() {
             self.held.truncate(start);
-            return Passed::Stopped(std::mem::take(&mut self.held));
+            return Passed::Stopped { before: std::mem::take(&mut self.held), index };
         }
-        let n_kept = self.stops.iter().map(|stop| longest_overlap(&self.held, stop)).max().unwrap_or(0);
+        let n_kept = self.stops.iter().map(|(_, stop)| longest_overlap(&self.held, stop)).max().unwrap_or(0);
         let kept = self.held.split_off(self.held.len() - n_kept);
         Passed::Text(std::mem::replace(&mut self.held, kept))
     }
@@ -56,40 +63,41 @@ fn longest_overlap(text: &str, stop: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn run(stops: &[&str], pieces: &[&str]) -> (String, bool) {
+    /// What comes out, and which string stopped it.
+    fn run(stops: &[&str], pieces: &[&str]) -> (String, Option<usize>) {
         let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
         let mut matcher = StopMatcher::new(&stops);
         let mut output = String::new();
         for piece in pieces {
             match matcher.push(piece) {
                 Passed::Text(text) => output += &text,
-                Passed::Stopped(text) => return (output + &text, true),
+                Passed::Stopped { before, index } => return (output + &before, Some(index)),
             }
         }
-        (output + &matcher.finish(), false)
+        (output + &matcher.finish(), None)
     }
 
     #[test]
     fn a_stop_string_over_several_pieces_is_found_and_not_output() {
-        assert_eq!(run(&["END"], &["to the E", "N", "D of it"]), ("to the ".into(), true));
-        assert_eq!(run(&["aab"], &["a", "a", "a", "b"]), ("a".into(), true));
+        assert_eq!(run(&["END"], &["to the E", "N", "D of it"]), ("to the ".into(), Some(0)));
+        assert_eq!(run(&["aab"], &["a", "a", "a", "b"]), ("a".into(), Some(0)));
     }
 
     #[test]
     fn text_that_only_began_a_stop_string_comes_out() {
-        assert_eq!(run(&["END"], &["the EN", "GINE"]), ("the ENGINE".into(), false));
-        assert_eq!(run(&["END"], &["the E"]), ("the E".into(), false));
+        assert_eq!(run(&["END"], &["the EN", "GINE"]), ("the ENGINE".into(), None));
+        assert_eq!(run(&["END"], &["the E"]), ("the E".into(), None));
     }
 
     #[test]
     fn the_earliest_of_several_stop_strings_wins() {
-        assert_eq!(run(&["b", "a"], &["xxab"]), ("xx".into(), true));
-        assert_eq!(run(&["", "é"], &["caf", "é"]), ("caf".into(), true));
+        assert_eq!(run(&["b", "a"], &["xxab"]), ("xx".into(), Some(1)));
+        assert_eq!(run(&["", "é"], &["caf", "é"]), ("caf".into(), Some(1)));
     }
 
     #[test]
     fn characters_of_several_bytes_are_never_split() {
-        assert_eq!(run(&["日本語"], &["日", "本", "人"]), ("日本人".into(), false));
-        assert_eq!(run(&["éa"], &["è", "é", "b"]), ("èéb".into(), false));
+        assert_eq!(run(&["日本語"], &["日", "本", "人"]), ("日本人".into(), None));
+        assert_eq!(run(&["éa"], &["è", "é", "b"]), ("èéb".into(), None));
     }
 }

@@ -65,6 +65,11 @@ impl Body {
         from_value(&self.0, "")
     }
 
+    /// The field `name` where it is a text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0[name].as_str()
+    }
+
     /// Fails if a field is there that changes an answer, and is not known here. `null` and `false` change nothing.
     ///
     /// # Errors

@@ -40,10 +40,18 @@ pub trait Render: Send + 'static {
 
 /// `data:` and a JSON value.
 pub fn data(value: &impl Serialize) -> String {
-    let json = serde_json::to_string(value).unwrap_or_else(|error| {
+    format!("data: {}\n\n", json(value))
+}
+
+/// The same, with the name of the event.
+pub fn named(name: &str, value: &impl Serialize) -> String {
+    format!("event: {name}\ndata: {}\n\n", json(value))
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|error| {
         serde_json::to_string(&ApiError::internal(error.to_string()).body()).unwrap_or_default()
-    });
-    format!("data: {json}\n\n")
+    })
 }
 
 /// Answers with a stream. The first event is waited for, though not for long: an error that comes first has a status of its
@@ -97,7 +105,7 @@ async fn write(
                 Some((index, event)) => pieces = render.event(index, event),
                 None => {
                     let error = ApiError::unavailable("the engine has ended in the middle of the answer");
-                    let _ = sender.send(data(&error.body())).await;
+                    let _ = sender.send(render.event(0, Event::Failed(error)).concat()).await;
                     return;
                 }
             },

@@ -8,9 +8,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::{App, aside};
+use crate::conversation::{Rendered, render};
 use crate::error::{ApiError, ErrorBody};
 use crate::http::json::Body;
-use crate::openai::chat::{ChatFields, ChatRequest, RenderedChat, RequestTools, render};
+use crate::openai::chat::{ChatFields, ChatRequest, turns};
 
 /// A prompt.
 #[derive(Serialize, ToSchema)]
@@ -19,9 +20,9 @@ pub struct Applied {
 }
 
 /// The prompt of a chat request's body.
-pub fn rendered(app: &App, body: &Body) -> Result<RenderedChat, ApiError> {
+pub fn rendered(app: &App, body: &Body) -> Result<Rendered, ApiError> {
     let fields: ChatFields = body.read()?;
-    render(app, &fields, &RequestTools::read(&fields, &app.served)?)
+    render(app, &turns(app, &fields)?)
 }
 
 /// The prompt that a conversation becomes, as text

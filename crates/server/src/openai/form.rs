@@ -1,11 +1,12 @@
 //! Which form an answer must have: a schema or a grammar.
 
-use lossy_output::{Constraint, ConstraintError, Limits};
+use lossy_output::Constraint;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::conversation::{Form, limits};
 use crate::error::ApiError;
 
 /// The form of the answer; at most one of these.
@@ -38,11 +39,6 @@ pub struct NamedSchema {
 }
 
 impl FormFields {
-    /// The field that says so, if one does.
-    pub fn field(&self) -> Option<&'static str> {
-        self.fields().next()
-    }
-
     fn fields(&self) -> impl Iterator<Item = &'static str> {
         let has_format = self.response_format.as_ref().is_some_and(|format| format.r#type != "text");
         [
@@ -58,56 +54,57 @@ impl FormFields {
     ///
     /// # Errors
     /// Two fields say it; or one says what cannot be enforced, which the error names.
-    pub fn constraint(&self, app: &App) -> Result<Option<Constraint>, ApiError> {
-        let limits = limits(app);
-        let fields: Vec<&str> = self.fields().collect();
-        let made = match fields[..] {
-            [] => return Ok(None),
-            ["grammar"] => Constraint::grammar(
-                app.served.vocabulary()?,
-                self.grammar.as_deref().unwrap_or_default(),
-                &limits,
-            ),
-            ["json_schema"] => Constraint::json_schema(
-                app.served.vocabulary()?,
-                self.json_schema.as_ref().unwrap_or(&Value::Null),
-                &limits,
-            ),
-            ["response_format"] => self.formatted(app, &limits)?,
-            [first, second, ..] => {
-                let message = format!("{first} and {second} cannot both say what the answer is");
-                return Err(ApiError::invalid(second, message));
-            }
-            [_] => return Ok(None),
-        };
-        made.map(Some).map_err(|error| ApiError::invalid(fields[0], format!("{}: {error}", fields[0])))
-    }
-
-    fn formatted(&self, app: &App, limits: &Limits) -> Result<Result<Constraint, ConstraintError>, ApiError> {
-        let Some(format) = &self.response_format else {
-            return Err(ApiError::internal("there is no response_format"));
-        };
-        let named = format.json_schema.as_ref().and_then(|named| named.schema.as_ref());
-        let vocabulary = app.served.vocabulary()?;
-        match (format.r#type.as_str(), named.or(format.schema.as_ref())) {
-            ("json_object", None) => Ok(Constraint::json_object(vocabulary, limits)),
-            ("json_schema" | "json_object", Some(schema)) => {
-                Ok(Constraint::json_schema(vocabulary, schema, limits))
-            }
-            ("json_schema", None) => Err(ApiError::invalid(
-                "response_format.json_schema",
-                "response_format of type json_schema needs json_schema.schema",
-            )),
-            (other, _) => {
-                let message =
-                    format!("response_format.type is `{other}`, but may be text, json_object or json_schema");
-                Err(ApiError::invalid("response_format.type", message))
-            }
+    pub fn read(&self, app: &App) -> Result<Option<Form>, ApiError> {
+        let fields: Vec<&'static str> = self.fields().collect();
+        if let [first, second, ..] = fields[..] {
+            let message = format!("{first} and {second} cannot both say what the answer is");
+            return Err(ApiError::invalid(second, message));
         }
+        let Some(&field) = fields.first() else { return Ok(None) };
+        if let Some(format) = self.response_format.as_ref().filter(|_| field == "response_format") {
+            let named = format.json_schema.as_ref().and_then(|named| named.schema.as_ref());
+            let places = ("response_format", "json_schema.schema");
+            return form_of_type(app, &format.r#type, named.or(format.schema.as_ref()), places);
+        }
+        let vocabulary = app.served.vocabulary()?;
+        let made = match &self.grammar {
+            Some(grammar) => Constraint::grammar(vocabulary, grammar, &limits(app)),
+            None => {
+                let schema = self.json_schema.as_ref().unwrap_or(&Value::Null);
+                Constraint::json_schema(vocabulary, schema, &limits(app))
+            }
+        };
+        let constraint = made.map_err(|error| ApiError::invalid(field, format!("{field}: {error}")))?;
+        Ok(Some(Form { field, constraint }))
     }
 }
 
-/// What a schema or grammar may take.
-pub fn limits(app: &App) -> Limits {
-    Limits { bytes: app.options.limits.schema, ..Limits::default() }
+/// What an answer must be whose form is `text`, `json_object`, or `json_schema` with a schema. `places`: the field that says so,
+/// and where in it the schema stands.
+///
+/// # Errors
+/// It is none of them; the schema is missing, or cannot be enforced.
+pub fn form_of_type(
+    app: &App,
+    kind: &str,
+    schema: Option<&Value>,
+    (field, place): (&'static str, &str),
+) -> Result<Option<Form>, ApiError> {
+    let made = match (kind, schema) {
+        ("text", _) => return Ok(None),
+        ("json_object", None) => Constraint::json_object(app.served.vocabulary()?, &limits(app)),
+        ("json_schema" | "json_object", Some(schema)) => {
+            Constraint::json_schema(app.served.vocabulary()?, schema, &limits(app))
+        }
+        ("json_schema", None) => {
+            let message = format!("{field} of type json_schema needs {place}");
+            return Err(ApiError::invalid(format!("{field}.{place}"), message));
+        }
+        (other, _) => {
+            let message = format!("{field}.type is `{other}`, but may be text, json_object or json_schema");
+            return Err(ApiError::invalid(format!("{field}.type"), message));
+        }
+    };
+    let constraint = made.map_err(|error| ApiError::invalid(field, format!("{field}: {error}")))?;
+    Ok(Some(Form { field, constraint }))
 }

@@ -3,12 +3,9 @@
 use lossy_tokenizer::Message;
 use serde_json::Value;
 
+use crate::conversation::is_billing_header;
 use crate::error::ApiError;
 use crate::http::json::from_value;
-
-/// A system text of some agents that changes with every request and means nothing to a model. In the prompt it would make
-/// every request miss the cache.
-const BILLING_HEADER: &str = "x-anthropic-billing-header:";
 
 /// Reads the messages of a request.
 ///
@@ -79,8 +76,7 @@ fn check_parts(message: &Value, place: &str) -> Result<(), ApiError> {
 
 /// The message without blocks that are billing headers; `None` if nothing is left.
 fn without_billing_header(message: &Value) -> Option<Value> {
-    let is_header =
-        |text: &Value| text.as_str().is_some_and(|text| text.trim_start().starts_with(BILLING_HEADER));
+    let is_header = |text: &Value| text.as_str().is_some_and(is_billing_header);
     let mut message = message.clone();
     match &mut message["content"] {
         content if is_header(content) => return None,

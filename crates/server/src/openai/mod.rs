@@ -1,9 +1,9 @@
-//! OpenAI's interface: chats and completions, whole or as a stream.
+//! OpenAI's interface: chats, responses and completions, whole or as a stream.
 
 pub mod chat;
 pub mod completions;
 pub mod form;
-pub mod logprobs;
 pub mod messages;
 pub mod models;
+pub mod responses;
 pub mod usage;

@@ -59,6 +59,11 @@ impl Usage {
     }
 }
 
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// What stream chunks and whole answers begin with.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Head {
@@ -80,7 +85,7 @@ impl Head {
         Head {
             id: unique(&format!("{prefix}-")),
             object,
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            created: now(),
             model: model.to_string(),
             system_fingerprint: concat!("lossy-", env!("CARGO_PKG_VERSION")).to_string(),
         }

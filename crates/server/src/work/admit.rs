@@ -133,7 +133,7 @@ impl Worker {
                 self.recent.push(remembered);
                 self.counters.prefix_queries.increment(prompt.len() as u64);
                 self.counters.prefix_hits.increment(n_cached as u64);
-                let admission = Admission { n_cached, miss };
+                let admission = Admission { n_prompt: prompt.len(), n_cached, miss };
                 let tokenizer = self.options.tokenizer.clone();
                 let generation = match Generation::new(tokenizer, found.sequence, prompt.to_vec(), options) {
                     Ok(generation) => generation,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lossy_engine::prefix_cache::Scope;
-use lossy_engine::{Finish, GenerationOptions, Mask, Sampled, Step};
+use lossy_engine::{Finish, GenerationOptions, Mask, PAGE_TOKENS, Sampled, Step};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedSender;
 use utoipa::ToSchema;
@@ -91,7 +91,9 @@ pub enum Event {
 /// What the cache had for a prompt.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// tokens of the prompt that were there
+    /// tokens of the prompt
+    pub n_prompt: usize,
+    /// those that were there
     pub n_cached: usize,
     /// why there were not more
     pub miss: Option<CacheMiss>,
@@ -112,7 +114,7 @@ impl Outcome {
     /// Why, in OpenAI's words, which vLLM's metrics have too.
     pub fn reason(&self) -> &'static str {
         match self.finish {
-            Finish::EndOfText | Finish::StopText => "stop",
+            Finish::EndOfText | Finish::StopText { .. } => "stop",
             Finish::Length | Finish::ContextFull | Finish::Cycle { .. } => "length",
         }
     }
@@ -140,6 +142,14 @@ pub struct Timings {
     /// why not more of the prompt was cached; absent if nothing was missing
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_miss: Option<CacheMiss>,
+}
+
+impl Timings {
+    /// Tokens of the prompt that were read and are kept: those of its full pages.
+    pub fn kept_n(&self) -> usize {
+        let n_prompt = self.cache_n + self.prompt_n;
+        (n_prompt / PAGE_TOKENS * PAGE_TOKENS).saturating_sub(self.cache_n)
+    }
 }
 
 /// When a job did what.

@@ -102,7 +102,8 @@ impl RecentPrompts {
             return miss(n_cached, MissReason::Damaged);
         }
         let Some((common, old)) = best.filter(|(common, _)| *common >= LEAST_COMMON) else {
-            return if n_cached > 0 { None } else { miss(0, MissReason::FirstSeen) };
+            let is_cached = n_cached > 0 && n_cached + SLACK >= prompt.prompt.len();
+            return if is_cached { None } else { miss(n_cached, MissReason::FirstSeen) };
         };
         let could_be_cached = common.min(prompt.prompt.len() - 1);
         if n_cached + SLACK < could_be_cached {
@@ -187,6 +188,14 @@ mod tests {
             explained(&old, &prompt(&[(500, 1), (510, 2), (9, 3)], 0, 5), 896),
             Some((1010, MissReason::TemplateChanged))
         );
+    }
+
+    #[test]
+    fn a_few_tokens_that_every_prompt_begins_with_explain_nothing() {
+        let (old, new) = (prompt(&[(500, 1), (500, 2)], 0, 0), prompt(&[(500, 8), (500, 9)], 0, 0));
+        assert_eq!(explained(&old, &new, 10), Some((10, MissReason::FirstSeen)));
+        // Its pages are there, though the prompt that they came from is forgotten.
+        assert_eq!(RecentPrompts::default().explain(&new, 1009, false), None);
     }
 
     #[test]

@@ -17,5 +17,6 @@ mod running;
 mod worker;
 
 pub use handle::{Engine, Slot};
-pub use job::{Event, Job, Outcome, Outline, Part, Reply, Timings};
+pub use job::{Admission, Event, Job, Outcome, Outline, Part, Reply, Timings};
+pub use miss::{CacheMiss, MissReason};
 pub use worker::WorkerOptions;

@@ -81,6 +81,16 @@ fn openai_for_python_calls_tools() {
 }
 
 #[test]
+fn openai_for_python_has_responses() {
+    run(&qwen(), "openai_responses.py", &["--tools"]);
+}
+
+#[test]
+fn anthropic_for_python() {
+    run(&qwen(), "anthropic_messages.py", &["--tools"]);
+}
+
+#[test]
 fn openai_for_node() {
     run(&qwen(), "openai_node.mjs", &["--tools"]);
 }

@@ -1,14 +1,9 @@
-//! One answer as it comes: its text in parts, its calls, its log-probabilities.
+//! An answer in the words of a chat: whole, and piece by piece.
 
-use lossy_engine::{Finish, Step};
-use lossy_output::{Part, PartParser};
-use lossy_tokenizer::Tokenizer;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::openai::logprobs::TokenLogprobs;
-use crate::request::unique;
-use crate::work::{Outcome, Timings};
+use crate::conversation::{Answer, EndReason, Piece};
 
 /// What is new in an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
@@ -91,97 +86,53 @@ pub struct Function {
     pub arguments: String,
 }
 
-/// An answer in the making.
-pub struct Answer {
-    parser: PartParser,
-    /// all so far
-    message: AnswerMessage,
-    content: String,
-    thinking: String,
-    /// of all tokens so far
-    pub logprobs: Vec<TokenLogprobs>,
-    /// set when it has ended
-    pub end: Option<(&'static str, Timings)>,
-}
-
-impl Answer {
-    /// Nothing yet.
-    pub fn new(parser: PartParser) -> Answer {
-        Answer {
-            parser,
-            message: AnswerMessage { role: "assistant", ..AnswerMessage::default() },
-            content: String::new(),
-            thinking: String::new(),
-            logprobs: Vec::new(),
-            end: None,
-        }
-    }
-
-    /// Takes a token; returns what is new.
-    pub fn push(&mut self, tokenizer: &Tokenizer, step: &Step) -> Vec<Delta> {
-        // The token that ends an answer is no part of it.
-        if step.finish != Some(Finish::EndOfText) {
-            self.logprobs.extend(TokenLogprobs::of(tokenizer, &step.sampled));
-        }
-        let parts = self.parser.push(&step.text);
-        self.take(parts)
-    }
-
-    /// Takes the end; returns what was held back.
-    pub fn finish(&mut self, outcome: Outcome) -> Vec<Delta> {
-        let mut parts = self.parser.push(&outcome.rest);
-        parts.extend(self.parser.finish());
-        let deltas = self.take(parts);
-        let reason = match outcome.reason() {
-            "stop" if !self.message.tool_calls.is_empty() => "tool_calls",
-            reason => reason,
+impl Delta {
+    /// Of a new piece; `None` if there is no word for it.
+    pub fn of(piece: Piece) -> Option<Delta> {
+        let call = |index, id: Option<String>, function| {
+            let r#type = id.is_some().then_some("function");
+            Some(Delta { tool_calls: vec![CallDelta { index, id, r#type, function }], ..Delta::default() })
         };
-        self.end = Some((reason, outcome.timings));
-        deltas
-    }
-
-    fn take(&mut self, parts: Vec<Part>) -> Vec<Delta> {
-        parts.into_iter().filter_map(|part| self.delta(part)).collect()
-    }
-
-    fn delta(&mut self, part: Part) -> Option<Delta> {
-        match part {
-            Part::Content(text) => {
-                self.content.push_str(&text);
-                Some(Delta { content: Some(text), ..Delta::default() })
-            }
-            Part::Thinking(text) => {
-                self.thinking.push_str(&text);
+        match piece {
+            Piece::Text(text) => Some(Delta { content: Some(text), ..Delta::default() }),
+            Piece::Thinking(text) => {
                 let (reasoning_content, reasoning) = (Some(text.clone()), Some(text));
                 Some(Delta { reasoning_content, reasoning, ..Delta::default() })
             }
-            Part::CallBegins { index, name } => {
-                let id = unique("call_");
-                let function = Function { name: name.clone(), arguments: String::new() };
-                self.message.tool_calls.push(Call { id: id.clone(), r#type: "function", function });
-                let function = FunctionDelta { name: Some(name), arguments: String::new() };
-                let call = CallDelta { index, id: Some(id), r#type: Some("function"), function };
-                Some(Delta { tool_calls: vec![call], ..Delta::default() })
+            Piece::CallBegins { index, id, name } => {
+                call(index, Some(id), FunctionDelta { name: Some(name), arguments: String::new() })
             }
-            Part::CallArguments { index, text } => {
-                if let Some(call) = self.message.tool_calls.get_mut(index) {
-                    call.function.arguments.push_str(&text);
-                }
-                let function = FunctionDelta { name: None, arguments: text };
-                let call = CallDelta { index, function, ..CallDelta::default() };
-                Some(Delta { tool_calls: vec![call], ..Delta::default() })
+            Piece::CallArguments { index, text } => {
+                call(index, None, FunctionDelta { name: None, arguments: text })
             }
-            Part::CallEnds { .. } => None,
+            Piece::CallEnds { .. } => None,
         }
     }
+}
 
-    /// The whole message.
-    pub fn message(&self) -> AnswerMessage {
-        let has_calls = !self.message.tool_calls.is_empty();
+impl AnswerMessage {
+    /// Of an answer.
+    pub fn of(answer: &Answer) -> AnswerMessage {
+        let (text, thinking) = (answer.text(), answer.thinking());
+        let call = |call: &crate::conversation::Call| {
+            let function = Function { name: call.name.clone(), arguments: call.arguments.clone() };
+            Call { id: call.id.clone(), r#type: "function", function }
+        };
+        let tool_calls: Vec<Call> = answer.calls().map(call).collect();
         AnswerMessage {
-            content: (!has_calls || !self.content.is_empty()).then(|| self.content.clone()),
-            reasoning_content: (!self.thinking.is_empty()).then(|| self.thinking.clone()),
-            ..self.message.clone()
+            role: "assistant",
+            content: (tool_calls.is_empty() || !text.is_empty()).then_some(text),
+            reasoning_content: (!thinking.is_empty()).then_some(thinking),
+            tool_calls,
         }
+    }
+}
+
+/// Why an answer ended.
+pub fn finish_reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::EndOfText | EndReason::Stop(_) => "stop",
+        EndReason::Calls => "tool_calls",
+        EndReason::Length => "length",
     }
 }

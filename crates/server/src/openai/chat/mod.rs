@@ -4,7 +4,6 @@ mod answer;
 mod fields;
 mod prepare;
 mod streamed;
-mod tools;
 
 use std::sync::Arc;
 
@@ -15,22 +14,20 @@ use lossy_output::Tool;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use self::answer::{Answer, AnswerMessage};
+use self::answer::{AnswerMessage, finish_reason};
 pub use self::fields::{ChatFields, ChatRequest};
-use self::prepare::{Prepared, prepare};
-pub use self::prepare::{RenderedChat, render};
+pub use self::prepare::{budget, turns};
 use self::streamed::ChatStream;
-pub use self::tools::RequestTools;
 use super::form::FormFields;
-use super::logprobs::ChatLogprobs;
 use super::usage::{Head, Usage};
 use crate::app::{App, aside};
+use crate::conversation::{Answer, ChatLogprobs, collect, prepare};
 use crate::error::{ApiError, ErrorBody};
 use crate::http::guard::Caller;
 use crate::http::json::Body;
-use crate::http::stream::{self, Events};
+use crate::http::stream;
 use crate::request::SamplingFields;
-use crate::work::{Event, Timings};
+use crate::work::Timings;
 
 /// A whole answer.
 #[derive(Serialize, ToSchema)]
@@ -62,53 +59,36 @@ pub async fn post(
     body: Body,
 ) -> Result<Response, ApiError> {
     let app_aside = app.clone();
-    let (prepared, events) = aside(move || {
-        let prepared = prepare(&app_aside, &body)?;
+    let (fields, prepared, events) = aside(move || {
+        let (fields, turns, wishes) = prepare::read(&app_aside, &body)?;
+        let prepared = prepare(&app_aside, turns, wishes)?;
         let events = prepared.run(&app_aside, &caller)?;
-        Ok((prepared, events))
+        Ok((fields, prepared, events))
     })
     .await?;
-    let answers: Vec<Answer> = (0..prepared.n).map(|_| Answer::new(prepared.parser())).collect();
-    let heartbeat = app.options.heartbeat;
-    if prepared.fields.stream == Some(true) {
-        let render = ChatStream::new(app, &prepared, answers);
+    let has_logprobs = prepared.options.sampling.n_logprobs.is_some();
+    let answers = prepared.answers();
+    if fields.stream == Some(true) {
+        let heartbeat = app.options.heartbeat;
+        let render = ChatStream::new(app, &fields, &prepared, answers);
         return stream::respond(events, render, heartbeat).await;
     }
-    let completion = collect(&app, &prepared, events, answers).await?;
-    Ok(axum::Json(completion).into_response())
+    let answers = collect(&app.served.tokenizer, events, answers).await?;
+    Ok(axum::Json(completion(&app, answers, has_logprobs)).into_response())
 }
 
-async fn collect(
-    app: &App,
-    prepared: &Prepared,
-    mut events: Events,
-    mut answers: Vec<Answer>,
-) -> Result<ChatCompletion, ApiError> {
-    while answers.iter().any(|answer| answer.end.is_none()) {
-        match events.recv().await {
-            Some((index, Event::Step(step))) => {
-                answers[index].push(&app.served.tokenizer, &step);
-            }
-            Some((index, Event::Done(outcome))) => {
-                answers[index].finish(*outcome);
-            }
-            Some((_, Event::Failed(error))) => return Err(error),
-            Some((_, Event::Admitted(_) | Event::Reading(_) | Event::Prompt(_))) => {}
-            None => return Err(ApiError::unavailable("the engine has ended in the middle of the answer")),
-        }
-    }
-    let ends = || answers.iter().flat_map(|answer| &answer.end).map(|(_, timings)| timings);
+fn completion(app: &App, answers: Vec<Answer>, has_logprobs: bool) -> ChatCompletion {
+    let ends = || answers.iter().flat_map(|answer| &answer.end).map(|end| &end.timings);
     let usage = Usage::of(ends());
     let timings = ends().next().cloned().unwrap_or_default();
-    let has_logprobs = prepared.options.sampling.n_logprobs.is_some();
     let choices = answers.into_iter().enumerate().map(|(index, mut answer)| {
-        let finish_reason = answer.end.as_ref().map_or("stop", |(reason, _)| reason);
+        let finish_reason = answer.end.as_ref().map_or("stop", |end| finish_reason(end.reason));
         let logprobs = has_logprobs.then(|| ChatLogprobs { content: std::mem::take(&mut answer.logprobs) });
-        Choice { index, message: answer.message(), logprobs, finish_reason }
+        Choice { index, message: AnswerMessage::of(&answer), logprobs, finish_reason }
     });
     let choices = choices.collect();
     let head = Head::new("chatcmpl", "chat.completion", &app.served.id);
-    Ok(ChatCompletion { head, choices, usage, timings })
+    ChatCompletion { head, choices, usage, timings }
 }
 
 /// Reads a body up to where the model is needed.

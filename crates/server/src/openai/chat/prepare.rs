@@ -1,143 +1,68 @@
-//! From a chat request to jobs for the engine.
+//! From a chat request to a conversation.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
-
-use lossy_engine::{GenerationOptions, Mask};
-use lossy_output::{Constraint, PartParser, ThinkingFormat, ToolChoice, visible_tokens};
-use lossy_tokenizer::{Message, RenderOptions};
+use lossy_output::{Tool, ToolChoice};
 use serde_json::Value;
 
 use super::fields::{ChatFields, REFUSED};
-use super::tools::RequestTools;
 use crate::app::App;
+use crate::conversation::{RequestTools, Turns, Wishes, choice_of_name, choice_of_word};
 use crate::error::ApiError;
-use crate::http::guard::Caller;
 use crate::http::json::Body;
-use crate::http::stream::Events;
-use crate::openai::form::{FormFields, limits};
+use crate::openai::form::FormFields;
 use crate::openai::messages;
-use crate::request::{MOST_LOGPROBS, SamplingFields};
-use crate::work::{Job, Outline, Part};
+use crate::request::SamplingFields;
 
-/// A chat request that can be run.
-pub struct Prepared {
-    pub prompt: Arc<[u32]>,
-    outline: Arc<Outline>,
-    pub options: GenerationOptions,
-    seed: u64,
-    pub n: usize,
-    setting: usize,
-    salt: Option<String>,
-    pub fields: ChatFields,
-    tools: RequestTools,
-    /// how thinking is found in the text
-    thinking: Option<ThinkingFormat>,
-    /// whether the prompt has opened it already
-    is_thinking: bool,
-    constraint: Option<Constraint>,
-    /// most tokens of thinking
-    budget: Option<usize>,
+/// What the prompt of a chat request is made of.
+///
+/// # Errors
+/// A message or a tool is wrong; it is named.
+pub fn turns(app: &App, fields: &ChatFields) -> Result<Turns, ApiError> {
+    let values = fields.tools.clone().unwrap_or_default();
+    let tools = RequestTools::read(&values)?;
+    let choice = choice(fields.tool_choice.as_ref(), &tools)?;
+    let parallel = fields.parallel_tool_calls.unwrap_or(true);
+    Ok(Turns {
+        messages: messages::read(&fields.messages, app.options.keep_billing_header)?,
+        field: "messages",
+        tools: RequestTools::new(values, tools, choice, parallel, &app.served),
+        effort: fields.reasoning_effort.clone(),
+        variables: fields.chat_template_kwargs.clone().unwrap_or_default(),
+        opens_answer: fields.add_generation_prompt.unwrap_or(true),
+    })
 }
 
-/// Reads a request, renders its prompt, and compiles what constrains its answer.
+/// A chat request as a conversation.
 ///
 /// # Errors
 /// A field is wrong; it is named.
-pub fn prepare(app: &App, body: &Body) -> Result<Prepared, ApiError> {
+pub fn read(app: &App, body: &Body) -> Result<(ChatFields, Turns, Wishes), ApiError> {
     body.refuse(&REFUSED)?;
     let fields: ChatFields = body.read()?;
     let sampling: SamplingFields = body.read()?;
     let form: FormFields = body.read()?;
     app.check_model(fields.model.as_deref())?;
-    let served = &app.served;
-    let n = sampling.n(app.options.limits.n)?;
-    let seed = sampling.seed(app.options.seed)?;
-    let setting = served.setting(sampling.kv.as_deref(), sampling.positions.as_deref())?;
-    let mut options = sampling.options(&app.options.defaults, served.info.n_vocab, seed)?;
-    options.sampling.n_logprobs = n_logprobs(&fields)?;
-    let tools = RequestTools::read(&fields, served)?;
-    let rendered = render(app, &fields, &tools)?;
-    app.check_length("messages", setting, rendered.prompt.len())?;
-    let thinking = served.thinking_format();
-    let is_thinking = thinking.as_ref().is_some_and(|thinking| thinking.is_opened_by(&rendered.ends_with));
-    options.visible = visible_tokens(&served.tokenizer, tools.format, thinking);
-    let constraint = constraint(app, &form, &fields, &tools)?;
-    let budget = match fields.thinking_token_budget {
-        None | Some(-1) => None,
-        Some(n) => Some(usize::try_from(n).map_err(|_| {
-            let message = format!("thinking_token_budget is {n}, but must be at least -1");
-            ApiError::invalid("thinking_token_budget", message)
-        })?),
+    let turns = turns(app, &fields)?;
+    let wishes = Wishes {
+        sampling,
+        n_logprobs: n_logprobs(&fields)?,
+        form: form.read(app)?,
+        thinking_budget: budget("thinking_token_budget", fields.thinking_token_budget)?,
     };
-    Ok(Prepared {
-        prompt: rendered.prompt.into(),
-        outline: Arc::new(rendered.outline),
-        options,
-        seed,
-        n,
-        setting,
-        salt: sampling.cache_salt,
-        tools,
-        thinking,
-        is_thinking,
-        constraint,
-        budget,
-        fields,
-    })
+    Ok((fields, turns, wishes))
 }
 
-impl Prepared {
-    /// What limits the tokens of one answer.
-    fn mask(&self, app: &App) -> Result<Option<Box<dyn Mask>>, ApiError> {
-        let answer = self.constraint.as_ref().map(Constraint::mask);
-        if self.thinking.is_none() || answer.is_none() && self.budget.is_none() {
-            return Ok(answer);
-        }
-        let thinking = app.served.thinking()?;
-        Ok(thinking.map(|thinking| thinking.mask(self.is_thinking, self.budget, answer)))
-    }
-
-    /// A job for each answer.
-    ///
-    /// # Errors
-    /// The queue is full, or the server ends.
-    pub fn run(&self, app: &App, caller: &Caller) -> Result<Events, ApiError> {
-        let scope = app.scope(caller, self.salt.as_deref());
-        app.run(self.n, |reply| {
-            let mut options = self.options.clone();
-            options.sampling.seed = self.seed.wrapping_add(reply.index as u64);
-            Ok(Job {
-                prompt: self.prompt.clone(),
-                options,
-                mask: self.mask(app)?,
-                setting: self.setting,
-                scope,
-                outline: self.outline.clone(),
-                reply,
-            })
-        })
-    }
-
-    /// What cuts the text of an answer into its parts.
-    pub fn parser(&self) -> PartParser {
-        let mut parser = PartParser::new();
-        if let Some(format) = self.tools.format {
-            parser = parser.with_tools(format, &self.tools.tools);
-        }
-        if let Some(thinking) = self.thinking {
-            parser = parser.with_thinking(thinking, self.is_thinking);
-        }
-        parser
+/// Most tokens of thinking; -1: any number.
+pub fn budget(field: &str, tokens: Option<i64>) -> Result<Option<usize>, ApiError> {
+    match tokens {
+        None | Some(-1) => Ok(None),
+        Some(n) => usize::try_from(n)
+            .map(Some)
+            .map_err(|_| ApiError::invalid(field, format!("{field} is {n}, but must be at least -1"))),
     }
 }
 
 fn n_logprobs(fields: &ChatFields) -> Result<Option<usize>, ApiError> {
     let n = fields.top_logprobs.map_or(0, |n| n as usize);
-    if n > MOST_LOGPROBS {
-        let message = format!("top_logprobs is {n}, but must be at most {MOST_LOGPROBS}");
-        return Err(ApiError::invalid("top_logprobs", message));
-    }
     match fields.logprobs {
         Some(true) => Ok(Some(n)),
         _ if n > 0 => Err(ApiError::invalid("top_logprobs", "top_logprobs needs logprobs: true")),
@@ -145,64 +70,33 @@ fn n_logprobs(fields: &ChatFields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-/// A prompt, what it consists of, and the words that end it.
-pub struct RenderedChat {
-    pub prompt: Vec<u32>,
-    pub outline: Outline,
-    pub ends_with: String,
+fn choice(value: Option<&Value>, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
+    match value {
+        None | Some(Value::Null) => Ok(ToolChoice::Auto),
+        Some(Value::String(word)) => choice_of_word(word, tools),
+        Some(object) => match object["function"]["name"].as_str().or(object["name"].as_str()) {
+            Some(name) => choice_of_name(name, tools),
+            None => Err(ApiError::invalid("tool_choice", "tool_choice has no function.name")),
+        },
+    }
 }
 
-/// The prompt of a conversation.
-///
-/// # Errors
-/// A message is wrong; the template refuses it, or has no place for it.
-pub fn render(app: &App, fields: &ChatFields, tools: &RequestTools) -> Result<RenderedChat, ApiError> {
-    let served = &app.served;
-    let template = served.template()?;
-    let mut messages = messages::read(&fields.messages, app.options.keep_billing_header)?;
-    let mut extra = served.template_variables.clone();
-    if let Some(effort) = &fields.reasoning_effort {
-        extra.insert("reasoning_effort".to_string(), Value::String(effort.clone()));
-        extra.insert("enable_thinking".to_string(), Value::Bool(effort != "none"));
-    }
-    extra.extend(fields.chat_template_kwargs.clone().unwrap_or_default());
-    let told = tools.tell(&mut messages, served);
-    let mut hash = DefaultHasher::new();
-    (template.source(), serde_json::to_string(&extra).unwrap_or_default()).hash(&mut hash);
-    let options = RenderOptions {
-        add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
-        tools: told,
-        extra,
-    };
-    let prompt = template.encode_outlined(&served.tokenizer, &messages, &options)?;
-    let part = |(index, message): (usize, &Message)| {
-        Some(Part { start: prompt.starts[index]?, message: index, role: message.role.clone() })
-    };
-    let mut parts: Vec<Part> = messages.iter().enumerate().filter_map(part).collect();
-    parts.sort_by_key(|part| part.start);
-    let outline = Outline { parts, template: hash.finish() };
-    Ok(RenderedChat { prompt: prompt.ids, outline, ends_with: prompt.ends_with })
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// What the answer must be.
-fn constraint(
-    app: &App,
-    form: &FormFields,
-    fields: &ChatFields,
-    tools: &RequestTools,
-) -> Result<Option<Constraint>, ApiError> {
-    if let Some(field) = form.field() {
-        if tools.is_required() {
-            let message = format!("{field} says what the answer is, but tool_choice wants a call");
-            return Err(ApiError::invalid(field, message));
-        }
-        return form.constraint(app);
+    use super::*;
+
+    #[test]
+    fn a_choice_is_a_word_or_the_name_of_a_tool() {
+        let tools = RequestTools::read(&[json!({"type": "function", "function": {"name": "f"}})]).unwrap();
+        let of = |value: Value| choice(Some(&value), &tools).map_err(|error| error.message().to_string());
+        assert_eq!(of(json!("auto")), Ok(ToolChoice::Auto));
+        assert_eq!(of(json!("required")), Ok(ToolChoice::Required));
+        let named = json!({"type": "function", "function": {"name": "f"}});
+        assert_eq!(of(named), Ok(ToolChoice::Named("f".to_string())));
+        assert!(of(json!({"type": "function", "function": {"name": "g"}})).unwrap_err().contains("`g`"));
+        assert!(of(json!("perhaps")).unwrap_err().contains("perhaps"));
+        assert!(choice(Some(&json!("required")), &[]).unwrap_err().message().contains("no tools"));
     }
-    let Some(format) = &tools.format else { return Ok(None) };
-    // A function that is named is called once.
-    let is_named = matches!(tools.choice, ToolChoice::Named(_));
-    let parallel = fields.parallel_tool_calls.unwrap_or(true) && !is_named;
-    format
-        .constraint(&tools.tools, &tools.choice, parallel, app.served.vocabulary()?, &limits(app))
-        .map_err(|error| ApiError::invalid("tools", error.to_string()))
 }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, Delta};
-use super::prepare::Prepared;
+use super::answer::{Delta, finish_reason};
+use super::fields::ChatFields;
 use crate::app::App;
+use crate::conversation::{Answer, ChatLogprobs, Piece, Prepared};
 use crate::http::stream::{Render, data};
-use crate::openai::logprobs::ChatLogprobs;
 use crate::openai::usage::{Head, Usage};
 use crate::work::{Event, Timings};
 
@@ -69,8 +69,8 @@ pub struct ChatStream {
 }
 
 impl ChatStream {
-    pub fn new(app: Arc<App>, prepared: &Prepared, answers: Vec<Answer>) -> ChatStream {
-        let options = prepared.fields.stream_options.as_ref();
+    pub fn new(app: Arc<App>, fields: &ChatFields, prepared: &Prepared, answers: Vec<Answer>) -> ChatStream {
+        let options = fields.stream_options.as_ref();
         let total = prepared.prompt.len();
         ChatStream {
             head: Head::new("chatcmpl", "chat.completion.chunk", &app.served.id),
@@ -79,7 +79,7 @@ impl ChatStream {
             answers,
             has_logprobs: prepared.options.sampling.n_logprobs.is_some(),
             has_usage: options.is_some_and(|options| options.include_usage == Some(true)),
-            has_progress: prepared.fields.return_progress == Some(true),
+            has_progress: fields.return_progress == Some(true),
             progress: PromptProgress { total, cache: 0, processed: 0, time_ms: 0 },
             since: Instant::now(),
             is_failed: false,
@@ -103,7 +103,8 @@ impl ChatStream {
         Some(data(&self.piece(index, delta)))
     }
 
-    fn pieces(&self, index: usize, deltas: Vec<Delta>, from: usize) -> Vec<String> {
+    fn pieces(&self, index: usize, pieces: Vec<Piece>, from: usize) -> Vec<String> {
+        let deltas: Vec<Delta> = pieces.into_iter().filter_map(Delta::of).collect();
         let new = &self.answers[index].logprobs[from..];
         let mut logprobs =
             (self.has_logprobs && !new.is_empty()).then(|| ChatLogprobs { content: new.to_vec() });
@@ -143,23 +144,20 @@ impl Render for ChatStream {
                 let mut pieces: Vec<String> = self.begin(index).into_iter().collect();
                 let from = self.answers[index].logprobs.len();
                 let app = self.app.clone();
-                let deltas = self.answers[index].push(&app.served.tokenizer, &step);
-                pieces.extend(self.pieces(index, deltas, from));
+                let new = self.answers[index].push(&app.served.tokenizer, &step);
+                pieces.extend(self.pieces(index, new, from));
                 pieces
             }
             Event::Done(outcome) => {
                 let mut pieces: Vec<String> = self.begin(index).into_iter().collect();
                 let from = self.answers[index].logprobs.len();
-                let deltas = self.answers[index].finish(*outcome);
-                pieces.extend(self.pieces(index, deltas, from));
-                let (reason, timings) = self.answers[index].end.clone().unwrap_or_default();
-                let last = ChunkChoice {
-                    index,
-                    delta: Delta::default(),
-                    logprobs: None,
-                    finish_reason: Some(reason),
-                };
-                pieces.push(data(&ChatChunk { timings: Some(timings), ..self.chunk(vec![last]) }));
+                let new = self.answers[index].finish(*outcome);
+                pieces.extend(self.pieces(index, new, from));
+                let end = self.answers[index].end.as_ref();
+                let finish_reason = Some(end.map_or("stop", |end| finish_reason(end.reason)));
+                let timings = end.map(|end| end.timings.clone());
+                let last = ChunkChoice { index, delta: Delta::default(), logprobs: None, finish_reason };
+                pieces.push(data(&ChatChunk { timings, ..self.chunk(vec![last]) }));
                 pieces
             }
             Event::Prompt(_) => Vec::new(),
@@ -184,9 +182,8 @@ impl Render for ChatStream {
     fn end(&mut self) -> Vec<String> {
         let mut pieces = Vec::new();
         if self.has_usage && !self.is_failed {
-            let usage = Some(Usage::of(
-                self.answers.iter().flat_map(|answer| &answer.end).map(|(_, timings)| timings),
-            ));
+            let usage =
+                Some(Usage::of(self.answers.iter().flat_map(|answer| &answer.end).map(|end| &end.timings)));
             pieces.push(data(&ChatChunk { usage, ..self.chunk(Vec::new()) }));
         }
         pieces.push("data: [DONE]\n\n".to_string());

@@ -7,7 +7,7 @@ use lossy_tokenizer::Tokenizer;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::openai::logprobs::finite;
+use crate::conversation::finite;
 
 /// Lists of one length, token by token.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]

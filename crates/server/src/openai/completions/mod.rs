@@ -114,7 +114,7 @@ fn prepare(app: &App, body: &Body) -> Result<Prepared, ApiError> {
         let message = format!("{} prompts with {n} answers are more than may wait at once", prompts.len());
         return Err(ApiError::invalid("prompt", message));
     }
-    let constraint = form.constraint(app)?;
+    let constraint = form.read(app)?.map(|form| form.constraint);
     Ok(Prepared { prompts, n, options, seed, setting, salt: sampling.cache_salt, constraint, fields })
 }
 

@@ -4,7 +4,6 @@ use lossy_output::{Tool, ToolChoice, ToolFormat};
 use lossy_tokenizer::Message;
 use serde_json::{Value, json};
 
-use super::fields::ChatFields;
 use crate::error::ApiError;
 use crate::served::Served;
 
@@ -16,25 +15,32 @@ pub struct RequestTools {
     pub tools: Vec<Tool>,
     /// whether the model may, must or must not call them
     pub choice: ToolChoice,
+    /// whether several may be called at once
+    pub parallel: bool,
     /// how calls are written; `None`: there are none
     pub format: Option<ToolFormat>,
 }
 
 impl RequestTools {
-    /// Reads `tools` and `tool_choice`.
+    /// Tools in OpenAI's shape.
     ///
     /// # Errors
-    /// A tool that is no function; a choice that is none of them.
-    pub fn read(fields: &ChatFields, served: &Served) -> Result<RequestTools, ApiError> {
-        let values = fields.tools.clone().unwrap_or_default();
-        let tools = values
-            .iter()
-            .map(Tool::from_openai)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| ApiError::invalid("tools", error.to_string()))?;
-        let choice = choice(fields.tool_choice.as_ref(), &tools)?;
+    /// A tool that is no function, or has no name.
+    pub fn read(values: &[Value]) -> Result<Vec<Tool>, ApiError> {
+        let tools = values.iter().map(Tool::from_openai).collect::<Result<Vec<_>, _>>();
+        tools.map_err(|error| ApiError::invalid("tools", error.to_string()))
+    }
+
+    /// `values`, and what they were read as, of which the model may call those in `tools`.
+    pub fn new(
+        values: Vec<Value>,
+        tools: Vec<Tool>,
+        choice: ToolChoice,
+        parallel: bool,
+        served: &Served,
+    ) -> RequestTools {
         let format = (!tools.is_empty() && choice != ToolChoice::None).then(|| served.tool_format());
-        Ok(RequestTools { values, tools, choice, format })
+        RequestTools { values, tools, choice, parallel, format }
     }
 
     /// Whether the model must call one.
@@ -61,25 +67,32 @@ impl RequestTools {
     }
 }
 
-fn choice(value: Option<&Value>, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
+/// `tool_choice` where it is a word.
+///
+/// # Errors
+/// It is none of them, or wants a call where there are no tools.
+pub fn choice_of_word(word: &str, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
     let wrong = |what: String| Err(ApiError::invalid("tool_choice", format!("tool_choice {what}")));
-    let named = |name: &str| match tools.iter().any(|tool| tool.name == name) {
+    match word {
+        "auto" => Ok(ToolChoice::Auto),
+        "none" => Ok(ToolChoice::None),
+        "required" | "any" if tools.is_empty() => wrong(format!("is `{word}`, but there are no tools")),
+        "required" | "any" => Ok(ToolChoice::Required),
+        other => wrong(format!("is `{other}`, but may be auto, none, required, or name a function")),
+    }
+}
+
+/// `tool_choice` where it names a tool.
+///
+/// # Errors
+/// It is not among the tools.
+pub fn choice_of_name(name: &str, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
+    match tools.iter().any(|tool| tool.name == name) {
         true => Ok(ToolChoice::Named(name.to_string())),
-        false => wrong(format!("names `{name}`, which is not among the tools")),
-    };
-    match value {
-        None | Some(Value::Null) => Ok(ToolChoice::Auto),
-        Some(Value::String(word)) => match word.as_str() {
-            "auto" => Ok(ToolChoice::Auto),
-            "none" => Ok(ToolChoice::None),
-            "required" | "any" if tools.is_empty() => wrong(format!("is `{word}`, but there are no tools")),
-            "required" | "any" => Ok(ToolChoice::Required),
-            other => wrong(format!("is `{other}`, but may be auto, none, required, or name a function")),
-        },
-        Some(object) => match object["function"]["name"].as_str().or(object["name"].as_str()) {
-            Some(name) => named(name),
-            None => wrong("has no function.name".to_string()),
-        },
+        false => {
+            let message = format!("tool_choice names `{name}`, which is not among the tools");
+            Err(ApiError::invalid("tool_choice", message))
+        }
     }
 }
 
@@ -104,23 +117,6 @@ fn spell_out(message: &mut Message) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tool(name: &str) -> Tool {
-        Tool::from_openai(&json!({"type": "function", "function": {"name": name}})).unwrap()
-    }
-
-    #[test]
-    fn a_choice_is_a_word_or_the_name_of_a_tool() {
-        let tools = [tool("f")];
-        let of = |value: Value| choice(Some(&value), &tools).map_err(|error| error.message().to_string());
-        assert_eq!(of(json!("auto")), Ok(ToolChoice::Auto));
-        assert_eq!(of(json!("required")), Ok(ToolChoice::Required));
-        let named = json!({"type": "function", "function": {"name": "f"}});
-        assert_eq!(of(named), Ok(ToolChoice::Named("f".to_string())));
-        assert!(of(json!({"type": "function", "function": {"name": "g"}})).unwrap_err().contains("`g`"));
-        assert!(of(json!("perhaps")).unwrap_err().contains("perhaps"));
-        assert!(choice(Some(&json!("required")), &[]).unwrap_err().message().contains("no tools"));
-    }
 
     #[test]
     fn calls_and_results_are_spelled_out_for_a_template_that_knows_none() {
