@@ -4,6 +4,7 @@
 //!   tokens through which lead to such a text.
 //! - [`ToolFormat`]: how models write calls of tools, and the constraint under which they write them right.
 //! - [`Thinking`]: thoughts before an answer, with a budget; a constraint holds for what follows them.
+//! - [`decision`]: questions with a fixed set of answers, each of which gets a probability.
 //! - [`PartParser`]: cuts a text into thoughts, content and calls while it comes.
 //!
 //! Everything here works on what strangers send. What cannot be enforced is an error that says so, and what would take
@@ -26,6 +27,7 @@ mod thinking;
 mod tools;
 mod parts;
 mod visible;
+pub mod decision;
 #[cfg(test)]
 mod testing;
 

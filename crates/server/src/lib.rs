@@ -42,6 +42,7 @@ pub fn read_request_bodies(bytes: &[u8]) {
     let Ok(body) = http::json::Body::of(value) else { return };
     openai::chat::read_body(&body);
     openai::completions::read_body(&body);
+    openai::decisions::read_body(&body);
     openai::responses::read_body(&body);
     anthropic::read_body(&body);
     native::tokens::read_body(&body);

@@ -4,7 +4,7 @@ use utoipa::OpenApi;
 
 use crate::anthropic;
 use crate::native::{cache, status, template, tokens};
-use crate::openai::{chat, completions, models, responses};
+use crate::openai::{chat, completions, decisions, models, responses};
 
 /// What `/openapi.json` says.
 #[derive(OpenApi)]
@@ -16,6 +16,7 @@ use crate::openai::{chat, completions, models, responses};
     paths(
         chat::post,
         completions::post,
+        decisions::post,
         responses::post,
         responses::count,
         anthropic::post,

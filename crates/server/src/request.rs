@@ -158,6 +158,7 @@ impl SamplingFields {
                 logit_bias: self.logit_bias(n_vocab)?.unwrap_or_else(|| sampling.logit_bias.clone()),
                 seed,
                 n_logprobs: None,
+                logprobs_of: Vec::new(),
             },
             max_tokens,
             stop,

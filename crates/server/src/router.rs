@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::http::json::TOO_LARGE;
 use crate::native::{cache, status, template, tokens};
-use crate::openai::{chat, completions, models, responses};
+use crate::openai::{chat, completions, decisions, models, responses};
 use crate::openapi::Description;
 
 /// All endpoints.
@@ -27,6 +27,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat::post))
         .route("/v1/completions", post(completions::post))
+        .route("/v1/decisions", post(decisions::post))
         .route("/v1/responses", post(responses::post))
         .route("/v1/responses/input_tokens", post(responses::count))
         .route(anthropic::PATH, post(anthropic::post))

@@ -94,6 +94,7 @@ impl SamplingArgs {
                 logit_bias: self.logit_bias.iter().map(|bias| (bias.token, bias.bias)).collect(),
                 seed: u64::try_from(self.seed).unwrap_or_else(|_| random_seed()),
                 n_logprobs: self.logprobs.map(|n| n as usize),
+                logprobs_of: Vec::new(),
             },
             max_tokens: self.predict.and_then(|n| usize::try_from(n).ok()),
             stop: self.stop.clone(),

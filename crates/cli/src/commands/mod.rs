@@ -1,5 +1,6 @@
 //! The subcommands, one file each. One more is one more file, one variant and one arm.
 
+mod ask;
 mod bench;
 mod cache;
 mod calibrate;
@@ -25,6 +26,7 @@ use crate::outcome::Outcome;
 pub enum Command {
     Run(Box<run::RunArgs>),
     Serve(Box<serve::ServeArgs>),
+    Ask(Box<ask::AskArgs>),
     Cache(cache::CacheArgs),
     Pull(pull::PullArgs),
     List(list::ListArgs),
@@ -45,6 +47,7 @@ impl Command {
         match self {
             Command::Run(args) => run::run(*args),
             Command::Serve(args) => serve::run(*args),
+            Command::Ask(args) => ask::run(*args),
             Command::Cache(args) => cache::run(args),
             Command::Pull(args) => pull::run(args),
             Command::List(args) => list::run(args),

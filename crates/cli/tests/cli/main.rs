@@ -1,6 +1,7 @@
 //! The program as its users see it: arguments in, output, exit codes and files out.
 #![forbid(unsafe_code)]
 
+mod ask;
 #[cfg(unix)]
 mod chat;
 mod hostile;

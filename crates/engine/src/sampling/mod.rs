@@ -41,8 +41,10 @@ pub struct SamplingOptions {
     pub logit_bias: Vec<(u32, f32)>,
     /// same seed, same choices
     pub seed: u64,
-    /// how many alternatives to report for a token; `None`: no log-probabilities at all
+    /// how many alternatives to report for a token; `None`: no log-probabilities but those of `logprobs_of`
     pub n_logprobs: Option<usize>,
+    /// tokens whose log-probabilities are reported at every position; all of them are in the vocabulary
+    pub logprobs_of: Vec<u32>,
 }
 
 impl Default for SamplingOptions {
@@ -59,6 +61,7 @@ impl Default for SamplingOptions {
             logit_bias: Vec::new(),
             seed: 0,
             n_logprobs: None,
+            logprobs_of: Vec::new(),
         }
     }
 }
@@ -94,6 +97,8 @@ pub struct Sampled {
     pub logprob: Option<f32>,
     /// the most probable tokens, best first; empty unless asked for
     pub top: Vec<TokenLogprob>,
+    /// those of [`SamplingOptions::logprobs_of`], nats, in its order
+    pub logprobs_of: Vec<f32>,
 }
 
 /// Chooses tokens; keeps the random state and the recent tokens.
@@ -168,16 +173,22 @@ impl Sampler {
 impl Sampler {
     /// A token and its log-probabilities, as many as the options say, under logits `[n_vocab]`.
     pub(crate) fn report(&self, logits: &[f32], id: u32) -> Sampled {
-        let Some(n_top) = self.options.n_logprobs else {
-            return Sampled { id, logprob: None, top: Vec::new() };
-        };
+        let SamplingOptions { n_logprobs, logprobs_of, .. } = &self.options;
+        if n_logprobs.is_none() && logprobs_of.is_empty() {
+            return Sampled { id, logprob: None, top: Vec::new(), logprobs_of: Vec::new() };
+        }
         let normalizer = log_sum_exp(logits);
         let logprob_of = |id: u32| (f64::from(logits[id as usize]) - normalizer) as f32;
-        let top = filter::largest(logits, n_top)
-            .into_iter()
-            .map(|id| TokenLogprob { id, logprob: logprob_of(id) })
-            .collect();
-        Sampled { id, logprob: Some(logprob_of(id)), top }
+        let top = match n_logprobs {
+            Some(n_top) => filter::largest(logits, *n_top),
+            None => Vec::new(),
+        };
+        Sampled {
+            id,
+            logprob: n_logprobs.map(|_| logprob_of(id)),
+            top: top.into_iter().map(|id| TokenLogprob { id, logprob: logprob_of(id) }).collect(),
+            logprobs_of: logprobs_of.iter().map(|id| logprob_of(*id)).collect(),
+        }
     }
 }
 
@@ -367,6 +378,7 @@ mod tests {
     fn logprobs_are_those_of_the_model_before_any_option() {
         let options = SamplingOptions {
             n_logprobs: Some(2),
+            logprobs_of: vec![2, 0],
             logit_bias: vec![(0, f32::NEG_INFINITY)],
             ..SamplingOptions::greedy()
         };
@@ -377,5 +389,8 @@ mod tests {
         let ids: Vec<u32> = sampled.top.iter().map(|top| top.id).collect();
         assert_eq!(ids, [0, 1]);
         assert!((f64::from(sampled.top[0].logprob) - (1.0 - normalizer)).abs() < 1e-6);
+        let of: Vec<f64> =
+            sampled.logprobs_of.iter().map(|logprob| f64::from(*logprob) + normalizer).collect();
+        assert!((of[0] + 1.0).abs() < 1e-6 && (of[1] - 1.0).abs() < 1e-6, "{of:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod completions;
+pub mod decisions;
 pub mod form;
 pub mod messages;
 pub mod models;

@@ -86,6 +86,11 @@ fn openai_for_python_has_responses() {
 }
 
 #[test]
+fn openai_for_python_has_decisions() {
+    run(&smollm2(), "openai_decisions.py", &[]);
+}
+
+#[test]
 fn anthropic_for_python() {
     run(&qwen(), "anthropic_messages.py", &["--tools"]);
 }

@@ -176,9 +176,10 @@ fn texts(content: &Value, place: &str) -> Result<String, ApiError> {
             kind,
             "input_text" | "output_text" | "text" | "refusal" | "reasoning_text" | "summary_text"
         );
-        match part[key].as_str().filter(|_| is_text) {
-            Some(text) => texts.push(text),
-            None => {
+        match (part[key].as_str().filter(|_| is_text), part.get("data")) {
+            (Some(text), _) => texts.push(text.to_string()),
+            (None, Some(data)) if kind == "input_json" => texts.push(data.to_string()),
+            (None, _) => {
                 let place = format!("{place}[{index}]");
                 let message = format!("{place} is a part {kind}, but this server reads parts of text only");
                 return Err(ApiError::invalid(place, message));

@@ -1,7 +1,7 @@
 //! `/v1/responses`
 
 mod fields;
-mod items;
+pub(super) mod items;
 mod output;
 mod streamed;
 mod tools;
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use self::fields::REFUSED;
 pub use self::fields::{ResponseFields, ResponseRequest};
-pub use self::output::ResponseObject;
+pub use self::output::{ResponseObject, ResponseUsage};
 use self::streamed::ResponseStream;
 use super::form::form_of_type;
 use crate::app::{App, aside};

@@ -142,7 +142,7 @@ pub struct OutputTokensDetails {
 
 impl ResponseUsage {
     /// Of an answer with so many tokens of thinking.
-    fn of(timings: &Timings, n_thinking: usize) -> ResponseUsage {
+    pub fn of(timings: &Timings, n_thinking: usize) -> ResponseUsage {
         let input_tokens = timings.cache_n + timings.prompt_n;
         ResponseUsage {
             input_tokens,
