@@ -98,5 +98,8 @@ fn what_is_wrong_is_told_before_the_model_is_loaded() {
     fs::write(home.path().join("wrong.json"), r#"[{"type": "guess"}]"#).unwrap();
     assert!(error(&["--questions", "wrong.json"]).contains("questions[0].type is `guess`"));
     assert!(error(&["--questions", "questions.csv", "-o", "x.txt"]).contains("--format"));
-    assert!(error(&["--questions", "questions.csv", "--exact-prefill"]).contains("--exact-prefill"));
+    let model = ["ask", "no-such-model.gguf", "-f", "text.txt", "--no-stdin", "--questions", "questions.csv"];
+    let output = home.lossy(&[&model[..], &["--exact-prefill"]].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "two options that do not go together");
+    assert!(text(&output.stderr).contains("--exact-prefill"), "{}", text(&output.stderr));
 }
