@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use lossy_kernels::attention::{self, Asked, Meeting, PagePart, PageSource, Request};
 use lossy_kernels::kv::{AppendError, ExactHead, ExactHeadMut, HeadF32, Part, Sinks, Stored};
-use lossy_kernels::page::{HeadShape, PageTurns, Partial, Rows, Tile, TokenQueries};
-use lossy_kernels::{Compute, Isa};
+use lossy_kernels::page::{HeadShape, PageTurns, Partial, QueryRows, RowStates, Rows, Tile, TokenQueries};
+use lossy_kernels::{ActivationKind, Compute, Isa};
 
 use crate::positions::Positions;
 
@@ -132,17 +132,25 @@ pub fn append_layer(
 
 /// Causal attention of the queries `[n_rows, n_heads * head_dim]` of one layer over the sequences and their new tokens,
 /// scaled by 1/√head_dim: `out` is `[n_rows, n_heads * head_dim]`. `queries` are rotated, once for each rotation that the
-/// positions of a sequence ask for; rows of sequences that ask for fewer are not read in the others.
+/// positions of a sequence ask for; rows of sequences that ask for fewer are not read in the others. Several tokens of a page
+/// read codes as float32 if `activations` are float32, else with integers where the scheme can.
 ///
 /// # Panics
 /// The tokens were not reserved, the sequences are of models of different shapes, or rows or rotations are missing.
-pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: &[Rows<'_>], out: &mut [f32]) {
+pub fn attend_layer(
+    cx: &Compute,
+    layer: usize,
+    spans: &[Span<'_>],
+    activations: ActivationKind,
+    queries: &[Rows<'_>],
+    out: &mut [f32],
+) {
     let Some(geometry) = common_geometry(spans) else { return };
     let sources: Vec<LayerOfSequence<'_>> = spans
         .iter()
         .map(|span| {
             span.cache.assert_reserved(span.rows.len());
-            LayerOfSequence { sequence: &*span.cache, layer }
+            LayerOfSequence { sequence: &*span.cache, layer, activations }
         })
         .collect();
     // By the head's own channels, whatever is stored beside them.
@@ -249,6 +257,8 @@ impl KvPool {
 struct LayerOfSequence<'a> {
     sequence: &'a KvSequence,
     layer: usize,
+    /// how several tokens read codes
+    activations: ActivationKind,
 }
 
 impl LayerOfSequence<'_> {
@@ -323,6 +333,23 @@ impl PageSource for LayerOfSequence<'_> {
             }
             unpacked.head().attend_token(isa, asked.tokens, token, None, partial);
         });
+    }
+
+    fn attend_rows(&self, isa: Isa, asked: Asked, queries: &mut QueryRows, states: RowStates<'_>) -> usize {
+        let pool = self.pool();
+        let (Seen::Packed(page), Some(layers)) = (self.seen(&asked), pool.packed()) else {
+            return PAGE_TOKENS;
+        };
+        if self.activations == ActivationKind::F32 || self.turns(&asked).is_some() {
+            return PAGE_TOKENS;
+        }
+        let (codes, sinks) = pool.parts(self.layer, asked.page, page.head(self.layer, asked.kv_head));
+        let stored = Stored { bytes: codes, sinks, next: self.next(&asked, true) };
+        if layers.codes[self.layer].attend_rows(isa, self.place(&asked), stored, queries, states) {
+            sinks.map_or(0, |sinks| sinks.n_tokens)
+        } else {
+            PAGE_TOKENS
+        }
     }
 
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
