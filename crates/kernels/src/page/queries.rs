@@ -21,8 +21,18 @@ pub struct QueryRows {
 #[derive(Debug, Default)]
 struct Prepared {
     /// `None`: nothing yet
-    of: Option<CodeId>,
+    of: Option<(CodeId, Form)>,
     values: Lines,
+}
+
+/// Who reads what was prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// kernels that meet a page with a few heads
+    Heads,
+    /// kernels that meet it with many rows
+    #[cfg(target_arch = "x86_64")]
+    Rows,
 }
 
 /// Which code queries are prepared for: no two codes that were made apart have the same.
@@ -70,10 +80,30 @@ impl QueryRows {
         n_values: usize,
         prepare: impl FnOnce(&[f32], &mut [f32]),
     ) -> &[f32] {
-        if self.prepared.of != Some(code) {
+        self.prepared_for((code, Form::Heads), n_values, prepare)
+    }
+
+    /// The same for a kernel that is made for many rows.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn prepared_rows(
+        &mut self,
+        code: CodeId,
+        n_values: usize,
+        prepare: impl FnOnce(&[f32], &mut [f32]),
+    ) -> &[f32] {
+        self.prepared_for((code, Form::Rows), n_values, prepare)
+    }
+
+    fn prepared_for(
+        &mut self,
+        key: (CodeId, Form),
+        n_values: usize,
+        prepare: impl FnOnce(&[f32], &mut [f32]),
+    ) -> &[f32] {
+        if self.prepared.of != Some(key) {
             self.prepared.values.grow(n_values);
             prepare(&self.scaled, &mut self.prepared.values.values_mut()[..n_values]);
-            self.prepared.of = Some(code);
+            self.prepared.of = Some(key);
         }
         &self.prepared.values.values()[..n_values]
     }

@@ -14,12 +14,14 @@
 //! 6. While a head is read, the one that comes next is fetched, line by line.
 
 mod block;
+mod block_wide;
 mod grouped;
 mod hadamard;
 mod q8;
 mod query;
 mod rows;
 mod scores;
+mod turn;
 mod unpack;
 mod values;
 mod weights;

@@ -200,8 +200,8 @@ pub(super) struct PartCodes<'a> {
     pub codes: &'a [TokenCodes; TOKEN_QUADS],
     /// which 32 channels
     pub part: usize,
-    step: f32,
-    middle: f32,
+    pub step: f32,
+    pub middle: f32,
     pub means: &'a [[f32; 16]; 2],
 }
 
@@ -260,7 +260,7 @@ fn weigh_tile<const H: usize, const FIT: usize>(
     let integers: &[Integers; H] = integers.try_into().expect("weights of H rows");
     let sums: &[f32; H] = sums.try_into().expect("sums of H rows");
     for half in 0..2 {
-        let out = weighted_sums::<H, FIT>(extension, part, half, integers, sums);
+        let out = weighted_sums::<H, FIT>(extension, part, half, integers.each_ref(), sums);
         for (h, out) in out.iter().enumerate() {
             let to = &mut partial.out_mut(first_row + h)[32 * part.part + 16 * half..];
             let to = to.as_chunks_mut::<8>().0;
@@ -278,7 +278,7 @@ pub(super) fn weighted_sums<const H: usize, const FIT: usize>(
     extension: Extension,
     part: &PartCodes<'_>,
     half: usize,
-    integers: &[Integers; H],
+    integers: [&Integers; H],
     sums: &[f32; H],
 ) -> [[__m256; 2]; H] {
     let mut out = [[_mm256_setzero_ps(); 2]; H];
