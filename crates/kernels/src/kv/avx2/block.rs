@@ -90,8 +90,10 @@ pub(super) struct Weighed {
     pub take: f32,
 }
 
-impl Weighed {
-    const EMPTY: Weighed = Weighed { integers: Integers::EMPTY, sum: 0.0, keep: 0.0, take: 0.0 };
+/// Factors of states and of a page in their merge.
+struct Merge {
+    keep: [f32; MAX_ROWS],
+    take: [f32; MAX_ROWS],
 }
 
 /// Rows whose integers are kept between keys and values: those of a block of tokens.
@@ -111,7 +113,7 @@ impl Job<'_> {
             std::array::from_fn(|frame| Turn::new(&self.code.keys, self.frames.frame(frame)));
         let value_gains = weights::decode_gains(self.parts.value_gains);
         let n_rows = states.max.len();
-        let mut weighed = [Weighed::EMPTY; MANY_ROWS];
+        let mut weighed = [const { MaybeUninit::<Weighed>::uninit() }; MANY_ROWS];
         let mut scores = [[0.0; PAGE_TOKENS]; MAX_ROWS];
         let mut integers = [Integers::EMPTY; MAX_ROWS];
         for first in (0..n_rows).step_by(MANY_ROWS) {
@@ -129,13 +131,16 @@ impl Job<'_> {
                     _ => weights::softmax(scores, &value_gains, integers),
                 };
                 let rows = first..first + n;
-                merge_sums(&softmax, &mut states.max[rows.clone()], &mut states.sum[rows], weighed);
-                for (weighed, integers) in weighed.iter_mut().zip(integers) {
-                    weighed.integers = *integers;
+                let merge = merge_sums(&softmax, &mut states.max[rows.clone()], &mut states.sum[rows]);
+                for (row, (weighed, integers)) in weighed.iter_mut().zip(integers).enumerate() {
+                    let (sum, keep, take) = (softmax.sum[row], merge.keep[row], merge.take[row]);
+                    weighed.write(Weighed { integers: *integers, sum, keep, take });
                 }
             }
+            // SAFETY: the first `n` were just written.
+            let weighed = unsafe { &*(std::ptr::from_ref(&weighed[..n]) as *const [Weighed]) };
             let out = &mut states.out[first * 16 * V..(first + n) * 16 * V];
-            let rows = weighed[..n].chunks(VALUE_ROWS).zip(out.chunks_mut(VALUE_ROWS * 16 * V));
+            let rows = weighed.chunks(VALUE_ROWS).zip(out.chunks_mut(VALUE_ROWS * 16 * V));
             for (weighed, out) in rows {
                 match self.code.values.bits {
                     2 => self.weigh::<V, { values::n_fit(2) }>(&codes, weighed, out),
@@ -244,12 +249,12 @@ impl Job<'_> {
 /// Merges the sums of some rows' weights with their states; see `page::merge_sums`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn merge_sums(page: &Softmax, max: &mut [f32], sum: &mut [f32], weighed: &mut [Weighed]) {
+fn merge_sums(page: &Softmax, max: &mut [f32], sum: &mut [f32]) -> Merge {
     let n = max.len();
     let mut of_state = [[0.0; MAX_ROWS]; 2];
     of_state[0][..n].copy_from_slice(max);
     of_state[1][..n].copy_from_slice(sum);
-    let (mut keep, mut take) = ([0.0; MAX_ROWS], [0.0; MAX_ROWS]);
+    let mut merge = Merge { keep: [0.0; MAX_ROWS], take: [0.0; MAX_ROWS] };
     for at in 0..MAX_ROWS / 8 {
         let eight = |values: &[f32; MAX_ROWS]| values.as_chunks::<8>().0[at];
         let put = |to: &mut [f32; MAX_ROWS], values| store(&mut to.as_chunks_mut::<8>().0[at], values);
@@ -261,14 +266,12 @@ fn merge_sums(page: &Softmax, max: &mut [f32], sum: &mut [f32], weighed: &mut [W
         let total = _mm256_fmadd_ps(load(&eight(&of_state[1])), of_old, taken);
         put(&mut of_state[0], larger);
         put(&mut of_state[1], total);
-        put(&mut keep, of_old);
-        put(&mut take, of_new);
+        put(&mut merge.keep, of_old);
+        put(&mut merge.take, of_new);
     }
     max.copy_from_slice(&of_state[0][..n]);
     sum.copy_from_slice(&of_state[1][..n]);
-    for (row, weighed) in weighed.iter_mut().enumerate() {
-        (weighed.sum, weighed.keep, weighed.take) = (page.sum[row], keep[row], take[row]);
-    }
+    merge
 }
 
 /// Weighted sums of `H` rows with 32 channels, merged with their outputs `[H, head_dim]`.
