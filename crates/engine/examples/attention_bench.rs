@@ -16,7 +16,7 @@ use lossy_engine::internals::{
     Context, HeadStatistics, KvGeometry, KvPool, KvSequence, Rows, Span, append_layer, attend_layer,
 };
 use lossy_engine::{Budget, Calibration, KvScheme, PositionScheme, RopeConfig, RopeScaling, Trained};
-use lossy_kernels::{Compute, Isa};
+use lossy_kernels::{ActivationKind, Compute, Isa};
 
 const CHUNK: usize = 512;
 const REPEATS: usize = 25;
@@ -124,7 +124,14 @@ impl Chunk {
     fn attend(&self, cx: &Compute, layer: usize, cache: &mut KvSequence, n: usize, out: &mut [f32]) {
         let spans = [Span { cache, rows: 0..n }];
         // What the numbers are does not matter: every rotation has the same.
-        attend_layer(cx, layer, &spans, &[Rows::new(&self.queries, self.query_width, 0); 3], out);
+        attend_layer(
+            cx,
+            layer,
+            &spans,
+            ActivationKind::Q8,
+            &[Rows::new(&self.queries, self.query_width, 0); 3],
+            out,
+        );
     }
 }
 

@@ -277,7 +277,7 @@ impl Forward {
         let mut attn = std::mem::take(&mut self.attn);
         let others = self.rotations.iter().skip(1).map(|rotation| Rows::new(&rotation.queries, n_q, 0));
         let queries: Vec<Rows<'_>> = std::iter::once(self.qkv_rows(model).0).chain(others).collect();
-        attend_layer(cx, layer, spans, &queries, &mut attn);
+        attend_layer(cx, layer, spans, self.operand.kind(), &queries, &mut attn);
         self.attn = attn;
         Ok(())
     }

@@ -53,6 +53,28 @@ fn chunks_of_any_size_give_the_same_bits() {
 }
 
 #[test]
+fn a_prompt_that_reads_codes_has_the_bits_of_one_that_is_read_token_by_token() {
+    let model = TestModel::SmolLm2;
+    let ids = ids(model, 410);
+    let (mut one, _) = engine(model, 1);
+    let (mut three, _) = engine(model, 3);
+    for scheme in ["k2v2:calibration=none", "k3v4:calibration=none,residual=0,sinks=0"] {
+        let options = CacheOptions::scheme(scheme.parse().unwrap());
+        let read = |engine: &mut Engine, chunk: usize| -> Vec<f32> {
+            let mut sequence = engine.cache(&options).unwrap().sequence();
+            ids.chunks(chunk).flat_map(|tokens| run(engine, &mut sequence, tokens)).collect()
+        };
+        // Codes are read with integers in both ways, and no frame is moved.
+        let wanted = read(&mut one, 1);
+        for chunk in [2, 3, 64, 127, 130, 410] {
+            for engine in [&mut one, &mut three] {
+                assert_same(&read(engine, chunk), &wanted, &format!("{scheme}, chunks of {chunk}"));
+            }
+        }
+    }
+}
+
+#[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let ids = ids(TestModel::SmolLm2, 150);
     let (mut one, cache) = engine(TestModel::SmolLm2, 1);

@@ -1,17 +1,17 @@
 //! One layer of a batch: stores the new keys and values of all its sequences, and attends to all of theirs.
 
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use lossy_kernels::attention::{self, Asked, Meeting, PagePart, PageSource, Request};
-use lossy_kernels::kv::{AppendError, ExactHead, ExactHeadMut, HeadF32, Part, Sinks, Stored};
-use lossy_kernels::page::{HeadShape, PageTurns, Partial, Rows, Tile, TokenQueries};
-use lossy_kernels::{Compute, Isa};
+use lossy_kernels::kv::{AppendError, ExactHeadMut, HeadF32, Part, Stored};
+use lossy_kernels::page::{HeadShape, PageTurns, Partial, QueryRows, RowStates, Rows, Tile, TokenQueries};
+use lossy_kernels::{ActivationKind, Compute, Isa};
 
 use crate::positions::Positions;
 
 use super::code::Place;
+use super::head::UNPACKED;
 use super::page::Page;
 use super::sequence::{PageToWrite, Seen};
 use super::span::{Form, Span, StoredRows, forms, rows_of};
@@ -19,10 +19,6 @@ use super::{CacheError, KvGeometry, KvPool, KvSequence, PAGE_TOKENS};
 
 /// From this many new tokens on, threads share the work of storing them.
 const PARALLEL_TOKENS: usize = 16;
-
-thread_local! {
-    static UNPACKED: RefCell<HeadF32> = RefCell::default();
-}
 
 /// The part of the new tokens that goes to one KV head of one page.
 struct Piece<'a> {
@@ -132,17 +128,25 @@ pub fn append_layer(
 
 /// Causal attention of the queries `[n_rows, n_heads * head_dim]` of one layer over the sequences and their new tokens,
 /// scaled by 1/√head_dim: `out` is `[n_rows, n_heads * head_dim]`. `queries` are rotated, once for each rotation that the
-/// positions of a sequence ask for; rows of sequences that ask for fewer are not read in the others.
+/// positions of a sequence ask for; rows of sequences that ask for fewer are not read in the others. Several tokens of a page
+/// read codes as float32 if `activations` are float32, else with integers where the scheme can.
 ///
 /// # Panics
 /// The tokens were not reserved, the sequences are of models of different shapes, or rows or rotations are missing.
-pub fn attend_layer(cx: &Compute, layer: usize, spans: &[Span<'_>], queries: &[Rows<'_>], out: &mut [f32]) {
+pub fn attend_layer(
+    cx: &Compute,
+    layer: usize,
+    spans: &[Span<'_>],
+    activations: ActivationKind,
+    queries: &[Rows<'_>],
+    out: &mut [f32],
+) {
     let Some(geometry) = common_geometry(spans) else { return };
     let sources: Vec<LayerOfSequence<'_>> = spans
         .iter()
         .map(|span| {
             span.cache.assert_reserved(span.rows.len());
-            LayerOfSequence { sequence: &*span.cache, layer }
+            LayerOfSequence { sequence: &*span.cache, layer, activations }
         })
         .collect();
     // By the head's own channels, whatever is stored beside them.
@@ -187,68 +191,12 @@ fn common_geometry(spans: &[Span<'_>]) -> Option<KvGeometry> {
     Some(geometry)
 }
 
-impl KvPool {
-    fn exact_head<'a>(&self, bytes: &'a [u8]) -> ExactHead<'a> {
-        ExactHead::new(self.layout().exact, self.heads().head_dim, bytes)
-    }
-
-    /// Bytes of the codes of a head of a packed page; what is behind them are sinks.
-    pub(super) fn code_bytes(&self, layer: usize) -> usize {
-        self.packed().map_or(0, |packed| packed.codes[layer].bytes_per_head())
-    }
-
-    /// Packs a head of a full page, and keeps the sinks if it is the first.
-    fn pack(&self, isa: Isa, layer: usize, place: Place<'_>, exact: &[u8], packed: &mut [u8]) {
-        let Some(layers) = self.packed() else { return };
-        let (codes, sinks) = packed.split_at_mut(self.code_bytes(layer));
-        let exact = self.exact_head(exact);
-        layers.codes[layer].pack(isa, place, exact, codes);
-        if layers.has_sinks(place.page) {
-            exact.copy_first(layers.sink_capacity(), &mut sinks[..self.sink_bytes()]);
-        }
-    }
-
-    fn sink_bytes(&self) -> usize {
-        let capacity = self.packed().map_or(0, |packed| packed.sink_capacity());
-        self.layout().exact.bytes_of_tokens(capacity, self.heads().head_dim)
-    }
-
-    /// A packed head's codes, and its sinks if it has any.
-    fn parts<'a>(&self, layer: usize, page: usize, packed: &'a [u8]) -> (&'a [u8], Option<Sinks<'a>>) {
-        let (codes, rest) = packed.split_at(self.code_bytes(layer));
-        let sinks = self.packed().filter(|layers| layers.has_sinks(page)).map(|layers| {
-            let (kv_type, head_dim) = (self.layout().exact, self.heads().head_dim);
-            let bytes = &rest[..self.sink_bytes()];
-            let head = ExactHead::with_capacity(kv_type, head_dim, layers.sink_capacity(), bytes);
-            Sinks { head, n_tokens: layers.sinks }
-        });
-        (codes, sinks)
-    }
-
-    /// What a packed head stands for, sinks as they are.
-    fn unpack(&self, isa: Isa, layer: usize, place: Place<'_>, packed: &[u8], out: &mut HeadF32) {
-        let Some(layers) = self.packed() else { return };
-        let (codes, sinks) = self.parts(layer, place.page, packed);
-        layers.codes[layer].unpack(isa, place, codes, out);
-        if let Some(sinks) = sinks {
-            out.copy_from(sinks.head, sinks.n_tokens);
-        }
-    }
-
-    /// What a packed head stands for, as an exact head.
-    pub(super) fn unpack_exact(&self, layer: usize, place: Place<'_>, packed: &[u8], exact: &mut [u8]) {
-        UNPACKED.with_borrow_mut(|unpacked| {
-            self.unpack(Isa::best(), layer, place, packed, unpacked);
-            let head_dim = self.heads().head_dim;
-            ExactHeadMut::new(self.layout().exact, head_dim, exact).set_f32(unpacked.head());
-        });
-    }
-}
-
 /// One layer of a sequence, as attention asks for it.
 struct LayerOfSequence<'a> {
     sequence: &'a KvSequence,
     layer: usize,
+    /// how several tokens read codes
+    activations: ActivationKind,
 }
 
 impl LayerOfSequence<'_> {
@@ -323,6 +271,23 @@ impl PageSource for LayerOfSequence<'_> {
             }
             unpacked.head().attend_token(isa, asked.tokens, token, None, partial);
         });
+    }
+
+    fn attend_rows(&self, isa: Isa, asked: Asked, queries: &mut QueryRows, states: RowStates<'_>) -> usize {
+        let pool = self.pool();
+        let (Seen::Packed(page), Some(layers)) = (self.seen(&asked), pool.packed()) else {
+            return PAGE_TOKENS;
+        };
+        if self.activations == ActivationKind::F32 || self.turns(&asked).is_some() {
+            return PAGE_TOKENS;
+        }
+        let (codes, sinks) = pool.parts(self.layer, asked.page, page.head(self.layer, asked.kv_head));
+        let stored = Stored { bytes: codes, sinks, next: self.next(&asked, true) };
+        if layers.codes[self.layer].attend_rows(isa, self.place(&asked), stored, queries, states) {
+            sinks.map_or(0, |sinks| sinks.n_tokens)
+        } else {
+            PAGE_TOKENS
+        }
     }
 
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {

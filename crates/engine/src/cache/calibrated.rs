@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lossy_kernels::Isa;
 use lossy_kernels::kv::{ExactHead, HeadCode, HeadF32, KeyCode, KeyStatistics, Stored, ValueCode};
-use lossy_kernels::page::{Partial, TokenQueries};
+use lossy_kernels::page::{Partial, QueryRows, RowStates, TokenQueries};
 
 use super::HeadStatistics;
 use super::code::{PageCode, Place};
@@ -174,6 +174,20 @@ impl PageCode for CalibratedPage {
         let code = &self.heads[place.kv_head];
         let stored = Stored { bytes: &stored.bytes[..code.bytes()], ..stored };
         code.attend_token(isa, place.frames, stored, token, partial);
+        true
+    }
+
+    fn attend_rows(
+        &self,
+        isa: Isa,
+        place: Place<'_>,
+        stored: Stored<'_>,
+        queries: &mut QueryRows,
+        states: RowStates<'_>,
+    ) -> bool {
+        let code = &self.heads[place.kv_head];
+        let stored = Stored { bytes: &stored.bytes[..code.bytes()], ..stored };
+        code.attend_rows(isa, place.frames, stored, queries, states);
         true
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use lossy_kernels::Isa;
 use lossy_kernels::kv::{ExactHead, HeadF32, RotatedCode, Stored};
-use lossy_kernels::page::{PAGE_TOKENS, PageFrames, Partial, TokenQueries};
+use lossy_kernels::page::{PAGE_TOKENS, PageFrames, Partial, QueryRows, RowStates, TokenQueries};
 
 use crate::positions::Positions;
 
@@ -60,6 +60,21 @@ pub trait PageCode: Debug + Send + Sync {
         _stored: Stored<'_>,
         _token: &mut TokenQueries,
         _partial: &mut Partial<'_>,
+    ) -> bool {
+        false
+    }
+
+    /// Merges into `states` the softmax of query rows over the whole page, from the codes, but for sinks.
+    ///
+    /// Returns `false`, having done nothing, if this code has no such kernel, or it would be slower than float32; the page
+    /// becomes a tile then.
+    fn attend_rows(
+        &self,
+        _isa: Isa,
+        _place: Place<'_>,
+        _stored: Stored<'_>,
+        _queries: &mut QueryRows,
+        _states: RowStates<'_>,
     ) -> bool {
         false
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lossy_kernels::kv::Part;
-use lossy_kernels::{Compute, Isa};
+use lossy_kernels::{ActivationKind, Compute, Isa};
 
 use crate::positions::{Positions, Rope, RopeConfig, RopeScaling};
 
@@ -233,7 +233,7 @@ impl Suite<'_> {
                 rows(self.query_width() + self.kv_width()),
             )?;
             let mut out = vec![f32::NAN; n_rows * self.query_width()];
-            attend_layer(cx, layer, &spans, &[rows(0)], &mut out);
+            attend_layer(cx, layer, &spans, ActivationKind::Q8, &[rows(0)], &mut out);
             outputs.push(out);
         }
         for (held, new) in held.iter_mut().zip(new) {

@@ -33,6 +33,7 @@ mod code;
 mod error;
 mod exact;
 mod family;
+mod head;
 mod held;
 mod kivi;
 mod layer_list;

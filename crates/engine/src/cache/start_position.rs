@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lossy_kernels::{Compute, Isa, KvType};
+use lossy_kernels::{ActivationKind, Compute, Isa, KvType};
 use lossy_testkit::noise;
 
 use super::tests::layout;
@@ -46,7 +46,14 @@ fn outputs(scheme: &str, start: usize) -> (Vec<f32>, Vec<f32>) {
             append_layer(&cx, layer, &mut spans, Rows::new(&keys, N_KV, 0), Rows::new(&values, N_KV, 0))
                 .expect("finite values");
             if layer == 0 {
-                attend_layer(&cx, layer, &spans, &[Rows::new(&queries, N_QUERY, 0)], &mut out);
+                attend_layer(
+                    &cx,
+                    layer,
+                    &spans,
+                    ActivationKind::Q8,
+                    &[Rows::new(&queries, N_QUERY, 0)],
+                    &mut out,
+                );
             }
         }
         cache.advance(n);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lossy_kernels::attention::Meeting;
 use lossy_kernels::page::{FRAME_TOKENS, PAGE_TOKENS};
-use lossy_kernels::{Compute, Isa, KvType};
+use lossy_kernels::{ActivationKind, Compute, Isa, KvType};
 use lossy_testkit::noise;
 
 use super::map::PositionMap;
@@ -215,7 +215,7 @@ fn pass(cx: &Compute, texts: &[Text], caches: &mut [KvSequence], n: &[usize]) ->
         .expect("finite values");
     let rows: Vec<Rows<'_>> = queries.iter().map(|queries| Rows::new(queries, query_width, 0)).collect();
     let mut out = vec![f32::NAN; start * query_width];
-    attend_layer(cx, 0, &spans, &rows, &mut out);
+    attend_layer(cx, 0, &spans, ActivationKind::Q8, &rows, &mut out);
     drop(spans);
     let mut parts = Vec::new();
     let mut rest = out.as_slice();

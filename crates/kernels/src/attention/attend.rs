@@ -216,7 +216,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Several tokens: pages become tiles.
+    /// Several tokens: pages are read as they are stored, or become tiles.
     fn compute_block(
         &self,
         item: &WorkItem,
@@ -234,12 +234,19 @@ impl Batch<'_> {
             }
             let first = step.page * PAGE_TOKENS;
             // Of a page in which a window ends, tokens of the block see different ones.
-            let end = (n_visible - first).min(PAGE_TOKENS);
-            request.source.load_tile(self.isa, self.asked(item, step, 0..end), tile);
+            let mut n_left = (n_visible - first).min(PAGE_TOKENS);
             if item.is_split() {
                 block.clear();
             }
-            block.attend(self.isa, tile, first, step.part);
+            let asked = self.asked(item, step, 0..n_left);
+            if step.part == PagePart::Seen && step.page < asked.asking_page {
+                let (queries, states) = block.rows_and_states();
+                n_left = request.source.attend_rows(self.isa, asked, queries, states);
+            }
+            if n_left > 0 {
+                request.source.load_tile(self.isa, self.asked(item, step, 0..n_left), tile);
+                block.attend(self.isa, tile, first, step.part, n_left);
+            }
             if item.is_split() {
                 block.store(self.partials_of(item, index));
             }

@@ -1,4 +1,4 @@
-//! Prefill: a block of query rows that attends to pages as float32.
+//! Prefill: a block of query rows that attends to pages as float32, and its states, also while it reads codes.
 //!
 //! Rows and [`Tile`] are laid out for a register block of 6 rows × 16 columns: scores are `queries · keys` and outputs
 //! `weights · values`, two small matrix products around a softmax, and all of it stays in the cache of one core.
@@ -6,7 +6,10 @@
 use super::scalar;
 use super::source::PagePart;
 use crate::Isa;
-use crate::page::{HeadShape, Lines, PAGE_TOKENS, Partial, Rows, TILE_COLUMNS, Tile, finish_row, record_len};
+use crate::page::{
+    HeadShape, Lines, PAGE_TOKENS, Partial, QueryRows, RowStates, Rows, TILE_COLUMNS, Tile, finish_row,
+    record_len,
+};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -32,6 +35,8 @@ pub(super) struct RowBlock {
     keep: Vec<f32>,
     take: Vec<f32>,
     queries: Lines,
+    /// the queries as codes meet them
+    rows: QueryRows,
     weights: Lines,
     out: Lines,
 }
@@ -76,6 +81,7 @@ impl RowBlock {
     /// Takes the queries of all rows of `rows` (one per token; `heads_per_kv` heads each) times `factor`.
     pub(super) fn set_queries(&mut self, rows: Rows<'_>, shape: &HeadShape, factor: f32) {
         let (head_dim, n_padded) = (self.head_dim, self.visible.len());
+        self.rows.set(rows, shape.heads_per_kv, head_dim, factor);
         let panels = self.queries.values_mut().as_chunks_mut::<PANEL_ROWS>().0;
         for token in 0..rows.n_rows() {
             let heads = rows.row(token, shape.query_width()).chunks_exact(head_dim);
@@ -110,14 +116,25 @@ impl RowBlock {
         self.n_rows
     }
 
-    /// Sets which tokens of the page beginning at token `first` the rows see.
-    fn look_at(&mut self, first: usize, part: PagePart) {
+    /// Queries and states of all rows.
+    pub(super) fn rows_and_states(&mut self) -> (&mut QueryRows, RowStates<'_>) {
+        let n_out = self.n_rows * self.head_dim.next_multiple_of(TILE_COLUMNS);
+        let states = RowStates {
+            max: &mut self.max[..self.n_rows],
+            sum: &mut self.sum[..self.n_rows],
+            out: &mut self.out.values_mut()[..n_out],
+        };
+        (&mut self.rows, states)
+    }
+
+    /// Sets which of the first `n_tokens` tokens of the page beginning at token `first` the rows see.
+    fn look_at(&mut self, first: usize, part: PagePart, n_tokens: usize) {
         self.starts.clear();
         self.ends.clear();
         for &n_visible in &self.visible {
             let tokens = if n_visible == 0 { 0..0 } else { part.tokens(first, n_visible) };
             self.starts.push(tokens.start);
-            self.ends.push(tokens.end);
+            self.ends.push(tokens.end.min(n_tokens));
         }
         let panels = self.ends.chunks(PANEL_ROWS);
         self.limits.clear();
@@ -141,11 +158,11 @@ impl RowBlock {
         }
     }
 
-    /// Attends from every row to the tokens of a tile that it sees, and merges. The first one is token `first` of the
-    /// sequence.
-    pub(super) fn attend(&mut self, isa: Isa, tile: &Tile, first: usize, part: PagePart) {
+    /// Attends from every row to those of the first `n_tokens` tokens of a tile that it sees, and merges. The first one is
+    /// token `first` of the sequence.
+    pub(super) fn attend(&mut self, isa: Isa, tile: &Tile, first: usize, part: PagePart, n_tokens: usize) {
         assert_eq!(self.head_dim, tile.head_dim(), "head_dim of queries and keys");
-        self.look_at(first, part);
+        self.look_at(first, part, n_tokens);
         match isa {
             Isa::Scalar => scalar::attend_tile(self, tile),
             #[cfg(target_arch = "x86_64")]

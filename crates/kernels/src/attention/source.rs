@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::Isa;
-use crate::page::{PAGE_TOKENS, Partial, Tile, TokenQueries};
+use crate::page::{PAGE_TOKENS, Partial, QueryRows, RowStates, Tile, TokenQueries};
 
 /// A page of one KV head, and who asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,18 @@ pub trait PageSource: Sync {
 
     /// The partial softmax of one token's query heads: a row of `partial` for each head of `token`.
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>);
+
+    /// Merges into `states` the softmax of query rows, all of which see the whole page, over the page as it is stored.
+    /// Returns how many of its first tokens are left, to be attended to as a tile: all, if nothing was done.
+    fn attend_rows(
+        &self,
+        _isa: Isa,
+        _asked: Asked,
+        _queries: &mut QueryRows,
+        _states: RowStates<'_>,
+    ) -> usize {
+        PAGE_TOKENS
+    }
 
     /// The page as float32.
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile);

@@ -8,7 +8,7 @@ use super::stored::Stored;
 use super::values::ValueCode;
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain, scalar};
 use crate::Isa;
-use crate::page::{LANES, PAGE_TOKENS, PageFrames, PageTurns, Partial, TokenQueries};
+use crate::page::{LANES, PAGE_TOKENS, PageFrames, PageTurns, Partial, QueryRows, RowStates, TokenQueries};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -160,6 +160,31 @@ impl HeadCode {
                 avx2::attend_token(avx2.extension(), self, frames, stored, token, partial)
             },
         });
+    }
+
+    /// Merges into `states` the softmax of query rows over a packed page, without its sinks, as if its frames began where
+    /// `frames` says. A row has the bits that it has as a head of [`attend_token`](HeadCode::attend_token).
+    ///
+    /// # Panics
+    /// `queries` have another `head_dim`, `states` another number of rows, `stored` another number of bytes, or there are
+    /// no fewer sinks than tokens.
+    pub fn attend_rows(
+        &self,
+        isa: Isa,
+        frames: PageFrames<'_>,
+        stored: Stored<'_>,
+        queries: &mut QueryRows,
+        mut states: RowStates<'_>,
+    ) {
+        stored.assert_rows(self.head_dim(), self.bytes(), queries, &states);
+        match isa {
+            Isa::Scalar => scalar::attend_rows(self, frames, stored, queries, &mut states),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(avx2) => unsafe {
+                avx2::attend_rows(avx2.extension(), self, frames, stored, queries, &mut states)
+            },
+        }
     }
 }
 

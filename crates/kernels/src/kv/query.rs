@@ -12,7 +12,7 @@
 
 use super::keys::{KeyCode, KeyOperand};
 use crate::math::across;
-use crate::page::{Frame, PAGE_TOKENS, TokenQueries};
+use crate::page::{Frame, QueryRows};
 
 /// The largest integer that a query channel becomes.
 pub(super) const QUERY_TOP: f32 = 127.0;
@@ -24,13 +24,13 @@ const PARTS: usize = 6;
 #[cfg(target_arch = "x86_64")]
 pub(super) type PreparedRow<const V: usize> = [[[f32; 8]; V]; PARTS];
 
-/// What all frames of a code have in common for the query heads of one token.
+/// What all frames of a code have in common for query rows.
 #[derive(Clone, Copy)]
 pub(super) struct PreparedQueries<'a> {
     n_pairs: usize,
-    /// `[n_heads][PARTS][n_pairs]`
+    /// `[n_rows][PARTS][n_pairs]`
     values: &'a [f32],
-    /// `[n_heads]`: value of an integer of 1
+    /// `[n_rows]`: value of an integer of 1
     units: &'a [f32],
 }
 
@@ -50,17 +50,15 @@ pub(super) struct PreparedHead<'a> {
 }
 
 impl<'a> PreparedQueries<'a> {
-    /// Those of `token` for `code`, which are made once, and room for scores and weights as in [`TokenQueries::parts`].
+    /// Those of `queries` for `code`, which are made once.
     #[inline]
-    pub(super) fn of(
-        code: &KeyCode,
-        token: &'a mut TokenQueries,
-    ) -> (PreparedQueries<'a>, &'a mut [[f32; PAGE_TOKENS]]) {
-        let n_values = token.n_heads() * (PARTS * token.head_dim() / 2 + 1);
-        let (prepared, weights) =
-            token.prepared_parts(code.id, n_values, |queries, prepared| prepare(code, queries, prepared));
-        let (values, units) = prepared.split_at(prepared.len() - weights.len());
-        (PreparedQueries { n_pairs: code.head_dim() / 2, values, units }, weights)
+    pub(super) fn of(code: &KeyCode, queries: &'a mut QueryRows) -> PreparedQueries<'a> {
+        let n_rows = queries.n_rows();
+        let n_values = n_rows * (PARTS * queries.head_dim() / 2 + 1);
+        let prepared =
+            queries.prepared(code.id, n_values, |queries, prepared| prepare(code, queries, prepared));
+        let (values, units) = prepared.split_at(prepared.len() - n_rows);
+        PreparedQueries { n_pairs: code.head_dim() / 2, values, units }
     }
 
     /// The same by rows and parts, of `8 · V` channel pairs.

@@ -6,10 +6,9 @@ use super::query::{FrameQuery, PreparedQueries};
 use super::stored::Stored;
 use super::weights::{self, Integers, WEIGHT_TOKENS};
 use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
-use crate::page::{PAGE_TOKENS, PageFrames, Partial, TokenQueries};
+use crate::page::{PAGE_TOKENS, PageFrames, Partial, QueryRows, RowStates, TokenQueries, record_len};
 
 /// See [`HeadCode::attend_token`].
-#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
 pub(super) fn attend_token(
     code: &HeadCode,
     frames: PageFrames<'_>,
@@ -17,9 +16,38 @@ pub(super) fn attend_token(
     token: &mut TokenQueries,
     partial: &mut Partial<'_>,
 ) {
+    let (queries, weights) = token.queries_and_weights();
+    attend(code, frames, stored, PreparedQueries::of(&code.keys, queries), weights, partial);
+}
+
+/// See [`HeadCode::attend_rows`].
+pub(super) fn attend_rows(
+    code: &HeadCode,
+    frames: PageFrames<'_>,
+    stored: Stored<'_>,
+    queries: &mut QueryRows,
+    states: &mut RowStates<'_>,
+) {
+    let (head_dim, n_rows) = (code.head_dim(), queries.n_rows());
+    let mut weights = vec![[0.0; PAGE_TOKENS]; n_rows];
+    let mut records = vec![0.0; n_rows * record_len(head_dim)];
+    let queries = PreparedQueries::of(&code.keys, queries);
+    attend(code, frames, stored, queries, &mut weights, &mut Partial::new(&mut records, head_dim));
+    states.merge_records(&records, head_dim);
+}
+
+/// Partial softmax of rows, with room for their scores and weights.
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+fn attend(
+    code: &HeadCode,
+    frames: PageFrames<'_>,
+    stored: Stored<'_>,
+    queries: PreparedQueries<'_>,
+    weights: &mut [[f32; PAGE_TOKENS]],
+    partial: &mut Partial<'_>,
+) {
     let head_dim = code.head_dim();
     let parts = layout::parts(code, stored.bytes);
-    let (queries, weights) = PreparedQueries::of(&code.keys, token);
     for (head, scores) in weights.iter_mut().enumerate() {
         let mut codes = vec![[0u8; BLOCK_TOKENS]; head_dim];
         let n_rows = code.keys.planes.rows();

@@ -2,7 +2,7 @@
 
 use super::exact::ExactHead;
 use crate::Isa;
-use crate::page::{PAGE_TOKENS, Partial, TokenQueries};
+use crate::page::{PAGE_TOKENS, Partial, QueryRows, RowStates, TokenQueries};
 
 /// The bytes of a packed head that is attended to, and what else concerns them.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,29 @@ impl Stored<'_> {
         self.sinks.map_or(0, |sinks| sinks.n_tokens)
     }
 
+    /// That rows of `head_dim` channels can meet the `n_bytes` bytes of a head, and have states.
+    ///
+    /// # Panics
+    /// They cannot.
+    pub(super) fn assert_rows(
+        &self,
+        head_dim: usize,
+        n_bytes: usize,
+        queries: &QueryRows,
+        states: &RowStates<'_>,
+    ) {
+        let n_rows = queries.n_rows();
+        assert_eq!(queries.head_dim(), head_dim, "head_dim of queries and keys");
+        assert_eq!((states.max.len(), states.sum.len()), (n_rows, n_rows), "states of rows");
+        assert_eq!(states.out.len(), n_rows * head_dim, "outputs of rows");
+        self.assert_bytes(n_bytes);
+    }
+
+    fn assert_bytes(&self, n_bytes: usize) {
+        assert_eq!(self.bytes.len(), n_bytes, "bytes of a packed head");
+        assert!(self.first_token() < PAGE_TOKENS, "{} sinks in a page", self.first_token());
+    }
+
     /// Partial softmax over the codes, which `attend` computes, and over the sinks.
     ///
     /// # Panics
@@ -42,8 +65,7 @@ impl Stored<'_> {
         partial: &mut Partial<'_>,
         attend: impl FnOnce(&mut TokenQueries, &mut Partial<'_>),
     ) {
-        assert_eq!(self.bytes.len(), n_bytes, "bytes of a packed head");
-        assert!(self.first_token() < PAGE_TOKENS, "{} sinks in a page", self.first_token());
+        self.assert_bytes(n_bytes);
         attend(token, partial);
         let Some(sinks) = self.sinks else { return };
         token.with_records(|token, records| {

@@ -7,6 +7,8 @@ use super::*;
 use crate::Isa;
 use crate::page::{FRAMES, FrameTable, Partial, Rows, TokenQueries};
 
+mod rows;
+
 struct Case {
     code: HeadCode,
     frames: FrameTable,
@@ -313,7 +315,7 @@ fn calibrated_rounding(case: &Case, queries: &[f32]) -> f32 {
     let n_heads = queries.len() / d;
     let mut token = TokenQueries::default();
     token.set(Rows::new(queries, queries.len(), 0), n_heads, d, 1.0);
-    let (prepared, _) = query::PreparedQueries::of(keys, &mut token);
+    let prepared = query::PreparedQueries::of(keys, token.queries_and_weights().0);
     let deviations = (0..n_heads).flat_map(|head| {
         let unit = prepared.head(head).unit;
         let (unpacked, keys) = (&unpacked, &keys);

@@ -14,10 +14,10 @@ mod queries;
 
 pub(crate) use frames::Frame;
 pub use frames::{FRAME_TOKENS, FRAMES, FrameTable, PageFrames, PageTurns, TokenTable};
-pub use partial::Partial;
+pub use partial::{Partial, RowStates};
 pub(crate) use partial::{clear, finish, finish_row, merge, merge_sums, record_len};
 pub(crate) use queries::CodeId;
-pub use queries::TokenQueries;
+pub use queries::{QueryRows, TokenQueries};
 pub use rows::Rows;
 pub(crate) use softmax::{score_lanes, softmax};
 #[cfg(target_arch = "x86_64")]

@@ -64,6 +64,29 @@ impl<'a> Partial<'a> {
     }
 }
 
+/// Softmax states of the rows of a block, one part of them beside the other.
+#[derive(Debug)]
+pub struct RowStates<'a> {
+    /// maxima (log₂); −∞ for a row that has seen no token
+    pub max: &'a mut [f32],
+    /// sums of weights
+    pub sum: &'a mut [f32],
+    /// `[n_rows, head_dim]`
+    pub out: &'a mut [f32],
+}
+
+impl RowStates<'_> {
+    /// Merges the records of a later page.
+    pub(crate) fn merge_records(&mut self, records: &[f32], head_dim: usize) {
+        let states = self.max.iter_mut().zip(&mut *self.sum).zip(self.out.chunks_exact_mut(head_dim));
+        for (((max, sum), out), record) in states.zip(records.chunks_exact(record_len(head_dim))) {
+            let (keep, take);
+            (keep, take, *max, *sum) = merge_sums((*max, *sum), (record[0], record[1]));
+            merge_outputs(out, keep, &record[HEADER..], take);
+        }
+    }
+}
+
 /// The state of no tokens.
 pub(crate) fn clear(records: &mut [f32], head_dim: usize) {
     for record in records.chunks_exact_mut(record_len(head_dim)) {

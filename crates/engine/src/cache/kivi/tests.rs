@@ -10,7 +10,7 @@
 
 use half::f16;
 use lossy_kernels::kv::{ExactHead, HeadF32, RotatedCode, key_index};
-use lossy_kernels::{Compute, Isa, KvType};
+use lossy_kernels::{ActivationKind, Compute, Isa, KvType};
 use lossy_testkit::noise;
 
 use super::*;
@@ -91,7 +91,7 @@ fn pass(cx: &Compute, texts: &[&Text], caches: &mut [KvSequence], n: &[usize]) -
         .collect();
     append_layer(cx, 0, &mut spans, Rows::new(&keys, D, 0), Rows::new(&values, D, 0)).expect("finite values");
     let mut out = vec![f32::NAN; end * N_QUERY];
-    attend_layer(cx, 0, &spans, &[Rows::new(&queries, N_QUERY, 0)], &mut out);
+    attend_layer(cx, 0, &spans, ActivationKind::Q8, &[Rows::new(&queries, N_QUERY, 0)], &mut out);
     drop(spans);
     caches.iter_mut().zip(n).for_each(|(cache, n)| cache.advance(*n));
     out

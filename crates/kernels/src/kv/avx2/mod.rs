@@ -13,12 +13,15 @@
 //! 5. Exponentials are as precise as the integers that they become.
 //! 6. While a head is read, the one that comes next is fetched, line by line.
 
+mod block;
+mod block_wide;
 mod grouped;
 mod hadamard;
 mod q8;
 mod query;
 mod rows;
 mod scores;
+mod turn;
 mod unpack;
 mod values;
 mod weights;
@@ -36,6 +39,7 @@ use super::stored::Stored;
 use crate::isa::{Avx512, Extension};
 use crate::math::avx2::prefetch;
 use crate::page::{PageFrames, Partial, TokenQueries};
+pub(super) use block::attend_rows;
 pub(super) use grouped::attend_grouped;
 pub(super) use hadamard::hadamard;
 pub(super) use q8::attend_q8;
@@ -251,7 +255,8 @@ impl Job<'_> {
         part_len: usize,
         partial: &mut Partial<'_>,
     ) {
-        let (queries, weights) = PreparedQueries::of(&self.code.keys, token);
+        let (queries, weights) = token.queries_and_weights();
+        let queries = PreparedQueries::of(&self.code.keys, queries);
         let end = (self.row + part_len).min(weights.len());
         let weights = &mut weights[self.row..end];
         // SAFETY: a job holds an `Avx512`, which exists only if detection saw all that is used.

@@ -73,7 +73,7 @@ impl<const H: usize> FrameQueries<H> {
     /// From sums over eight lanes each: products with the mean key, and twice those of integers with codes in the middle.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    fn set_sums(&mut self, means: [__m256; MAX_HEADS], twice: [__m256i; MAX_HEADS]) {
+    pub(super) fn set_sums(&mut self, means: [__m256; MAX_HEADS], twice: [__m256i; MAX_HEADS]) {
         let (mut mean, mut middle) = ([0.0; MAX_HEADS], [0.0; MAX_HEADS]);
         store4(&mut mean, sums_across(means));
         store4(&mut middle, _mm_mul_ps(_mm_cvtepi32_ps(sums_of_lanes(twice)), _mm_set1_ps(0.5)));

@@ -15,6 +15,7 @@ use std::ops::Range;
 use super::super::head::HeadCode;
 use super::super::layout::{Parts, TOKEN_QUADS, value_rows};
 use super::super::query::PreparedQueries;
+use super::super::values::ValueCode;
 use super::super::weights::WEIGHT_UNITS;
 use super::super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS};
 use super::query::FrameQueries;
@@ -26,7 +27,8 @@ use crate::isa::Extension;
 use crate::math::avx2::{load, store};
 use crate::page::{PAGE_TOKENS, PageFrames, Partial, TokenQueries};
 
-const MAX_TILES: usize = MAX_ROWS / MAX_HEADS;
+/// Most tiles of a group of rows.
+pub(super) const MAX_TILES: usize = MAX_ROWS / MAX_HEADS;
 
 /// A page that rows attend to.
 pub(super) struct Job<'a> {
@@ -41,14 +43,14 @@ pub(super) struct Job<'a> {
 
 /// Rows in tiles of at most [`MAX_HEADS`], of about the same size.
 #[derive(Clone, Copy)]
-struct Tiles {
-    n: usize,
+pub(super) struct Tiles {
+    pub n: usize,
     /// tile `i` has rows `bounds[i]..bounds[i + 1]`
     bounds: [usize; MAX_TILES + 1],
 }
 
 impl Tiles {
-    fn new(n_rows: usize) -> Tiles {
+    pub fn new(n_rows: usize) -> Tiles {
         let n = n_rows.div_ceil(MAX_HEADS);
         let mut bounds = [0; MAX_TILES + 1];
         for (tile, bound) in bounds[..=n].iter_mut().enumerate() {
@@ -57,7 +59,7 @@ impl Tiles {
         Tiles { n, bounds }
     }
 
-    fn iter(&self) -> impl Iterator<Item = Range<usize>> {
+    pub fn iter(&self) -> impl Iterator<Item = Range<usize>> {
         self.bounds[..=self.n].windows(2).map(|bounds| bounds[0]..bounds[1])
     }
 }
@@ -73,12 +75,14 @@ macro_rules! for_rows {
         }
     };
 }
+pub(super) use for_rows;
 
 impl Job<'_> {
     /// Attends from all rows of `token`.
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn attend<const V: usize>(&mut self, token: &mut TokenQueries, partial: &mut Partial<'_>) {
-        let (queries, weights) = PreparedQueries::of(&self.code.keys, token);
+        let (queries, weights) = token.queries_and_weights();
+        let queries = PreparedQueries::of(&self.code.keys, queries);
         let gains = weights::decode_gains(self.parts.value_gains);
         let (mut first_row, n_rows) = (0, weights.len());
         let group_len = n_rows.div_ceil(n_rows.div_ceil(MAX_ROWS));
@@ -178,13 +182,7 @@ impl Job<'_> {
         for (part, rows) in self.parts.values.chunks_exact(value_rows(BITS)).enumerate() {
             let codes = values::unpack::<BITS>(rows, &mut codes);
             self.ahead.fetch(2 * LINES_OF_STEP);
-            let part = PartCodes {
-                codes,
-                part,
-                step: code.step(),
-                middle: code.middle(),
-                means: code.mean[32 * part..].as_chunks::<16>().0.first_chunk().expect("32 channels"),
-            };
+            let part = PartCodes::new(code, part, codes);
             for rows in tiles.iter() {
                 let (integers, sums) = (&integers[rows.clone()], &sums[rows.clone()]);
                 let first = first_row + rows.start;
@@ -198,19 +196,30 @@ impl Job<'_> {
 }
 
 /// Codes of 32 channels of values.
-struct PartCodes<'a> {
-    codes: &'a [TokenCodes; TOKEN_QUADS],
+pub(super) struct PartCodes<'a> {
+    pub codes: &'a [TokenCodes; TOKEN_QUADS],
     /// which 32 channels
-    part: usize,
-    step: f32,
-    middle: f32,
-    means: &'a [[f32; 16]; 2],
+    pub part: usize,
+    pub step: f32,
+    pub middle: f32,
+    pub means: &'a [[f32; 16]; 2],
+}
+
+impl<'a> PartCodes<'a> {
+    pub(super) fn new(
+        code: &'a ValueCode,
+        part: usize,
+        codes: &'a [TokenCodes; TOKEN_QUADS],
+    ) -> PartCodes<'a> {
+        let means = code.mean[32 * part..].as_chunks().0.first_chunk().expect("32 channels");
+        PartCodes { codes, part, step: code.step(), middle: code.middle(), means }
+    }
 }
 
 /// Scores of `H` rows with a block of tokens, of which the first is token `first` of the page.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn score_tile<const H: usize>(
+pub(super) fn score_tile<const H: usize>(
     extension: Extension,
     codes: &[QuadCodes],
     sums: &[Range<usize>],
@@ -249,28 +258,48 @@ fn weigh_tile<const H: usize, const FIT: usize>(
     partial: &mut Partial<'_>,
 ) {
     let integers: &[Integers; H] = integers.try_into().expect("weights of H rows");
-    for (half, means) in part.means.iter().enumerate() {
-        let mut out = [[_mm256_setzero_ps(); 2]; H];
-        for unit in 0..WEIGHT_UNITS {
-            let products = values::sum_codes::<H, FIT>(extension, part.codes, integers, unit, half);
-            for h in 0..H {
-                let of_unit = &integers[h].units[unit];
-                let factor = _mm256_set1_ps(of_unit.unit * part.step);
-                let centre = _mm256_set1_ps(of_unit.total * part.middle);
-                for v in 0..2 {
-                    let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(products[h][v]), centre);
-                    out[h][v] = _mm256_fmadd_ps(centred, factor, out[h][v]);
-                }
-            }
+    let sums: &[f32; H] = sums.try_into().expect("sums of H rows");
+    for half in 0..2 {
+        let out = weighted_sums::<H, FIT>(extension, part, half, integers.each_ref(), sums);
+        for (h, out) in out.iter().enumerate() {
+            let to = &mut partial.out_mut(first_row + h)[32 * part.part + 16 * half..];
+            let to = to.as_chunks_mut::<8>().0;
+            store(&mut to[0], out[0]);
+            store(&mut to[1], out[1]);
         }
-        let means = means.as_chunks::<8>().0;
+    }
+}
+
+/// Weighted sums of `H` rows with channels `16·half..16·half + 16`, of 32; `sums` are those of their weights.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+pub(super) fn weighted_sums<const H: usize, const FIT: usize>(
+    extension: Extension,
+    part: &PartCodes<'_>,
+    half: usize,
+    integers: [&Integers; H],
+    sums: &[f32; H],
+) -> [[__m256; 2]; H] {
+    let mut out = [[_mm256_setzero_ps(); 2]; H];
+    for unit in 0..WEIGHT_UNITS {
+        let products = values::sum_codes::<H, FIT>(extension, part.codes, integers, unit, half);
         for h in 0..H {
-            let to =
-                partial.out_mut(first_row + h)[32 * part.part + 16 * half..][..16].as_chunks_mut::<8>().0;
-            let sum = _mm256_set1_ps(sums[h]);
+            let of_unit = &integers[h].units[unit];
+            let factor = _mm256_set1_ps(of_unit.unit * part.step);
+            let centre = _mm256_set1_ps(of_unit.total * part.middle);
             for v in 0..2 {
-                store(&mut to[v], _mm256_fmadd_ps(sum, load(&means[v]), out[h][v]));
+                let centred = _mm256_sub_ps(_mm256_cvtepi32_ps(products[h][v]), centre);
+                out[h][v] = _mm256_fmadd_ps(centred, factor, out[h][v]);
             }
         }
     }
+    let means = part.means[half].as_chunks::<8>().0;
+    for h in 0..H {
+        let sum = _mm256_set1_ps(sums[h]);
+        for v in 0..2 {
+            out[h][v] = _mm256_fmadd_ps(sum, load(&means[v]), out[h][v]);
+        }
+    }
+    out
 }

@@ -70,7 +70,7 @@ pub(super) const fn n_fit(bits: u8) -> usize {
 pub(super) fn sum_codes<const H: usize, const FIT: usize>(
     extension: Extension,
     codes: &[TokenCodes; TOKEN_QUADS],
-    weights: &[Integers; H],
+    weights: [&Integers; H],
     unit: usize,
     half: usize,
 ) -> Pair<H> {
@@ -112,7 +112,7 @@ pub(super) fn sum_codes<const H: usize, const FIT: usize>(
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
 fn sum_codes_vnni<const H: usize>(
     codes: &[TokenCodes; TOKEN_QUADS],
-    weights: &[Integers; H],
+    weights: [&Integers; H],
     unit: usize,
     half: usize,
 ) -> Pair<H> {
@@ -146,7 +146,7 @@ pub(super) fn sum_halves<const H: usize, const BITS: u8, const FIT: usize>(
     let mut out = [[[[_mm256_setzero_si256(); 2]; H]; WEIGHT_UNITS]; 2];
     for (half, out) in out.iter_mut().enumerate() {
         for (unit, out) in out.iter_mut().enumerate() {
-            *out = sum_codes::<H, FIT>(extension, codes, weights, unit, half);
+            *out = sum_codes::<H, FIT>(extension, codes, weights.each_ref(), unit, half);
         }
     }
     out

@@ -400,7 +400,7 @@ fn set_turned<const V: usize, const H: usize>(
 /// Returns the maximum and the sum of the weights.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
-fn softmax(
+pub(super) fn softmax(
     scores: &[f32; PAGE_TOKENS],
     gains: &[__m512; PAGE_TOKENS / 16],
     integers: &mut Integers,
