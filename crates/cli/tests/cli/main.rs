@@ -16,6 +16,7 @@ mod program;
 mod prompt_cache;
 mod quantize;
 mod real_model;
+mod reference_model;
 #[cfg(unix)]
 mod serve;
 mod templates;
