@@ -3,6 +3,7 @@
 
 #[cfg(unix)]
 mod chat;
+mod compress;
 mod hostile;
 mod hub;
 mod kv_cache;

@@ -12,15 +12,18 @@
 
 mod entries;
 mod job;
+mod planned;
 #[cfg(test)]
 mod tests;
 
 use self::entries::entries;
 use self::job::{Job, n_cols};
+pub use self::planned::Planned;
+use self::planned::named;
 use crate::feedback::{Factor, FeedbackError, Moments};
 use crate::imatrix::{Imatrix, ImatrixError};
 use crate::kept::{Kept, KeptError, piece_name};
-use crate::recipe::{Changes, Choice, Recipe, RecipeError, Shape, SourceTensor, choose, is_quantized};
+use crate::recipe::{Changes, Recipe, RecipeError, Shape, SourceTensor, choose};
 use lossy_formats::gguf::{CreateError, Gguf, GgufFile, Layout, NewTensor};
 use lossy_formats::{TensorView, WriteError};
 use lossy_quant::{DType, QuantError, first_not_finite};
@@ -141,16 +144,6 @@ pub struct Options {
 pub struct Plan<'a> {
     tensors: Vec<Planned<'a>>,
     layout: Layout,
-}
-
-/// A tensor, before and after.
-pub struct Planned<'a> {
-    /// As the source has it.
-    pub source: TensorView<'a>,
-    /// What it becomes.
-    pub choice: Choice,
-    /// Bytes that it takes then.
-    pub bytes: usize,
 }
 
 /// Second moments of a matrix's input, by the name of the matrix.
@@ -360,62 +353,5 @@ impl<'a> Plan<'a> {
         }
         file.commit()?;
         Ok(written)
-    }
-}
-
-/// A tensor's type among those that were named.
-fn named(tensor: &SourceTensor<'_>, types: &BTreeMap<String, DType>) -> Choice {
-    let is_quantized = is_quantized(tensor.name, tensor.shape);
-    let dtype = types.get(tensor.name).copied().unwrap_or(tensor.dtype);
-    Choice { dtype, fallback_from: None, is_quantized }
-}
-
-impl Planned<'_> {
-    fn takes_weights(&self) -> bool {
-        let is_inner = !matches!(
-            self.source.name,
-            "token_embd.weight" | "output.weight" | "per_layer_token_embd.weight"
-        );
-        self.choice.is_quantized && is_inner && self.choice.dtype.block_len() > 1
-    }
-
-    fn statistics_error(&self, error: FeedbackError) -> QuantizeError {
-        QuantizeError::Feedback { tensor: self.source.name.to_owned(), error }
-    }
-
-    /// The statistics for error feedback; `None`: there is none. A matrix of a layer without any is named.
-    fn moments(
-        &self,
-        of: Option<&mut MomentsOf<'_>>,
-        written: &mut Written,
-    ) -> Result<Option<Arc<Moments>>, QuantizeError> {
-        let Some(of) = of else { return Ok(None) };
-        if !self.choice.is_quantized || self.choice.dtype.block_len() == 1 {
-            return Ok(None);
-        }
-        let found = of(self.source.name).map_err(|error| self.statistics_error(error))?;
-        let found = found.filter(|moments| self.source.shape.len() == 2 && moments.is_seen());
-        if found.is_none() && self.takes_weights() {
-            written.without_feedback.push(self.source.name.to_owned());
-        }
-        Ok(found)
-    }
-
-    /// The weights of the columns, for each expert.
-    fn weights(&self, imatrix: Option<&Imatrix>, written: &mut Written) -> Vec<Option<Vec<f32>>> {
-        let name = self.source.name;
-        let Some(entry) = imatrix.and_then(|imatrix| imatrix.entries.get(name)) else { return vec![None] };
-        let of_expert = |expert: usize| {
-            let found = entry.mean_squares(expert);
-            if found.is_none() {
-                written.unseen.push(if entry.counts.len() == 1 {
-                    name.to_owned()
-                } else {
-                    format!("{name}, expert {expert}")
-                });
-            }
-            found
-        };
-        (0..entry.counts.len()).map(of_expert).collect()
     }
 }

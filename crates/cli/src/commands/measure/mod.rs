@@ -3,6 +3,7 @@
 mod format;
 mod reference_file;
 mod reference_model;
+mod task_list;
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use lossy_engine::{ActivationKind, CacheOptions, Engine, EngineOptions, PositionScheme};
 use lossy_eval::divergence::{ReferenceRun, SavedPrediction, SavedReference};
-use lossy_eval::tasks::{self, Task, TaskOptions};
+use lossy_eval::tasks::{Task, TaskOptions};
 use lossy_eval::{
     Budget, EngineLanes, EvalError, Measurement, Meter, MeterOptions, NamedEngine, Observer, Report, Search,
     Setting, Text, WindowOptions, Windows, long_enough,
@@ -25,6 +26,7 @@ use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
 use crate::{directories, hub, instructions, interrupt, text_file, version};
 use reference_model::OtherModel;
+use task_list::{Tasks, task_list};
 
 /// Tokens of a window or a task where nothing else is said.
 pub const N_CTX: usize = 2048;
@@ -138,29 +140,6 @@ pub struct MeasureArgs {
     /// loss)
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
     output: format::Format,
-}
-
-/// Tasks that one word of the command line names.
-#[derive(Clone)]
-struct Tasks(Vec<&'static Task>);
-
-impl std::fmt::Debug for Tasks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|task| task.name)).finish()
-    }
-}
-
-fn task_list(text: &str) -> Result<Tasks, String> {
-    let mut found = Vec::new();
-    for name in text.split(',') {
-        let named = tasks::find(name.trim());
-        if named.is_empty() {
-            let known: Vec<&str> = tasks::TASKS.iter().map(|task| task.name).collect();
-            return Err(format!("no task is called `{name}`; there are {}", known.join(", ")));
-        }
-        found.extend(named);
-    }
-    Ok(Tasks(found))
 }
 
 /// Measures.
