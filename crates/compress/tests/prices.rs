@@ -158,7 +158,7 @@ fn a_file_of_pieces_is_the_file_that_is_computed_at_once() {
     };
     let items = found.prices.items(bytes);
     let (least, most) = (frontier(&items)[0].0, frontier(&items).last().unwrap().0);
-    let assignment = assign(&items, Limit::Bytes(least + (most - least) / 6)).unwrap();
+    let assignment = assign(&items, Limit::Bytes(least + (most - least) / 32)).unwrap();
     let types: BTreeMap<String, DType> =
         items.iter().zip(&assignment.picks).map(|(item, pick)| (item.name.clone(), pick.dtype)).collect();
     let distinct: std::collections::BTreeSet<DType> = types.values().copied().collect();
