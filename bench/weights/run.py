@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Quantize a model with lossy and with llama.cpp, and measure both files against the model that they were made of.
 
-usage: python3 bench/weights/run.py MODEL.gguf [--recipes q4_k_m,q2_k] [--imatrix FILE] [--windows N] [--work FOLDER]
+usage: python3 bench/weights/run.py MODEL.gguf [--recipes q4_k_m,q2_k] [--imatrix FILE] [--planned] [--windows N] [--work FOLDER]
 $LOSSY names another program than target/release/lossy.
 
 MODEL is F16: an original, or what tools/dither.py makes of a quantized file. llama.cpp's side is `llama_model_quantize` of its own
 library. Both get the same importances, or none. The files must have the same types, tensor by tensor, and so the same size; the
 program checks that. `lossy logits` computes the predictions of all three models on the bundled text, in windows of 512 tokens, and
 the last 480 of each count: KL divergence in nats from MODEL's, and how often the most likely token is the same. It also decodes
-every tensor of lossy's file with the Python package gguf and compares the floats with those that lossy decodes.
+every tensor of lossy's file with the Python package gguf and compares the floats with those that lossy decodes. --planned adds a
+file of `lossy compress` that is not larger than llama.cpp's.
 """
 import argparse
 import os
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--recipes", default="q4_k_m,q2_k")
     parser.add_argument("--imatrix")
+    parser.add_argument("--planned", action="store_true")
     parser.add_argument("--windows", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", help="where files are kept [default: a folder that is removed]")
@@ -99,8 +101,15 @@ def main() -> None:
                 raise SystemExit(f"error: {recipe}: other types for {different[:5]}")
             n = check_floats(mine, work)
             print(f"{recipe}: the same types; {n} tensors decoded alike; lossy {ours_s:.1f} s, llama.cpp {theirs_s:.1f} s", flush=True)
-            files[recipe] = (mine, theirs)
-        sums = {(recipe, side): [] for recipe in files for side in (0, 1)}
+            files[recipe] = [mine, theirs]
+            if options.planned:
+                planned, size = str(work / f"planned-{recipe}.gguf"), os.path.getsize(theirs)
+                start = time.perf_counter()
+                lossy("compress", options.model, "-o", planned, "--max-size", str(size), "-t", str(options.threads))
+                check_floats(planned, work)
+                print(f"{recipe}: planned {os.path.getsize(planned)} bytes of {size}, {time.perf_counter() - start:.1f} s", flush=True)
+                files[recipe].append(planned)
+        sums = {(recipe, side): [] for recipe in files for side in range(len(files[recipe]))}
         for ids in windows(options.model, options.windows):
             reference = predictions(options.model, ids, work)
             probabilities, top = np.exp(reference), reference.argmax(axis=1)
@@ -112,6 +121,9 @@ def main() -> None:
         for recipe in files:
             (kl, same), (their_kl, their_same) = (np.mean(sums[recipe, side], axis=0) for side in (0, 1))
             print(f"{recipe:8s}  {kl:9.4f}   {their_kl:9.4f}   {kl / their_kl:6.3f}    {100 * same:20.1f} %   {100 * their_same:7.1f} %")
+            if options.planned:
+                kl, same = np.mean(sums[recipe, 2], axis=0)
+                print(f"planned   {kl:9.4f}   {their_kl:9.4f}   {kl / their_kl:6.3f}    {100 * same:20.1f} %")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ mod real;
 pub mod imatrix;
 pub mod recipe;
 pub mod feedback;
+pub mod kept;
 pub mod quantize;
 pub mod weights;
 pub mod block;
@@ -15,6 +16,8 @@ pub mod network;
 pub mod statistics;
 pub mod calibration;
 pub mod sensitivity;
+pub mod plan;
+pub mod prices;
 pub mod student;
 pub mod train;
 

@@ -10,7 +10,8 @@ use crate::block::{Block, Rotations, read, rms_norm, rms_norm_backward};
 use crate::real::Real;
 use crate::weights::{WeightError, WeightSource};
 
-const EMBEDDING: &str = "token_embd.weight";
+/// The matrix of embeddings.
+pub const EMBEDDING: &str = "token_embd.weight";
 /// The weight of the norm before the head.
 pub const OUTPUT_NORM: &str = "output_norm.weight";
 const OUTPUT: &str = "output.weight";
@@ -28,6 +29,11 @@ pub struct Network<'a, F> {
 /// It has something that is not, by name.
 pub fn check(source: &ModelSource) -> Result<(), WeightError> {
     Ok(source.check()?)
+}
+
+/// The name of the matrix that makes logits: the embedding where the model has none of its own.
+pub fn output_matrix(source: &dyn WeightSource) -> &'static str {
+    if source.shape(OUTPUT).is_some() { OUTPUT } else { EMBEDDING }
 }
 
 impl<'a, F: Real> Network<'a, F> {
@@ -87,7 +93,7 @@ impl<'a, F: Real> Network<'a, F> {
     /// One of them cannot be read.
     pub fn head(&self) -> Result<Head<F>, WeightError> {
         let info = self.info();
-        let output = if self.source.shape(OUTPUT).is_some() { OUTPUT } else { EMBEDDING };
+        let output = output_matrix(self.source);
         let head = Head {
             norm: read(self.source, OUTPUT_NORM, &[info.n_embd])?,
             output: read(self.source, output, &[info.n_vocab, info.n_embd])?,
@@ -119,11 +125,17 @@ pub struct Head<F> {
 }
 
 impl<F: Real> Head<F> {
+    /// What the output matrix multiplies, of hidden states `[n_tokens, n_embd]`.
+    pub fn normed(&self, x: &[F]) -> Vec<F> {
+        let mut normed = vec![F::default(); x.len()];
+        rms_norm(x, &self.norm, self.eps, &mut normed);
+        normed
+    }
+
     /// Logits `[n_tokens, n_vocab]` of hidden states `[n_tokens, n_embd]`.
     pub fn logits(&self, x: &[F]) -> Vec<F> {
         let n_embd = self.norm.len();
-        let mut normed = vec![F::default(); x.len()];
-        rms_norm(x, &self.norm, self.eps, &mut normed);
+        let normed = self.normed(x);
         let n_vocab = self.output.len() / n_embd;
         let mut logits = vec![F::default(); x.len() / n_embd * n_vocab];
         let output = View::rows(&self.output, n_embd).transposed();

@@ -203,6 +203,39 @@ impl<'a> Collection<'a> {
         self.network.info().n_layers
     }
 
+    /// Goes behind the next layer without statistics of it.
+    ///
+    /// # Errors
+    /// A weight cannot be read.
+    pub fn skip_layer(&mut self) -> Result<(), WeightError> {
+        let block = self.network.block(self.layer)?;
+        self.cx.pool.run_mut(&mut self.states, |_, state| {
+            block.forward(self.network.rotations(), state);
+        });
+        self.layer += 1;
+        Ok(())
+    }
+
+    /// The moments of what makes logits, behind the last layer.
+    ///
+    /// # Errors
+    /// A weight cannot be read, or a sum is no number.
+    ///
+    /// # Panics
+    /// Before the last layer.
+    pub fn head_moments(&self) -> Result<feedback::Moments, FeedbackError> {
+        assert_eq!(self.layer, self.n_layers(), "layers are left");
+        let head = self.network.head().map_err(|error| FeedbackError::Source(error.into()))?;
+        let n = self.network.info().n_embd;
+        let mut sums = vec![0.0; n * n];
+        for state in &self.states {
+            add_moments(&self.cx, &mut sums, &head.normed(state), n);
+        }
+        mirror(&mut sums, n);
+        let n_tokens = self.n_tokens.max(1) as f32;
+        feedback::Moments::new(n, sums.iter().map(|sum| sum / n_tokens).collect())
+    }
+
     /// The next layer's statistics; `None` after the last.
     ///
     /// # Errors
@@ -304,21 +337,9 @@ impl Sums {
             }
         }
         let Some(moments) = &mut self.moments else { return };
-        // The rows of all four, each up to its diagonal.
-        let mut work = Vec::new();
         for ((sums, input), squares) in moments.iter_mut().zip(inputs).zip(&self.squares) {
-            let n = squares.len();
-            work.extend(
-                sums.chunks_mut(ROWS * n).enumerate().map(|(index, rows)| (rows, index * ROWS, n, input)),
-            );
+            add_moments(cx, sums, input, squares.len());
         }
-        cx.pool.run_mut(&mut work, |_, (rows, first, n, input)| {
-            let (n, n_rows) = (*n, rows.len() / *n);
-            let n_tokens = input.len() / n;
-            let mine = View::new(&input[*first..], n_tokens, n_rows, n).transposed();
-            let others = View::new(input, n_tokens, *first + n_rows, n);
-            product(Into::Add, ViewMut::new(rows, n_rows, *first + n_rows, n), mine, others);
-        });
     }
 
     fn finish(self, layer: usize, n_tokens: usize) -> LayerStatistics {
@@ -335,6 +356,19 @@ impl Sums {
         });
         LayerStatistics { layer, matrices: matrices.into(), moments: moments.collect() }
     }
+}
+
+/// Adds `Σ x xᵀ` of rows of `n`, up to the diagonal.
+fn add_moments(cx: &Compute, sums: &mut [f32], input: &[f32], n: usize) {
+    let mut work: Vec<(usize, &mut [f32])> =
+        sums.chunks_mut(ROWS * n).enumerate().map(|(index, rows)| (index * ROWS, rows)).collect();
+    let n_tokens = input.len() / n;
+    cx.pool.run_mut(&mut work, |_, (first, rows)| {
+        let n_rows = rows.len() / n;
+        let mine = View::new(&input[*first..], n_tokens, n_rows, n).transposed();
+        let others = View::new(input, n_tokens, *first + n_rows, n);
+        product(Into::Add, ViewMut::new(rows, n_rows, *first + n_rows, n), mine, others);
+    });
 }
 
 /// Copies what is below the diagonal to above it.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::divergence::{Estimate, Summary};
-use crate::{Budget, Report};
+use crate::{Budget, ReferenceModel, Report};
 
 /// Fewer predictions certify nothing: their standard error would not know that neighbours are alike.
 pub const LEAST_PREDICTIONS: usize = 128;
@@ -53,6 +53,9 @@ pub struct Certificate {
     pub model: String,
     /// what tells the model from others, in hexadecimal digits
     pub model_hash: String,
+    /// the model that it is compared with; `None`: itself
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_model: Option<ReferenceModel>,
     /// `q8` or `f32`
     pub activations: String,
     /// the texts
@@ -104,6 +107,7 @@ impl Certificate {
                     command: report.command.clone(),
                     model: report.model.clone(),
                     model_hash: report.model_hash.clone(),
+                    reference_model: report.reference_model.clone(),
                     activations: report.activations.clone(),
                     texts: measurement.texts.clone(),
                     text_hash: measurement.text_hash.clone(),
@@ -165,6 +169,7 @@ pub(crate) mod tests {
             command: "lossy measure".to_string(),
             model: "toy.gguf".to_string(),
             model_hash: "0123456789abcdef0123".to_string(),
+            reference_model: None,
             activations: "q8".to_string(),
             texts: vec!["prose".to_string()],
             text_hash: "fedc".to_string(),

@@ -63,7 +63,13 @@ impl Certificates {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || c == '=' || c == '.' { c } else { '-' })
             .collect();
-        let path = folder.join(format!("{name}-{}-{}.json", certificate.activations, certificate.n_ctx));
+        // What weights lose beside another model is not what a cache loses.
+        let against = certificate.reference_model.as_ref().map_or(String::new(), |other| {
+            let hash: String = other.hash.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+            format!("-against-{hash}")
+        });
+        let (activations, n_ctx) = (&certificate.activations, certificate.n_ctx);
+        let path = folder.join(format!("{name}-{activations}-{n_ctx}{against}.json"));
         let is_better = |old: &Certificate| {
             old.version == certificate.version
                 && old.setting == certificate.setting
@@ -78,8 +84,8 @@ impl Certificates {
         Ok(Some(path))
     }
 
-    /// Of a model, by this version of the program, with these activations; for each setting that of the longest context. What
-    /// cannot be read is not there.
+    /// Of a model beside itself, by this version of the program, with these activations; for each setting that of the longest
+    /// context. What cannot be read is not there.
     pub fn load(&self, model_hash: &str, version: &str, activations: &str) -> Vec<Certificate> {
         let entries = self.of_model(model_hash).and_then(|folder| fs::read_dir(folder).ok());
         let mut found: Vec<Certificate> = entries
@@ -87,6 +93,7 @@ impl Certificates {
             .flatten()
             .filter_map(|entry| read(&entry.ok()?.path()))
             .filter(|c| c.model_hash == model_hash && c.version == version && c.activations == activations)
+            .filter(|c| c.reference_model.is_none())
             .collect();
         found.sort_by(|a, b| {
             a.setting.cmp(&b.setting).then((b.n_ctx, b.n_scored).cmp(&(a.n_ctx, a.n_scored)))
@@ -123,6 +130,7 @@ fn read(path: &Path) -> Option<Certificate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ReferenceModel;
     use crate::certificate::tests::certificate;
 
     #[test]
@@ -140,6 +148,11 @@ mod tests {
         }
         // Fewer predictions at the same length do not replace more.
         certificates.save(&certificate("q8", 8.5, 0.5, 1024, 10)).unwrap();
+        // A loss beside another model says nothing of what a cache loses.
+        let other = ReferenceModel { name: "original.gguf".to_string(), hash: "ff00".repeat(16) };
+        let against = Certificate { reference_model: Some(other), ..certificate("q8", 8.5, 0.2, 2048, 900) };
+        let file = certificates.save(&against).unwrap().unwrap();
+        assert!(file.ends_with("q8-q8-2048-against-ff00ff00ff00ff00.json"), "{}", file.display());
         let found = certificates.load("0123456789abcdef0123", "1", "q8");
         assert_eq!(found, [long, certificate("q8", 8.5, 0.001, 1024, 900)]);
         assert!(certificates.load("0123456789abcdef0123", "2", "q8").is_empty());

@@ -63,6 +63,18 @@ pub enum EvalError {
         /// what was saved
         n_saved: usize,
     },
+    /// a reference with other tokens
+    #[error(
+        "{model} and {reference} have different vocabularies, so their predictions cannot be compared: {difference}"
+    )]
+    Vocabulary {
+        /// the model's file
+        model: String,
+        /// the reference's
+        reference: String,
+        /// the first difference, in this order
+        difference: String,
+    },
     /// logits that are infinite or not a number
     #[error("the logits after token {position} are not numbers")]
     NotFinite {

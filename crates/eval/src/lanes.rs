@@ -7,7 +7,9 @@ use lossy_engine::{
     Sequence,
 };
 
-use crate::{EvalError, Note, Observer, Setting, SettingCost, Stage};
+use serde::{Deserialize, Serialize};
+
+use crate::{EvalError, Note, Observer, Setting, SettingCost, Stage, vocabulary};
 
 /// Several ways to compute the logits of the same text. Lane 0 is the reference.
 pub trait Lanes {
@@ -62,6 +64,11 @@ pub trait Measurable: Lanes {
     /// The reference: an exact cache, and the positions of every setting that names none.
     fn reference(&self) -> SettingCost;
 
+    /// The model whose predictions are the reference's, if it is another one.
+    fn reference_model(&self) -> Option<ReferenceModel> {
+        None
+    }
+
     /// The positions of the reference.
     fn positions(&self) -> PositionScheme;
 
@@ -76,9 +83,28 @@ pub trait Measurable: Lanes {
     ) -> Result<Vec<SettingCost>, EvalError>;
 }
 
-/// One loaded model; each lane is a cache.
+/// A model with other weights that a model is compared with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceModel {
+    /// its file
+    pub name: String,
+    /// what tells it from others, in hexadecimal digits
+    pub hash: String,
+}
+
+/// A loaded model and the name of its file.
+pub struct NamedEngine<'e> {
+    /// the model
+    pub engine: &'e mut Engine,
+    /// its file
+    pub name: String,
+}
+
+/// One loaded model, each lane a cache; the reference can be another model.
 pub struct EngineLanes<'e> {
     engine: &'e mut Engine,
+    /// whose predictions are lane 0's; `None`: those of `engine`
+    other: Option<NamedEngine<'e>>,
     /// what the caches have in common
     options: CacheOptions,
     reference: SettingCost,
@@ -96,7 +122,28 @@ impl<'e> EngineLanes<'e> {
         let cache = engine.cache(&CacheOptions { kv: Some(setting.kv.clone()), ..options.clone() })?;
         // What follows from the context is the same for all settings.
         let options = CacheOptions { positions: cache.positions().scheme().clone(), ..options };
-        Ok(EngineLanes { engine, options, reference: cost(&setting, &cache), caches: vec![cache] })
+        let reference = cost(&setting, &cache);
+        Ok(EngineLanes { engine, other: None, options, reference, caches: vec![cache] })
+    }
+
+    /// With another model as the reference: what weights cost. Both are in memory, and each has the cache that is exact for it, and
+    /// its own positions.
+    ///
+    /// # Errors
+    /// The two have other vocabularies, or a reference cannot be made.
+    pub fn against(
+        model: NamedEngine<'e>,
+        reference: NamedEngine<'e>,
+        options: CacheOptions,
+    ) -> Result<EngineLanes<'e>, EvalError> {
+        vocabulary::check_same(&model, &reference)?;
+        let mut lanes = EngineLanes::new(model.engine, options.clone())?;
+        let setting = Setting::exact(reference.engine.activations());
+        let cache = reference.engine.cache(&CacheOptions { kv: Some(setting.kv.clone()), ..options })?;
+        lanes.reference = cost(&setting, &cache);
+        lanes.caches = vec![cache];
+        lanes.other = Some(reference);
+        Ok(lanes)
     }
 
     fn cache(&mut self, setting: &Setting, observer: &mut dyn Observer) -> Result<Arc<Cache>, EvalError> {
@@ -143,12 +190,16 @@ impl Lanes for EngineLanes<'_> {
 
     fn forward(
         &mut self,
-        _: usize,
+        lane: usize,
         sequence: &mut Sequence,
         tokens: &[u32],
         logits: Logits,
     ) -> Result<Vec<f32>, EngineError> {
-        Ok(self.engine.forward(&mut [BatchItem { sequence, tokens, logits }])?.into_values())
+        let engine = match &mut self.other {
+            Some(other) if lane == 0 => &mut *other.engine,
+            _ => &mut *self.engine,
+        };
+        Ok(engine.forward(&mut [BatchItem { sequence, tokens, logits }])?.into_values())
     }
 }
 
@@ -175,6 +226,12 @@ impl Measurable for EngineLanes<'_> {
 
     fn reference(&self) -> SettingCost {
         self.reference.clone()
+    }
+
+    fn reference_model(&self) -> Option<ReferenceModel> {
+        let NamedEngine { engine, name } = self.other.as_ref()?;
+        let hash = engine.source().fingerprint().to_string();
+        Some(ReferenceModel { name: name.clone(), hash })
     }
 
     fn positions(&self) -> PositionScheme {

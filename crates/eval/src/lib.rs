@@ -1,7 +1,7 @@
 //! What does a lossy setting cost?
 //!
 //! A [`Setting`] is one choice of KV scheme and positions. The reference is the same model with an exact cache and its own
-//! positions. A [`Meter`] compares settings with the reference: their predictions, token by token, on text that all are shown
+//! positions, or [another model](EngineLanes::against): then losses are those of the weights too. A [`Meter`] compares settings with the reference: their predictions, token by token, on text that all are shown
 //! ([`divergence`]), and their answers to questions whose answers are known ([`tasks`]). A [`Search`] finds the cheapest
 //! setting within a [`Budget`]. A [`Probe`] does so in a minute, with what [`Certificates`] say already. An [`Observer`] sees
 //! how far they are, and may end them.
@@ -58,13 +58,14 @@ mod setting;
 mod table;
 pub mod tasks;
 mod text;
+mod vocabulary;
 
 pub use budget::{Budget, Choice};
 pub use bundled::{BUNDLED, BundledText};
 pub use certificate::{Certificate, LEAST_PREDICTIONS, Loss, cheapest};
 pub use certificates::{Certificates, Saved};
 pub use error::EvalError;
-pub use lanes::{EngineLanes, Lanes, Measurable};
+pub use lanes::{EngineLanes, Lanes, Measurable, NamedEngine, ReferenceModel};
 pub use measurement::{Measurement, ReferenceFigures, SettingFigures};
 pub use meter::{Meter, MeterOptions, TaskScores};
 pub use observer::{Note, Observer, Stage, Unobserved};

@@ -153,6 +153,7 @@ impl<L: Measurable> Meter<L> {
             date: today(),
             model,
             model_hash: self.model_hash(),
+            reference_model: self.lanes.reference_model(),
             activations: self.activations().to_string(),
             chunk,
             n_threads: self.lanes.n_threads(),
@@ -166,9 +167,14 @@ impl<L: Measurable> Meter<L> {
     /// What the reference's predictions of these windows depend on.
     pub fn origin(&self, windows: &Windows) -> Origin {
         let positions = Some(self.lanes.positions());
+        let other = self.lanes.reference_model();
+        let (model, model_hash) = match other {
+            Some(other) => (other.name, other.hash),
+            None => (self.options.model.clone(), self.model_hash()),
+        };
         Origin {
             what: OriginKey {
-                model_hash: self.model_hash(),
+                model_hash,
                 setting: Setting { positions, ..self.reference.setting.clone() }.to_string(),
                 activations: self.activations().to_string(),
                 version: self.options.version.clone(),
@@ -180,7 +186,7 @@ impl<L: Measurable> Meter<L> {
             },
             bytes_per_token: self.reference.bytes_per_token,
             date: today(),
-            model: self.options.model.clone(),
+            model,
         }
     }
 

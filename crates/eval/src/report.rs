@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::budget::Choice;
 use crate::tasks::{self, SettingScore};
-use crate::{Measurement, html};
+use crate::{Measurement, ReferenceModel, html};
 
 /// The result of one run.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +21,9 @@ pub struct Report {
     pub model: String,
     /// what tells the model from others, in hexadecimal digits
     pub model_hash: String,
+    /// the model whose predictions are the reference's; `None`: it is the same one
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_model: Option<ReferenceModel>,
     /// `q8` or `f32`
     pub activations: String,
     /// tokens of a prefill chunk
@@ -40,7 +43,9 @@ pub struct Report {
 impl Report {
     /// What holds for all of it, in a line.
     pub fn heading(&self) -> String {
-        format!("{}, activations {}, chunks of {}", self.model, self.activations, self.chunk)
+        let against =
+            self.reference_model.as_ref().map_or(String::new(), |other| format!(" against {}", other.name));
+        format!("{}{against}, activations {}, chunks of {}", self.model, self.activations, self.chunk)
     }
 
     /// Markdown tables; `with_blocks`: after the blocks of llama-perplexity.

@@ -20,5 +20,5 @@ pub use prompt::PromptArgs;
 pub use sampling::SamplingArgs;
 pub use spelling::with_long_spellings;
 pub use template::TemplateArgs;
-pub use text::CalibrationText;
+pub use text::{CalibrationText, NamedTokens};
 pub use value::TokenIds;

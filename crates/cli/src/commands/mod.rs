@@ -5,6 +5,7 @@ mod bench;
 mod cache;
 mod calibrate;
 mod completions;
+mod compress;
 mod imatrix;
 mod inspect;
 mod list;
@@ -37,6 +38,7 @@ pub enum Command {
     Calibrate(calibrate::CalibrateArgs),
     Imatrix(imatrix::ImatrixArgs),
     Quantize(Box<quantize::QuantizeArgs>),
+    Compress(Box<compress::CompressArgs>),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -58,6 +60,7 @@ impl Command {
             Command::Calibrate(args) => calibrate::run(args),
             Command::Imatrix(args) => imatrix::run(args),
             Command::Quantize(args) => quantize::run(*args),
+            Command::Compress(args) => compress::run(*args),
             Command::Bench(args) => bench::run(args),
             Command::Completions(args) => completions::run(args),
         }

@@ -11,7 +11,7 @@ use lossy_compress::imatrix::Imatrix;
 use lossy_compress::quantize::{How, MomentsOf, Options, Plan, Planned, Provenance, QuantizeError, Written};
 use lossy_compress::recipe::{Changes, NamedType, RECIPES, Recipe, dtype_named};
 use lossy_compress::statistics::{MomentsByName, windows};
-use lossy_engine::Progress;
+use lossy_engine::{ModelSource, Progress};
 use lossy_formats::gguf::Gguf;
 use lossy_formats::{AtomicFile, Escaped};
 use lossy_quant::DType;
@@ -114,13 +114,7 @@ pub fn run(args: QuantizeArgs) -> Result<Outcome> {
     }
     let path = hub::resolve(&args.model)?;
     let model = open(&path)?;
-    let Some(source) = model.gguf() else {
-        bail!(
-            "{} is a Hugging Face directory: `lossy quantize` reads GGUF files only. Convert it first, for instance with \
-             convert_hf_to_gguf.py of llama.cpp (--outtype f16)",
-            path.display()
-        );
-    };
+    let source = gguf_of(&model, &path, "quantize")?;
     let imatrix =
         args.imatrix.as_deref().map(|file| Imatrix::open(file).map_err(in_file(file))).transpose()?;
     let options = args.options(imatrix.as_ref());
@@ -135,7 +129,7 @@ pub fn run(args: QuantizeArgs) -> Result<Outcome> {
         print(&plan)?;
         return Ok(Outcome::Done);
     }
-    check_out(&args.out, &plan, source)?;
+    check_out(&args.out, &plan, source, 0)?;
     let text = match args.feedback {
         true => {
             lossy_compress::network::check(&model).map_err(in_file(&path))?;
@@ -208,8 +202,21 @@ fn write(
     Ok(Outcome::Done)
 }
 
+/// The GGUF of a model.
+pub(super) fn gguf_of<'a>(model: &'a ModelSource, path: &Path, command: &str) -> Result<&'a Gguf> {
+    let Some(source) = model.gguf() else {
+        bail!(
+            "{} is a Hugging Face directory: `lossy {command}` reads GGUF files only. Convert it first, for instance with \
+             convert_hf_to_gguf.py of llama.cpp (--outtype f16)",
+            path.display()
+        );
+    };
+    Ok(source)
+}
+
 /// Fails before the first byte is written if the new files would take the place of the model, or do not fit on the disk.
-fn check_out(out: &Path, plan: &Plan<'_>, source: &Gguf) -> Result<()> {
+/// `more`: bytes that are needed beside them.
+pub(super) fn check_out(out: &Path, plan: &Plan<'_>, source: &Gguf, more: u64) -> Result<()> {
     let folder = match out.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -220,11 +227,11 @@ fn check_out(out: &Path, plan: &Plan<'_>, source: &Gguf) -> Result<()> {
         }
         AtomicFile::check(&new)?;
     }
-    let needed = plan.layout().file_bytes();
+    let needed = plan.layout().file_bytes() + more;
     match fs4::available_space(folder) {
         Ok(free) if free < needed => {
             let (free, needed) = (bytes(free), bytes(needed));
-            bail!("{} has {free} free, but the new file takes {needed}", folder.display())
+            bail!("{} has {free} free, but up to {needed} are needed", folder.display())
         }
         // A file system that does not tell is not a reason to refuse.
         _ => Ok(()),

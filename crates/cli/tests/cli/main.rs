@@ -4,6 +4,7 @@
 mod ask;
 #[cfg(unix)]
 mod chat;
+mod compress;
 mod hostile;
 mod hub;
 mod kv_cache;
@@ -17,6 +18,7 @@ mod program;
 mod prompt_cache;
 mod quantize;
 mod real_model;
+mod reference_model;
 #[cfg(unix)]
 mod serve;
 mod templates;

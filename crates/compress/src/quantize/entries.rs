@@ -6,8 +6,8 @@ use lossy_formats::gguf::{Gguf, Value};
 /// ggml's number for the present meaning of all block types.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// The source's keys, with what has changed.
-pub(super) fn entries(source: &Gguf, options: &Options) -> Vec<(String, Value)> {
+/// The source's keys, with what has changed. Types that were planned tensor by tensor are of no recipe.
+pub(super) fn entries(source: &Gguf, options: &Options, is_planned: bool) -> Vec<(String, Value)> {
     const OURS: [&str; 3] = ["general.file_type", "general.quantization_version", "general.quantized_by"];
     let kept = |key: &str| {
         !OURS.contains(&key) && !key.starts_with("quantize.imatrix.") && !key.starts_with("lossy.quantize.")
@@ -28,7 +28,8 @@ pub(super) fn entries(source: &Gguf, options: &Options) -> Vec<(String, Value)> 
         set("quantize.imatrix.entries_count", Value::U32(provenance.n_entries));
         set("quantize.imatrix.chunks_count", Value::U32(provenance.n_chunks));
     }
-    set("lossy.quantize.recipe", Value::from(options.recipe.name()));
+    let recipe = if is_planned { "planned" } else { options.recipe.name() };
+    set("lossy.quantize.recipe", Value::from(recipe));
     set("lossy.quantize.feedback", Value::Bool(options.has_feedback));
     entries
 }

@@ -66,14 +66,19 @@ impl Job<'_> {
         Ok(out)
     }
 
-    /// The bytes of the whole matrix, with each column's error carried to the rest.
-    pub(super) fn with_feedback(&self, moments: &Moments, factor: &Factor) -> Result<Vec<u8>, QuantizeError> {
+    /// The bytes of some rows, with each column's error carried to the rest. Rows do not know of each other.
+    pub(super) fn with_feedback(
+        &self,
+        rows: std::ops::Range<usize>,
+        moments: &Moments,
+        factor: &Factor,
+    ) -> Result<Vec<u8>, QuantizeError> {
         let Planned { source, choice, .. } = self.tensor;
-        let mut values = vec![0.0; source.n_values()];
-        dequantize(source.dtype, source.bytes, &mut values).map_err(self.error(0))?;
+        let mut values = vec![0.0; rows.len() * self.n_cols()];
+        let bytes = &source.bytes[rows.start * self.row_bytes()..][..rows.len() * self.row_bytes()];
+        dequantize(source.dtype, bytes, &mut values).map_err(self.error(rows.start))?;
         let matrix = feedback::Matrix { values: &values, n_cols: self.n_cols() };
-        let failed = |error| QuantizeError::Feedback { tensor: source.name.to_owned(), error };
         feedback::quantize(choice.dtype, matrix, self.weights_of(0), moments, factor, self.n_threads)
-            .map_err(failed)
+            .map_err(|error| self.tensor.statistics_error(error))
     }
 }

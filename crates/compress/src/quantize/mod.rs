@@ -12,17 +12,22 @@
 
 mod entries;
 mod job;
+mod planned;
 #[cfg(test)]
 mod tests;
 
 use self::entries::entries;
 use self::job::{Job, n_cols};
+pub use self::planned::Planned;
+use self::planned::named;
 use crate::feedback::{Factor, FeedbackError, Moments};
 use crate::imatrix::{Imatrix, ImatrixError};
-use crate::recipe::{Changes, Choice, Recipe, RecipeError, Shape, SourceTensor, choose};
+use crate::kept::{Kept, KeptError, piece_name};
+use crate::recipe::{Changes, Recipe, RecipeError, Shape, SourceTensor, choose};
 use lossy_formats::gguf::{CreateError, Gguf, GgufFile, Layout, NewTensor};
 use lossy_formats::{TensorView, WriteError};
 use lossy_quant::{DType, QuantError, first_not_finite};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -79,6 +84,9 @@ pub enum QuantizeError {
     /// The file cannot be written.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// A finished piece cannot be kept.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// The caller wants to stop.
     #[error("stopped")]
     Stopped,
@@ -138,16 +146,6 @@ pub struct Plan<'a> {
     layout: Layout,
 }
 
-/// A tensor, before and after.
-pub struct Planned<'a> {
-    /// As the source has it.
-    pub source: TensorView<'a>,
-    /// What it becomes.
-    pub choice: Choice,
-    /// Bytes that it takes then.
-    pub bytes: usize,
-}
-
 /// Second moments of a matrix's input, by the name of the matrix.
 pub type MomentsOf<'a> = dyn FnMut(&str) -> Result<Option<Arc<Moments>>, FeedbackError> + 'a;
 
@@ -180,6 +178,27 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// The recipe does not fit, or the new file would break a rule of its format.
     pub fn new(source: &'a Gguf, options: &Options) -> Result<Plan<'a>, QuantizeError> {
+        Plan::of(source, options, None)
+    }
+
+    /// With types by the names of tensors; those that are not named stay as they are. Of the recipe and its changes only the number
+    /// of the file type counts: see [`Recipe::mostly`].
+    ///
+    /// # Errors
+    /// The new file would break a rule of its format.
+    pub fn with_types(
+        source: &'a Gguf,
+        options: &Options,
+        types: &BTreeMap<String, DType>,
+    ) -> Result<Plan<'a>, QuantizeError> {
+        Plan::of(source, options, Some(types))
+    }
+
+    fn of(
+        source: &'a Gguf,
+        options: &Options,
+        types: Option<&BTreeMap<String, DType>>,
+    ) -> Result<Plan<'a>, QuantizeError> {
         let shape = Shape::of(source.metadata()).map_err(RecipeError::from)?;
         let mut views: Vec<(usize, TensorView<'a>)> =
             source.parts_of_tensors().zip(source.tensors()).collect();
@@ -189,7 +208,10 @@ impl<'a> Plan<'a> {
             .iter()
             .map(|(_, view)| SourceTensor { name: view.name, dtype: view.dtype, shape: view.shape })
             .collect();
-        let choices = choose(options.recipe, &shape, &sources, &options.changes)?;
+        let choices = match types {
+            None => choose(options.recipe, &shape, &sources, &options.changes)?,
+            Some(types) => sources.iter().map(|tensor| named(tensor, types)).collect(),
+        };
         let mut new = Vec::new();
         let mut tensors = Vec::new();
         for ((_, view), choice) in views.iter().zip(choices) {
@@ -202,7 +224,7 @@ impl<'a> Plan<'a> {
             new.push(tensor);
         }
         let parts: Vec<usize> = views.iter().map(|(of_part, _)| part(*of_part)).collect();
-        let layout = Layout::split(entries(source, options), &new, &parts)?;
+        let layout = Layout::split(entries(source, options, types.is_some()), &new, &parts)?;
         Ok(Plan { tensors, layout })
     }
 
@@ -253,6 +275,23 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// Importances are missing, a row cannot be encoded, the disk fails, or the caller stops. Then there is no file.
     pub fn write(&self, out: &Path, how: &mut How<'_>) -> Result<Written, QuantizeError> {
+        self.write_with(out, how, None)
+    }
+
+    /// The same, with matrices that were finished before taken from `kept`, and those that are finished now put there.
+    ///
+    /// # Errors
+    /// As [`write`](Plan::write).
+    pub fn write_kept(&self, out: &Path, how: &mut How<'_>, kept: &Kept) -> Result<Written, QuantizeError> {
+        self.write_with(out, how, Some(kept))
+    }
+
+    fn write_with(
+        &self,
+        out: &Path,
+        how: &mut How<'_>,
+        kept: Option<&Kept>,
+    ) -> Result<Written, QuantizeError> {
         if let Some(imatrix) = how.imatrix {
             imatrix.check(self.weighted_matrices())?;
         }
@@ -267,81 +306,52 @@ impl<'a> Plan<'a> {
                 written.n_copied += usize::from(tensor.choice.is_quantized);
                 file.put(source.name, source.bytes)?;
                 done += source.bytes.len() as u64;
-            } else {
-                let weights = tensor.weights(how.imatrix, &mut written);
-                let moments = match &mut how.moments {
-                    Some(moments) if tensor.takes_weights() && tensor.choice.dtype.block_len() > 1 => {
-                        let found = moments(source.name);
-                        let failed =
-                            |error| QuantizeError::Feedback { tensor: source.name.to_owned(), error };
-                        let found = found.map_err(failed)?;
-                        let found = found.filter(|moments| source.shape.len() == 2 && moments.is_seen());
-                        if found.is_none() {
-                            written.without_feedback.push(source.name.to_owned());
-                        }
-                        found
-                    }
-                    _ => None,
+                if (how.progress)(done, total).is_break() {
+                    return Err(QuantizeError::Stopped);
+                }
+                continue;
+            }
+            let piece = piece_name(source.name, tensor.choice.dtype);
+            if let Some(bytes) =
+                kept.and_then(|kept| kept.get(&piece)).filter(|bytes| bytes.len() == tensor.bytes)
+            {
+                file.put(source.name, &bytes)?;
+                done += source.bytes.len() as u64;
+                if (how.progress)(done, total).is_break() {
+                    return Err(QuantizeError::Stopped);
+                }
+                continue;
+            }
+            let weights = tensor.weights(how.imatrix, &mut written);
+            let moments = tensor.moments(how.moments.as_deref_mut(), &mut written)?;
+            if let Some(moments) = &moments
+                && !last.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, moments))
+            {
+                let factor = Factor::of(moments).map_err(|error| tensor.statistics_error(error))?;
+                last = Some((moments.clone(), factor));
+            }
+            let feedback = last.as_ref().filter(|_| moments.is_some());
+            let job = Job { tensor, weights: &weights, n_threads: how.n_threads };
+            let mut whole = Vec::new();
+            for rows in job.slabs() {
+                let bytes = match feedback {
+                    Some((moments, factor)) => job.with_feedback(rows.clone(), moments, factor)?,
+                    None => job.encode(rows.clone())?,
                 };
-                let job = Job { tensor, weights: &weights, n_threads: how.n_threads };
-                match moments {
-                    Some(moments) => {
-                        if !last.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &moments)) {
-                            let factor = Factor::of(&moments).map_err(|error| QuantizeError::Feedback {
-                                tensor: source.name.to_owned(),
-                                error,
-                            })?;
-                            last = Some((moments, factor));
-                        }
-                        if let Some((moments, factor)) = &last {
-                            file.put(source.name, &job.with_feedback(moments, factor)?)?;
-                        }
-                        done += source.bytes.len() as u64;
-                    }
-                    None => {
-                        for rows in job.slabs() {
-                            file.put(source.name, &job.encode(rows.clone())?)?;
-                            done += (rows.len() * job.row_bytes()) as u64;
-                            if (how.progress)(done, total).is_break() {
-                                return Err(QuantizeError::Stopped);
-                            }
-                        }
-                    }
+                file.put(source.name, &bytes)?;
+                if kept.is_some() {
+                    whole.extend(bytes);
+                }
+                done += (rows.len() * job.row_bytes()) as u64;
+                if (how.progress)(done, total).is_break() {
+                    return Err(QuantizeError::Stopped);
                 }
             }
-            if (how.progress)(done, total).is_break() {
-                return Err(QuantizeError::Stopped);
+            if let Some(kept) = kept {
+                kept.put(&piece, &whole)?;
             }
         }
         file.commit()?;
         Ok(written)
-    }
-}
-
-impl Planned<'_> {
-    fn takes_weights(&self) -> bool {
-        let is_inner = !matches!(
-            self.source.name,
-            "token_embd.weight" | "output.weight" | "per_layer_token_embd.weight"
-        );
-        self.choice.is_quantized && is_inner && self.choice.dtype.block_len() > 1
-    }
-
-    /// The weights of the columns, for each expert.
-    fn weights(&self, imatrix: Option<&Imatrix>, written: &mut Written) -> Vec<Option<Vec<f32>>> {
-        let name = self.source.name;
-        let Some(entry) = imatrix.and_then(|imatrix| imatrix.entries.get(name)) else { return vec![None] };
-        let of_expert = |expert: usize| {
-            let found = entry.mean_squares(expert);
-            if found.is_none() {
-                written.unseen.push(if entry.counts.len() == 1 {
-                    name.to_owned()
-                } else {
-                    format!("{name}, expert {expert}")
-                });
-            }
-            found
-        };
-        (0..entry.counts.len()).map(of_expert).collect()
     }
 }

@@ -59,7 +59,7 @@ const KEPT: [&str; 12] = [
 ];
 
 /// Whether a recipe chooses the type of this tensor.
-pub(super) fn is_quantized(name: &str, shape: &[usize]) -> bool {
+pub(crate) fn is_quantized(name: &str, shape: &[usize]) -> bool {
     // Trailing ones of a GGUF's dimensions do not count, and those are our leading ones.
     let n_dims = shape.len() - shape.iter().take_while(|&&n| n == 1).count();
     n_dims >= 2 && name.ends_with("weight") && !KEPT.iter().any(|part| name.contains(part))

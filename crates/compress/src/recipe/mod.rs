@@ -10,7 +10,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use categories::is_quantized;
+pub(crate) use categories::is_quantized;
 use lossy_formats::gguf::{IfPresent, Metadata, MetadataError};
 use lossy_quant::DType;
 use regex::Regex;
@@ -119,6 +119,12 @@ impl Recipe {
         found
             .copied()
             .ok_or_else(|| unknown("recipe", name, RECIPES.iter().map(|recipe| recipe.name.to_owned())))
+    }
+
+    /// The recipe of a file most of whose weights have this type.
+    pub fn mostly(dtype: DType) -> Option<Recipe> {
+        let of_type = || RECIPES.into_iter().filter(|recipe| recipe.default == dtype);
+        of_type().find(|recipe| recipe.size == Size::Medium).or_else(|| of_type().next())
     }
 
     /// Its name.

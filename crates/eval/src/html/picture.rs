@@ -131,6 +131,7 @@ mod tests {
             date: String::new(),
             model: "a<b".to_string(),
             model_hash: String::new(),
+            reference_model: None,
             activations: "f32".to_string(),
             chunk: 512,
             n_threads: 2,

@@ -2,6 +2,8 @@
 
 mod format;
 mod reference_file;
+mod reference_model;
+mod task_list;
 
 use std::path::PathBuf;
 
@@ -9,10 +11,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 use lossy_engine::{ActivationKind, CacheOptions, Engine, EngineOptions, PositionScheme};
 use lossy_eval::divergence::{ReferenceRun, SavedPrediction, SavedReference};
-use lossy_eval::tasks::{self, Task, TaskOptions};
+use lossy_eval::tasks::{Task, TaskOptions};
 use lossy_eval::{
-    Budget, EngineLanes, EvalError, Measurement, Meter, MeterOptions, Observer, Report, Search, Setting,
-    Text, WindowOptions, Windows, long_enough,
+    Budget, EngineLanes, EvalError, Measurement, Meter, MeterOptions, NamedEngine, Observer, Report, Search,
+    Setting, Text, WindowOptions, Windows, long_enough,
 };
 use lossy_tokenizer::Tokenizer;
 
@@ -23,21 +25,29 @@ use crate::observer::Watcher;
 use crate::outcome::Outcome;
 use crate::terminal::{Spinner, note};
 use crate::{directories, hub, instructions, interrupt, text_file, version};
+use reference_model::OtherModel;
+use task_list::{Tasks, task_list};
 
 /// Tokens of a window or a task where nothing else is said.
-const N_CTX: usize = 2048;
+pub const N_CTX: usize = 2048;
+/// Predictions that count where nothing else is said.
+pub const N_SCORED: usize = 4096;
+/// Tokens that are processed at once where nothing else is said.
+pub const CHUNK: usize = 512;
 
 /// Measures what a setting costs: how far a model's predictions are from its own with an exact cache
 ///
 /// Model and reference are shown the same text, and their predictions of every next token are compared: KL divergence in
 /// nats, change of the probability of the token that follows, share of the same most likely token, perplexity. With --task
-/// both are asked questions whose answers are known.
+/// both are asked questions whose answers are known. With --reference-model the reference is another model: then it is what its
+/// weights cost.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   lossy measure smollm2 --kv k2v2
   lossy measure smollm2 --kv q8,kivi2,k2v2:residual=256 -f my.txt -c 2048,8192 -o report.html
   lossy measure smollm2 --max-loss kl=0.02
   lossy measure smollm2 --kv k3v3 -f my.txt -c 8192 --reference my.reference
+  lossy measure small.gguf --reference-model original-f16.gguf
   lossy measure smollm2 --positions self-extend,adaptive -c 16384 --task multi-passkey
   lossy measure smollm2 --kv k2v2,k3v3 --reference-positions self-extend -c 16384 --task multi-passkey
   lossy measure smollm2 --kv k2v2 --task passkey,niah --lengths 2048,7500 --samples 32")]
@@ -46,8 +56,8 @@ pub struct MeasureArgs {
     model: ModelArgs,
 
     /// Ways to store keys and values, between commas; may be given several times. Without any, --task asks the model with
-    /// an exact cache
-    #[arg(long, value_name = "SCHEME", required_unless_present_any = ["max_loss", "positions", "tasks"])]
+    /// an exact cache, and so does --reference-model
+    #[arg(long, value_name = "SCHEME", required_unless_present_any = ["max_loss", "positions", "tasks", "reference_model"])]
     kv: Vec<Listed<Setting>>,
 
     /// Position maps, between commas; each is measured with each --kv. The reference then has the model's own positions,
@@ -59,6 +69,11 @@ pub struct MeasureArgs {
     /// for a --task without --kv, what the model finds with it [default: auto; with --positions linear]
     #[arg(long, value_name = "MAP", conflicts_with = "max_loss")]
     reference_positions: Option<PositionScheme>,
+
+    /// Model to compare with, such as the one that MODEL was quantized from: the reference is its predictions with an exact
+    /// cache. It must have the same vocabulary
+    #[arg(long, value_name = "MODEL", conflicts_with = "max_loss")]
+    reference_model: Option<String>,
 
     /// Finds the setting of fewest bits within a budget: kl=N, top=N or ppl=N. Without --kv it chooses from a list, and
     /// then tries the mixtures of the best and the next cheaper one, layer by layer
@@ -79,7 +94,7 @@ pub struct MeasureArgs {
     ctx_size: Option<Lengths>,
 
     /// Predictions that count, in all windows of one length together; 0: all of the text
-    #[arg(long, value_name = "N", default_value_t = 4096)]
+    #[arg(long, value_name = "N", default_value_t = N_SCORED)]
     tokens: usize,
 
     /// Predictions at the beginning of each window that do not count [default: 256, or half of a short window's]
@@ -114,7 +129,7 @@ pub struct MeasureArgs {
     activations: Activations,
 
     /// Tokens that are processed at once
-    #[arg(short = 'b', long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    #[arg(short = 'b', long, value_name = "N", default_value_t = CHUNK as u32, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     batch_size: u32,
 
     /// Threads [default: the machine's cores]
@@ -125,29 +140,6 @@ pub struct MeasureArgs {
     /// loss)
     #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
     output: format::Format,
-}
-
-/// Tasks that one word of the command line names.
-#[derive(Clone)]
-struct Tasks(Vec<&'static Task>);
-
-impl std::fmt::Debug for Tasks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|task| task.name)).finish()
-    }
-}
-
-fn task_list(text: &str) -> Result<Tasks, String> {
-    let mut found = Vec::new();
-    for name in text.split(',') {
-        let named = tasks::find(name.trim());
-        if named.is_empty() {
-            let known: Vec<&str> = tasks::TASKS.iter().map(|task| task.name).collect();
-            return Err(format!("no task is called `{name}`; there are {}", known.join(", ")));
-        }
-        found.extend(named);
-    }
-    Ok(Tasks(found))
 }
 
 /// Measures.
@@ -187,6 +179,8 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
     interrupt::listen(interrupt::Second::Ends);
     let spinner = Spinner::start("loading the model");
     let mut engine = Engine::load(&source, &options).map_err(in_file(&path))?;
+    let mut other =
+        args.reference_model.as_deref().map(|name| OtherModel::load(name, &options)).transpose()?;
     drop(spinner);
     let options = MeterOptions {
         version: version::short().to_string(),
@@ -195,7 +189,14 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
         chunk: args.batch_size as usize,
         cache: cache_options,
     };
-    let meter = Meter::new(&mut engine, options).map_err(in_file(&path))?;
+    let lanes = match &mut other {
+        None => EngineLanes::new(&mut engine, options.cache.clone()),
+        Some(other) => {
+            let model = NamedEngine { engine: &mut engine, name: options.model.clone() };
+            EngineLanes::against(model, other.named(), options.cache.clone())
+        }
+    };
+    let meter = Meter::of(lanes.map_err(in_file(&path))?, options);
     let mut measuring = Measuring { args: &args, meter, watcher: Watcher::new("Ctrl-C: what there is") };
     if args.reference_positions.is_some() {
         measuring.meter.name_reference_positions();
@@ -232,7 +233,7 @@ pub fn run(args: MeasureArgs) -> Result<Outcome> {
 }
 
 /// What was typed, without the path of the program.
-fn command_line() -> String {
+pub fn command_line() -> String {
     let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     std::iter::once("lossy".to_string()).chain(args).collect::<Vec<_>>().join(" ")
 }
@@ -241,7 +242,7 @@ impl MeasureArgs {
     /// Each scheme with each position map.
     fn settings(&self, positions: &[PositionScheme]) -> Vec<Setting> {
         let mut named: Vec<Setting> = self.kv.iter().flat_map(|Listed(settings)| settings.clone()).collect();
-        if named.is_empty() && !positions.is_empty() {
+        if named.is_empty() && (!positions.is_empty() || self.reference_model.is_some()) {
             named.push(Setting::exact(ActivationKind::from(self.activations)));
         }
         named.iter().flat_map(|setting| setting.with_each(positions)).collect()

@@ -1,0 +1,198 @@
+//! `lossy compress`
+
+mod budget;
+mod card;
+mod job;
+mod measured;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{ArgGroup, Args};
+use lossy_compress::kept::{JobKey, Kept};
+use lossy_compress::network::check;
+use lossy_compress::prices::{part, priced_matrices};
+use lossy_engine::KvScheme;
+use lossy_eval::Budget;
+use lossy_formats::AtomicFile;
+
+use self::budget::{Allowance, Choices, Types};
+use self::job::Job;
+use super::quantize::{check_out, gguf_of};
+use crate::args::CalibrationText;
+use crate::loaded::{in_file, open};
+use crate::outcome::Outcome;
+use crate::output::Output;
+use crate::terminal::note;
+use crate::units::{bytes, grouped, parse_bytes};
+use crate::{hub, interrupt, version};
+
+/// Makes the smallest file within a budget, or the best of a size, and measures what it loses
+///
+/// Types are chosen tensor by tensor by what each loses, and weights are rounded with error feedback. The new file is an ordinary
+/// GGUF that llama.cpp runs too. Beside it are OUT.md, a model card, and OUT.json, with all figures; `lossy measure OUT
+/// --reference-model MODEL` gives the same ones.
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("budget").required(true).args(["max_size", "max_bits", "max_loss"])), after_help = "Examples:
+  lossy compress model-f16.gguf -o small.gguf --max-size 70M
+  lossy compress model-f16.gguf -o small.gguf --max-loss kl=0.05 --kv k2v2")]
+pub struct CompressArgs {
+    /// GGUF file (of a split one any part), user/repo:quant of the hub, or an alias
+    #[arg(value_name = "MODEL")]
+    model: String,
+
+    /// The new file; it appears when it is whole
+    #[arg(short = 'o', long, value_name = "OUT")]
+    output: PathBuf,
+
+    /// Most bytes of the file, such as 70M or 1.5GiB; units are binary
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    max_size: Option<usize>,
+
+    /// Most bits for each weight, all tensors together
+    #[arg(long, value_name = "BITS", value_parser = bits)]
+    max_bits: Option<f64>,
+
+    /// Most loss: kl=N, nats beside MODEL on the bundled text, with one standard error added
+    #[arg(long, value_name = "BUDGET", value_parser = kl_budget)]
+    max_loss: Option<Budget>,
+
+    /// How keys and values will be stored, such as k2v2: its loss counts too, and both are in the report
+    #[arg(long, value_name = "SCHEME")]
+    kv: Option<KvScheme>,
+
+    #[command(flatten)]
+    text: CalibrationText,
+
+    /// Goes on with what an ended run has left in OUT.partial; the file is the same
+    #[arg(long)]
+    resume: bool,
+
+    /// Only say between which sizes the file can be, and what making it would take. Reads headers and no weights; which types pay is
+    /// known only when the weights were read
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Threads: they change no byte of the result [default: the machine's cores]
+    #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+fn bits(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(bits) if (0.0..=32.0).contains(&bits) => Ok(bits),
+        _ => Err("expected bits for each weight, such as 4.5".to_string()),
+    }
+}
+
+fn kl_budget(text: &str) -> Result<Budget, String> {
+    let budget: Budget = text.parse()?;
+    match kl_of(&budget) {
+        Some(kl) if kl > 0.0 => Ok(budget),
+        _ => Err("types are planned by KL: expected kl=N with N above 0, such as kl=0.05".to_string()),
+    }
+}
+
+fn kl_of(budget: &Budget) -> Option<f64> {
+    budget.to_string().strip_prefix("kl=")?.parse().ok()
+}
+
+/// Compresses.
+pub fn run(args: CompressArgs) -> Result<Outcome> {
+    let path = hub::resolve(&args.model)?;
+    let source = open(&path)?;
+    let gguf = gguf_of(&source, &path, "compress")?;
+    check(&source).map_err(in_file(&path))?;
+    let choices = Choices { source: gguf, types: priced_matrices(&source).map_err(in_file(&path))? };
+    let allowed = args.allowance();
+    choices.check(&allowed)?;
+    let largest = choices.plan(&Types::new())?;
+    let folder = partial_folder(&args.output);
+    if args.dry_run {
+        dry_run(&choices, &allowed, &folder)?;
+        return Ok(Outcome::Done);
+    }
+    // The candidate that is measured lies beside the pieces, and so does OUT in the end.
+    check_out(&args.output, &largest, gguf, choices.piece_bytes() + largest.layout().file_bytes())?;
+    for extension in ["md", "json"] {
+        AtomicFile::check(&with_extension(&args.output, extension))?;
+    }
+    let text = args.text.tokens(&source)?;
+    let parted = part(&text.tokens)?;
+    interrupt::listen(interrupt::Second::Ends);
+    largest.check_weights().map_err(in_file(&path))?;
+    let key = JobKey {
+        model: source.fingerprint().to_string(),
+        text: JobKey::hash_of(&text.tokens),
+        program: format!("lossy {}", version::short()),
+    };
+    let (kept, is_resumed) = Kept::open(&folder, &key, args.resume)?;
+    if args.resume && !is_resumed {
+        note(&format!("{} is not there: beginning anew", folder.display()));
+    }
+    let job =
+        Job { args: &args, path: &path, source: &source, choices: &choices, kept: &kept, parted: &parted };
+    match job.run(&allowed, &text) {
+        Ok(Outcome::Done) => {
+            kept.remove()?;
+            Ok(Outcome::Done)
+        }
+        ended => {
+            note(&format!("what is finished is kept in {}: --resume goes on with it", folder.display()));
+            ended
+        }
+    }
+}
+
+impl CompressArgs {
+    fn n_threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or(cores, usize::from)
+    }
+
+    fn allowance(&self) -> Allowance {
+        match (self.max_size, self.max_bits, &self.max_loss) {
+            (Some(size), _, _) => Allowance::Size(size as u64),
+            (_, Some(bits), _) => Allowance::Bits(bits),
+            (_, _, Some(budget)) => Allowance::Loss(budget.clone()),
+            _ => unreachable!("one of the three is required"),
+        }
+    }
+}
+
+/// `small.gguf.partial` beside `small.gguf`.
+fn partial_folder(out: &Path) -> PathBuf {
+    with_extension(out, "partial")
+}
+
+/// `small.gguf.md` of `small.gguf`.
+fn with_extension(out: &Path, extension: &str) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(format!(".{extension}"));
+    name.into()
+}
+
+fn dry_run(choices: &Choices<'_>, allowed: &Allowance, folder: &Path) -> Result<()> {
+    let mut out = Output::text();
+    for (name, types) in &choices.types {
+        let list: Vec<&str> = types.iter().map(|dtype| dtype.name()).collect();
+        writeln!(out, "{name:32}  {}", list.join(" "))?;
+    }
+    writeln!(out)?;
+    for (what, types) in [("smallest types", choices.smallest()), ("MODEL's own types", Types::new())] {
+        let plan = choices.plan(&types)?;
+        let n = plan.layout().file_bytes();
+        let bits = plan.bits_per_weight();
+        writeln!(out, "{what}: {} ({} bytes), {bits:.3} bits a weight", bytes(n), grouped(n))?;
+    }
+    writeln!(
+        out,
+        "{} is between these. Which types pay is known when all weights and the calibration text were read; meanwhile \
+         {} takes up to {}",
+        allowed.option(),
+        folder.display(),
+        bytes(choices.piece_bytes())
+    )?;
+    Ok(())
+}
