@@ -15,7 +15,10 @@ pub mod network;
 pub mod statistics;
 pub mod calibration;
 pub mod sensitivity;
+pub mod lessons;
 pub mod student;
 pub mod train;
+pub mod distill;
+pub mod prune;
 
 pub use real::Real;

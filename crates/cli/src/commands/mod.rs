@@ -4,11 +4,13 @@ mod bench;
 mod cache;
 mod calibrate;
 mod completions;
+mod distill;
 mod imatrix;
 mod inspect;
 mod list;
 mod logits;
 mod measure;
+mod prune;
 mod pull;
 mod quantize;
 mod run;
@@ -35,6 +37,8 @@ pub enum Command {
     Calibrate(calibrate::CalibrateArgs),
     Imatrix(imatrix::ImatrixArgs),
     Quantize(Box<quantize::QuantizeArgs>),
+    Prune(prune::PruneArgs),
+    Distill(distill::DistillArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -55,6 +59,8 @@ impl Command {
             Command::Calibrate(args) => calibrate::run(args),
             Command::Imatrix(args) => imatrix::run(args),
             Command::Quantize(args) => quantize::run(*args),
+            Command::Prune(args) => prune::run(args),
+            Command::Distill(args) => distill::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Completions(args) => completions::run(args),
         }

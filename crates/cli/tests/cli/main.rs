@@ -3,6 +3,7 @@
 
 #[cfg(unix)]
 mod chat;
+mod distill;
 mod hostile;
 mod hub;
 mod kv_cache;
@@ -14,6 +15,7 @@ mod package;
 mod positions;
 mod program;
 mod prompt_cache;
+mod prune;
 mod quantize;
 mod real_model;
 #[cfg(unix)]
