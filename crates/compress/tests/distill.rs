@@ -3,7 +3,7 @@
 use lossy_compress::calibration::Split;
 use lossy_compress::distill::{Provenance, check_vocabulary, write};
 use lossy_compress::student::Student;
-use lossy_compress::train::{Next, TrainOptions, Trained, divergence, train};
+use lossy_compress::train::{Next, TrainOptions, TrainProgress, Trained, divergence, train};
 use lossy_engine::ModelSource;
 use lossy_formats::TensorView;
 use lossy_formats::gguf::{Gguf, write::GgufWriter};
@@ -126,12 +126,32 @@ fn the_file_is_the_same_at_any_number_of_threads_and_with_a_plan_made_on_the_way
     split.shuffle(1);
     let mut planned = Student::of_file(&source).unwrap().unwrap();
     let wide = TrainOptions { n_steps: 1000, ..options(2) };
-    let mut plan = |progress: lossy_compress::train::TrainProgress| match progress.step {
+    let mut plan = |progress: TrainProgress| match progress.step {
         5 => Next::Steps(12),
         _ => Next::GoOn,
     };
     let trained = train(&mut planned, &teacher, &split.open, &split.held_out, &wide, &mut plan).unwrap();
     assert_eq!(file("planned.gguf", &planned, trained), wanted);
+}
+
+#[test]
+fn whoever_stops_a_training_gets_the_best_state_that_was_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = teacher_and_student(folder.path());
+    let [teacher, source] = [teacher, student].map(|path| ModelSource::open(&path).unwrap());
+    let tokens = tokens(3000);
+    let split = Split::of(&tokens).unwrap();
+    let stopped_at = |last: usize| {
+        let mut student = Student::of_file(&source).unwrap().unwrap();
+        let mut see = |progress: TrainProgress| if progress.step == last { Next::Stop } else { Next::GoOn };
+        let trained =
+            train(&mut student, &teacher, &split.open, &split.held_out, &options(2), &mut see).unwrap();
+        (trained, student.vectors().clone(), student.factors().clone())
+    };
+    let (at_a_look, later) = (stopped_at(4), stopped_at(6));
+    assert_eq!((at_a_look.0.n_steps, later.0.n_steps, later.0.best_step), (4, 6, 4));
+    assert!(later.0.after < later.0.before && later.0.after == at_a_look.0.after);
+    assert!((later.1, later.2) == (at_a_look.1, at_a_look.2));
 }
 
 #[test]
