@@ -16,14 +16,20 @@ PEERS = pathlib.Path(__file__).resolve().parents[1] / "peers"
 
 
 @functools.cache
+def environments():
+    """The module of bench/peers that knows where its Pythons are."""
+    spec = importlib.util.spec_from_file_location("environments", PEERS / "environments.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
 def folder() -> pathlib.Path:
     given = os.environ.get("LOSSY_LLAMA_LIBRARY")
     if given:
         return pathlib.Path(given)
-    spec = importlib.util.spec_from_file_location("environments", PEERS / "environments.py")
-    environments = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(environments)
-    python = pathlib.Path(environments.python_of(environments.LLAMA))
+    python = pathlib.Path(environments().python_of(environments().LLAMA))
     return next(python.parents[1].glob("lib/python3*/site-packages/llama_cpp/lib"))
 
 

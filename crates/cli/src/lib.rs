@@ -16,6 +16,7 @@ mod instructions;
 mod interrupt;
 mod loaded;
 mod loss;
+mod new_model;
 mod observer;
 mod outcome;
 mod output;

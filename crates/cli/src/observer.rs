@@ -35,7 +35,8 @@ impl Bar {
         interrupt::go_on()
     }
 
-    fn note(&self, text: &str) {
+    /// Prints a line beside it.
+    pub fn note(&self, text: &str) {
         self.bar.suspend(|| terminal::note(text));
     }
 }

@@ -9,6 +9,8 @@ use lossy_engine::{LoadError, ModelSource};
 use lossy_eval::BUNDLED;
 use lossy_tokenizer::{ChatTemplate, EncodeOptions, Message, RenderOptions, Tokenizer, TokenizerError};
 
+use crate::statistics::{LEAST_TOKENS, StatisticsError};
+
 /// Prose and code.
 const TEXTS: [&str; 2] = [include_str!("../text/prose.txt"), include_str!("../text/code.txt")];
 /// Conversations, each a list of messages.
@@ -73,6 +75,58 @@ pub fn of_text(source: &ModelSource, text: &str) -> Result<Vec<u32>, Calibration
     Ok(source.tokenizer()?.encode(text, EncodeOptions::default())?)
 }
 
+/// Tokens of the windows that models are trained and compared on.
+pub const WINDOW: usize = 256;
+/// Of so many windows one is held out, and at most [`MOST_HELD_OUT`] of all.
+const ONE_OF: usize = 8;
+const MOST_HELD_OUT: usize = 16;
+
+/// A text in windows; what is left over is not used.
+#[derive(Clone, Debug)]
+pub struct Split<'a> {
+    /// to train by, or to choose by
+    pub open: Vec<&'a [u32]>,
+    /// what decides: evenly spread over the text, so that it is of every kind
+    pub held_out: Vec<&'a [u32]>,
+}
+
+impl<'a> Split<'a> {
+    /// One window of eight is held out, and sixteen at most.
+    ///
+    /// # Errors
+    /// The text has fewer tokens than statistics need.
+    pub fn of(tokens: &'a [u32]) -> Result<Split<'a>, StatisticsError> {
+        if tokens.len() < LEAST_TOKENS {
+            return Err(StatisticsError::TooShort { n_tokens: tokens.len() });
+        }
+        let n_windows = tokens.len() / WINDOW;
+        let n_held_out = (n_windows / ONE_OF).clamp(1, MOST_HELD_OUT);
+        let (mut open, mut held_out) = (Vec::new(), Vec::new());
+        for (at, window) in tokens.chunks_exact(WINDOW).enumerate() {
+            // The middle of each of `n_held_out` equal parts.
+            let is_middle = (0..n_held_out).any(|part| (2 * part + 1) * n_windows / (2 * n_held_out) == at);
+            if is_middle { held_out.push(window) } else { open.push(window) }
+        }
+        Ok(Split { open, held_out })
+    }
+
+    /// The open windows in an order that a seed makes.
+    pub fn shuffle(&mut self, seed: u64) {
+        let mut state = seed;
+        // SplitMix64 (Steele et al. 2014), and the shuffle of Fisher and Yates.
+        let mut next = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        for last in (1..self.open.len()).rev() {
+            self.open.swap(last, (next() % (last as u64 + 1)) as usize);
+        }
+    }
+}
+
 fn conversations() -> Vec<Vec<Message>> {
     serde_json::from_str(CONVERSATIONS).expect("the bundled conversations are lists of messages")
 }
@@ -124,6 +178,28 @@ mod tests {
                 assert!(shared.is_empty(), "{}: {shared:?}", measured.name);
             }
         }
+    }
+
+    #[test]
+    fn a_split_has_every_window_once_and_its_order_is_that_of_the_seed() {
+        let tokens: Vec<u32> = (0..80 * WINDOW as u32 + 100).collect();
+        for (n_tokens, n_open, n_held_out) in [(LEAST_TOKENS, 7, 1), (20_000, 69, 9), (tokens.len(), 70, 10)]
+        {
+            let split = Split::of(&tokens[..n_tokens]).unwrap();
+            assert_eq!((split.open.len(), split.held_out.len()), (n_open, n_held_out));
+            let mut firsts: Vec<u32> =
+                split.open.iter().chain(&split.held_out).map(|window| window[0]).collect();
+            firsts.sort_unstable();
+            assert!(firsts.iter().enumerate().all(|(at, &first)| first as usize == at * WINDOW));
+        }
+        let order = |seed| {
+            let mut split = Split::of(&tokens).unwrap();
+            split.shuffle(seed);
+            split.open.iter().map(|window| window[0]).collect::<Vec<_>>()
+        };
+        assert!(order(1) == order(1) && order(1) != order(2));
+        let error = Split::of(&tokens[..2047]).unwrap_err().to_string();
+        assert!(error.contains("has 2047 tokens, but at least 2048"), "{error}");
     }
 
     #[test]

@@ -18,7 +18,10 @@ pub mod calibration;
 pub mod sensitivity;
 pub mod plan;
 pub mod prices;
+pub mod lessons;
 pub mod student;
 pub mod train;
+pub mod distill;
+pub mod prune;
 
 pub use real::Real;

@@ -132,11 +132,16 @@ impl<F: Real> Head<F> {
         normed
     }
 
+    /// Logits of a token.
+    pub fn n_vocab(&self) -> usize {
+        self.output.len() / self.norm.len()
+    }
+
     /// Logits `[n_tokens, n_vocab]` of hidden states `[n_tokens, n_embd]`.
     pub fn logits(&self, x: &[F]) -> Vec<F> {
         let n_embd = self.norm.len();
         let normed = self.normed(x);
-        let n_vocab = self.output.len() / n_embd;
+        let n_vocab = self.n_vocab();
         let mut logits = vec![F::default(); x.len() / n_embd * n_vocab];
         let output = View::rows(&self.output, n_embd).transposed();
         F::product(Into::Set, ViewMut::rows(&mut logits, n_vocab), View::rows(&normed, n_embd), output);
@@ -146,7 +151,7 @@ impl<F: Real> Head<F> {
     /// The gradient of hidden states from that of logits; adds to that of the norm's weight. The matrix is not trained.
     pub fn backward(&self, x: &[F], d_logits: &[F], d_norm: &mut [F]) -> Vec<F> {
         let n_embd = self.norm.len();
-        let n_vocab = self.output.len() / n_embd;
+        let n_vocab = self.n_vocab();
         let mut d_normed = vec![F::default(); x.len()];
         let output = View::rows(&self.output, n_embd);
         F::product(Into::Set, ViewMut::rows(&mut d_normed, n_embd), View::rows(d_logits, n_vocab), output);

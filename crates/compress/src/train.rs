@@ -7,16 +7,15 @@
 //! student never becomes worse on it. Windows are computed apart and summed in their order, so the same input gives the same
 //! numbers at any number of threads.
 //!
-//! In memory are one block of teacher and student each, the residual stream before every block of a step's windows, and
-//! two numbers for each that is trained.
-
-use std::ops::ControlFlow;
+//! In memory are one block of teacher and student each, the residual stream before every block of a step's windows, the
+//! teacher's last hidden states of all windows that were used, and two numbers for each that is trained.
 
 use lossy_kernels::dense::{Into, View, ViewMut, product};
 use lossy_kernels::{Compute, Isa};
 
 use crate::block::Gradient;
-use crate::network::{Head, Network, OUTPUT_NORM, divergence_backward};
+use crate::lessons::{Lessons, compare, rows_of_both};
+use crate::network::{Head, Network, OUTPUT_NORM};
 use crate::student::Student;
 use crate::weights::{WeightError, WeightSource};
 
@@ -52,6 +51,18 @@ pub struct TrainProgress {
     pub kl: Option<f64>,
     /// mean divergence of the text that is held out, where it was looked at now
     pub held_out: Option<f64>,
+}
+
+/// What comes after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// the next one
+    GoOn,
+    /// the next one, with so many in all. Said after at most [`WARM_UP`] steps, it is as if it had been so from the beginning:
+    /// whoever has a clock can plan when it is known how long a step takes
+    Steps(usize),
+    /// the end: what is kept is the best state so far
+    Stop,
 }
 
 /// What training came to.
@@ -96,13 +107,14 @@ pub enum TrainError {
 }
 
 const BETAS: (f64, f64) = (0.9, 0.98);
-const WARM_UP: usize = 5;
+/// Steps in which learning rates rise.
+pub const WARM_UP: usize = 5;
 /// The last steps' share of the highest rate.
 const LEAST_RATE: f64 = 0.05;
-/// Rows of logits that are in memory at once, of teacher and student each.
-const ROWS: usize = 64;
 
-/// Moves what `student` trains. `see` is told of every step, and may end it.
+/// Moves what `student` trains. `see` is told of every step, and decides what comes next.
+///
+/// What is measured on the text that is held out is the student [as its file will have it](Student::as_written).
 ///
 /// # Errors
 /// The vocabularies differ, there is no text, or a weight cannot be read.
@@ -112,7 +124,7 @@ pub fn train(
     windows: &[&[u32]],
     held_out: &[&[u32]],
     options: &TrainOptions,
-    see: &mut dyn FnMut(TrainProgress) -> ControlFlow<()>,
+    see: &mut dyn FnMut(TrainProgress) -> Next,
 ) -> Result<Trained, TrainError> {
     let [ours, theirs] = [student.info().n_vocab, teacher.info().n_vocab];
     if ours != theirs {
@@ -122,22 +134,33 @@ pub fn train(
         return Err(TrainError::NoText { n_windows: windows.len(), n_held_out: held_out.len() });
     }
     let cx = Compute::with_isa(options.n_threads, Isa::best());
-    let before = divergence(&cx, student, teacher, held_out)?;
+    let (mut lessons, mut held_out) = (Lessons::new(teacher, windows), Lessons::new(teacher, held_out));
+    let before = held_out.divergence(&cx, &student.as_written())?;
     let mut result = Trained { before, after: before, n_steps: 0, best_step: 0 };
     let mut best: Vec<Vec<f32>> = student.parameters().map(<[f32]>::to_vec).collect();
     let mut moments: Vec<[Vec<f32>; 2]> =
         best.iter().map(|values| [vec![0.0; values.len()], vec![0.0; values.len()]]).collect();
-    let mut flow = see(TrainProgress { step: 0, kl: None, held_out: Some(before) });
-    while result.n_steps < options.n_steps && flow.is_continue() {
+    let mut n_steps = options.n_steps;
+    let mut next = see(TrainProgress { step: 0, kl: None, held_out: Some(before) });
+    loop {
+        match next {
+            Next::GoOn => {}
+            Next::Steps(n) => n_steps = n,
+            Next::Stop => break,
+        }
+        if result.n_steps >= n_steps {
+            break;
+        }
         let step = result.n_steps;
-        let batch: Vec<&[u32]> =
-            (0..options.batch).map(|i| windows[(step * options.batch + i) % windows.len()]).collect();
-        let (kl, gradients) = gradients(&cx, student, teacher, &batch)?;
-        adam(student, &mut moments, &gradients, step, options);
+        let batch: Vec<usize> =
+            (0..options.batch).map(|i| (step * options.batch + i) % windows.len()).collect();
+        lessons.fill(&cx, &batch)?;
+        let (kl, gradients) = gradients(&cx, student, &lessons, &batch)?;
+        adam(student, &mut moments, &gradients, step, rate(step, n_steps) * options.rate);
         result.n_steps += 1;
-        let is_due = result.n_steps.is_multiple_of(options.look) || result.n_steps == options.n_steps;
-        let found = is_due.then(|| divergence(&cx, student, teacher, held_out)).transpose()?;
-        flow = see(TrainProgress { step: result.n_steps, kl: Some(kl), held_out: found });
+        let is_due = result.n_steps.is_multiple_of(options.look) || result.n_steps == n_steps;
+        let found = is_due.then(|| held_out.divergence(&cx, &student.as_written())).transpose()?;
+        next = see(TrainProgress { step: result.n_steps, kl: Some(kl), held_out: found });
         match found {
             Some(kl) if kl < result.after => {
                 (result.after, result.best_step) = (kl, result.n_steps);
@@ -151,17 +174,23 @@ pub fn train(
     Ok(result)
 }
 
+/// The learning rate of a step, as a part of the highest.
+fn rate(step: usize, n_steps: usize) -> f64 {
+    let warm = ((step + 1) as f64 / WARM_UP as f64).min(1.0);
+    // Falls from the end of the warm-up on, which is therefore the same whatever the number of steps.
+    let (done, all) = (step.saturating_sub(WARM_UP) as f64, n_steps.saturating_sub(WARM_UP).max(1) as f64);
+    warm * (1.0 - done / all).max(LEAST_RATE)
+}
+
 fn adam(
     student: &mut Student<'_>,
     moments: &mut [[Vec<f32>; 2]],
     gradients: &[Vec<f64>],
     step: usize,
-    options: &TrainOptions,
+    rate: f64,
 ) {
     let length = gradients.iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
     let cut = (1.0 / length).min(1.0);
-    let warm = ((step + 1) as f64 / WARM_UP as f64).min(1.0);
-    let rate = options.rate * warm * (1.0 - step as f64 / options.n_steps as f64).max(LEAST_RATE);
     let bias = |beta: f64| 1.0 - beta.powi(step as i32 + 1);
     let (mean_bias, square_bias) = (bias(BETAS.0), bias(BETAS.1));
     for ((values, [means, squares]), gradients) in student.parameters_mut().zip(moments).zip(gradients) {
@@ -185,20 +214,14 @@ pub fn divergence(
     teacher: &dyn WeightSource,
     windows: &[&[u32]],
 ) -> Result<f64, WeightError> {
-    let mut sum = 0.0;
-    for windows in windows.chunks(GROUP) {
-        let works = forward(cx, student, teacher, windows, false)?;
-        sum += works.iter().map(|work| work.kl).sum::<f64>();
-    }
-    Ok(sum / windows.iter().map(|window| window.len()).sum::<usize>() as f64)
+    Lessons::new(teacher, windows).divergence(cx, student)
 }
 
-/// Windows of held-out text that are computed at once.
-const GROUP: usize = 8;
-
 /// One window on its way.
-struct Work {
-    teacher: Vec<f32>,
+struct Work<'a> {
+    /// the teacher's last hidden states
+    teacher: &'a [f32],
+    n_tokens: usize,
     /// the student's residual stream before each block, and behind the last
     inputs: Vec<Vec<f32>>,
     d_x: Vec<f32>,
@@ -208,58 +231,46 @@ struct Work {
     found: Vec<(String, Vec<f32>)>,
 }
 
-/// Both models' predictions, their divergence, and the gradient of the student's last hidden states.
-fn forward(
+/// The student's way forward, the divergence of its predictions, and the gradient of its last hidden states.
+fn forward<'a>(
     cx: &Compute,
-    student: &dyn WeightSource,
-    teacher: &dyn WeightSource,
-    windows: &[&[u32]],
-    keep: bool,
-) -> Result<Vec<Work>, WeightError> {
-    let n_tokens = windows.iter().map(|window| window.len()).max().unwrap_or(0);
-    let [ours, theirs] = [Network::<f32>::new(student, n_tokens)?, Network::<f32>::new(teacher, n_tokens)?];
-    let start = |window: &&[u32]| {
+    network: &Network<'_, f32>,
+    lessons: &'a Lessons<'_>,
+    batch: &[usize],
+) -> Result<Vec<Work<'a>>, WeightError> {
+    let start = |&window: &usize| {
+        let tokens = lessons.windows()[window];
         Ok(Work {
-            teacher: theirs.embed(window)?,
-            inputs: vec![ours.embed(window)?],
+            teacher: lessons.hidden(window),
+            n_tokens: tokens.len(),
+            inputs: vec![network.embed(tokens)?],
             d_x: Vec::new(),
-            d_norm: vec![0.0; ours.info().n_embd],
+            d_norm: vec![0.0; network.info().n_embd],
             kl: 0.0,
             found: Vec::new(),
         })
     };
-    let mut works = windows.iter().map(start).collect::<Result<Vec<Work>, WeightError>>()?;
-    for layer in 0..theirs.info().n_layers {
-        let block = theirs.block(layer)?;
-        cx.pool.run_mut(&mut works, |_, work| drop(block.forward(theirs.rotations(), &mut work.teacher)));
-    }
-    for layer in 0..ours.info().n_layers {
-        let block = ours.block(layer)?;
+    let mut works = batch.iter().map(start).collect::<Result<Vec<Work<'_>>, WeightError>>()?;
+    for layer in 0..network.info().n_layers {
+        let block = network.block(layer)?;
         cx.pool.run_mut(&mut works, |_, work| {
-            let mut x = if keep { work.inputs[layer].clone() } else { work.inputs.pop().unwrap_or_default() };
-            block.forward(ours.rotations(), &mut x);
+            let mut x = work.inputs[layer].clone();
+            block.forward(network.rotations(), &mut x);
             work.inputs.push(x);
         });
     }
-    let (our_head, their_head) = (ours.head()?, theirs.head()?);
-    cx.pool.run_mut(&mut works, |_, work| work.compare(&our_head, &their_head, keep));
+    let (ours, theirs) = (network.head()?, lessons.head()?);
+    cx.pool.run_mut(&mut works, |_, work| work.compare(&ours, &theirs));
     Ok(works)
 }
 
-impl Work {
-    fn compare(&mut self, ours: &Head<f32>, theirs: &Head<f32>, keep: bool) {
-        let n_embd = self.d_norm.len();
+impl Work<'_> {
+    fn compare(&mut self, ours: &Head<f32>, theirs: &Head<f32>) {
         let last = self.inputs.pop().unwrap_or_default();
-        let teacher_rows = (self.teacher.len() / (last.len() / n_embd)) * ROWS;
-        for (x, teacher) in last.chunks(ROWS * n_embd).zip(self.teacher.chunks(teacher_rows)) {
-            let (mut logits, teacher) = (ours.logits(x), theirs.logits(teacher));
-            let n_vocab = logits.len() / (x.len() / n_embd);
-            for (logits, teacher) in logits.chunks_exact_mut(n_vocab).zip(teacher.chunks_exact(n_vocab)) {
-                self.kl += divergence_backward(teacher, logits);
-            }
-            if keep {
-                self.d_x.extend(ours.backward(x, &logits, &mut self.d_norm));
-            }
+        for (x, teacher) in rows_of_both(self.n_tokens, &last, self.teacher) {
+            let mut logits = ours.logits(x);
+            self.kl += compare(&theirs.logits(teacher), &mut logits, ours.n_vocab());
+            self.d_x.extend(ours.backward(x, &logits, &mut self.d_norm));
         }
     }
 }
@@ -268,13 +279,13 @@ impl Work {
 fn gradients(
     cx: &Compute,
     student: &Student<'_>,
-    teacher: &dyn WeightSource,
-    windows: &[&[u32]],
+    lessons: &Lessons<'_>,
+    batch: &[usize],
 ) -> Result<(f64, Vec<Vec<f64>>), WeightError> {
-    let mut works = forward(cx, student, teacher, windows, true)?;
-    let n_tokens = windows.iter().map(|window| window.len()).max().unwrap_or(0);
-    let network = Network::<f32>::new(student, n_tokens)?;
-    let n_total = windows.iter().map(|window| window.len()).sum::<usize>() as f64;
+    let lengths = || batch.iter().map(|&window| lessons.windows()[window].len());
+    let network = Network::<f32>::new(student, lengths().max().unwrap_or(0))?;
+    let n_total = lengths().sum::<usize>() as f64;
+    let mut works = forward(cx, &network, lessons, batch)?;
     let names: Vec<&String> = student.vectors.keys().chain(student.factors.keys()).collect();
     let mut sums: Vec<Vec<f64>> = student.parameters().map(|values| vec![0.0; values.len()]).collect();
     for work in &mut works {
@@ -319,7 +330,7 @@ fn column_sums(rows: &[f32], n: usize) -> Vec<f32> {
 }
 
 /// Adds what windows found, in their order, and forgets it.
-fn add(names: &[&String], sums: &mut [Vec<f64>], works: &mut [Work], n_total: f64) {
+fn add(names: &[&String], sums: &mut [Vec<f64>], works: &mut [Work<'_>], n_total: f64) {
     for (name, gradient) in works.iter_mut().flat_map(|work| work.found.drain(..)) {
         if let Some(at) = names.iter().position(|known| **known == name) {
             sums[at].iter_mut().zip(&gradient).for_each(|(sum, &g)| *sum += f64::from(g) / n_total);
@@ -373,7 +384,9 @@ mod tests {
         let mut student = damaged(&source);
         let cx = Compute::with_isa(2, Isa::best());
         let windows = [&TOKENS[..7], &TOKENS[7..]];
-        let (kl, found) = gradients(&cx, &student, &source, &windows).unwrap();
+        let mut lessons = Lessons::new(&source, &windows);
+        lessons.fill(&cx, &[0, 1]).unwrap();
+        let (kl, found) = gradients(&cx, &student, &lessons, &[0, 1]).unwrap();
         assert!((kl - divergence(&cx, &student, &source, &windows).unwrap()).abs() < 1e-6);
         for (at, gradient) in found.iter().enumerate() {
             let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
@@ -397,7 +410,7 @@ mod tests {
         let run = |n_threads| {
             let mut student = damaged(&source);
             let options = TrainOptions { n_steps: 40, rate: 1e-2, n_threads, ..TrainOptions::default() };
-            let mut go_on = |_| ControlFlow::Continue(());
+            let mut go_on = |_| Next::GoOn;
             let trained =
                 train(&mut student, &source, &windows[4..], &windows[..4], &options, &mut go_on).unwrap();
             (trained, student.parameters().map(<[f32]>::to_vec).collect::<Vec<_>>())
@@ -414,7 +427,7 @@ mod tests {
         let mut student = damaged(&source);
         let before: Vec<Vec<f32>> = student.parameters().map(<[f32]>::to_vec).collect();
         let options = TrainOptions { n_steps: 6, look: 1, rate: 30.0, ..TrainOptions::default() };
-        let mut go_on = |_| ControlFlow::Continue(());
+        let mut go_on = |_| Next::GoOn;
         let trained = train(&mut student, &source, &[&TOKENS], &[&TOKENS], &options, &mut go_on).unwrap();
         assert_eq!((trained.best_step, trained.n_steps, trained.before), (0, 3, trained.after));
         assert!(student.parameters().eq(before.iter().map(Vec::as_slice)));
@@ -423,7 +436,7 @@ mod tests {
     #[test]
     fn no_text_is_an_error_with_the_numbers() {
         let (_folder, source) = wide();
-        let mut go_on = |_| ControlFlow::Continue(());
+        let mut go_on = |_| Next::GoOn;
         let error =
             train(&mut damaged(&source), &source, &[&TOKENS], &[], &TrainOptions::default(), &mut go_on)
                 .unwrap_err();

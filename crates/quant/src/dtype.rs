@@ -131,6 +131,11 @@ impl DType {
         crate::registry::is_computable(self)
     }
 
+    /// Whether [`crate::scale`] can change the values of its blocks: it has half-precision scales, and can be computed.
+    pub fn has_scales(self) -> bool {
+        !crate::registry::factors(self).is_empty()
+    }
+
     /// Bytes that `n_values` values take; `None` when they are not whole blocks or the product overflows.
     pub const fn bytes_for(self, n_values: usize) -> Option<usize> {
         if !n_values.is_multiple_of(self.block_len()) {

@@ -15,6 +15,7 @@ use crate::encode::{Codebook, Encode, NO_OFFSET, Scaled, Weighted, best_half};
 use crate::q4::{pack_nibbles, unpack_nibbles};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// The level of each code.
 pub const IQ4_CODEBOOK: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -113,6 +114,7 @@ impl Encode for BlockIQ4NL {
     const SUB_BLOCK: usize = 32;
     type Levels = Codebook;
     const LEVELS: Self::Levels = Codebook;
+    const FACTORS: &[usize] = &[offset_of!(BlockIQ4NL, d)];
 
     fn fit(of: Weighted<'_>) -> Self {
         BlockIQ4NL { d: best_half(of, Self::LEVELS, &SCALE_TARGETS, -127.0), qs: [0; 16] }
@@ -131,6 +133,7 @@ impl Encode for BlockIQ4XS {
     const SUB_BLOCK: usize = 32;
     type Levels = Codebook;
     const LEVELS: Self::Levels = Codebook;
+    const FACTORS: &[usize] = &[offset_of!(BlockIQ4XS, d)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let found: Scaled<8> = Scaled::fit(of, Self::LEVELS, &SCALE_TARGETS, -32);

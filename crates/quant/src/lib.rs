@@ -32,6 +32,7 @@ mod q5k;
 mod q6k;
 mod q8;
 mod registry;
+mod scale;
 
 pub use block::{Block, read_blocks};
 pub use dtype::DType;
@@ -49,5 +50,6 @@ pub use q5k::BlockQ5K;
 pub use q6k::BlockQ6K;
 pub use q8::BlockQ8_0;
 pub use registry::{dequantize, first_not_finite};
+pub use scale::scale;
 
 const _: () = assert!(cfg!(target_endian = "little"), "block types are read as little-endian bytes");

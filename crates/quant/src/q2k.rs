@@ -15,6 +15,7 @@ use crate::encode::{Encode, Integers, Lines, Weighted};
 use crate::q4k::dequantize_sub_blocks;
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// 256 values: 16 sub-blocks with scale and minimum, 2-bit codes.
 #[repr(C)]
@@ -80,6 +81,7 @@ impl Encode for BlockQ2K {
     const SUB_BLOCK: usize = 16;
     type Levels = Integers<0, 3>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ2K, d), offset_of!(BlockQ2K, dmin)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let found: Lines<16> = Lines::fit(of, Self::LEVELS, &SLACK, 15);

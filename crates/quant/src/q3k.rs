@@ -17,6 +17,7 @@ use crate::encode::{Encode, Integers, NO_OFFSET, Scaled, Weighted};
 use crate::q2k::{pack_pairs, unpack_pairs};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// 256 values: 16 sub-blocks with signed scale, 3-bit codes.
 #[repr(C)]
@@ -90,6 +91,7 @@ impl Encode for BlockQ3K {
     const SUB_BLOCK: usize = 16;
     type Levels = Integers<-4, 3>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ3K, d)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let found: Scaled<16> = Scaled::fit(of, Self::LEVELS, &SCALE_TARGETS, -32);

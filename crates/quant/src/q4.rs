@@ -12,6 +12,7 @@
 use crate::encode::{Encode, Integers, NO_OFFSET, Weighted, best_half, best_line, exact_scale};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// 32 values: a scale and 4-bit codes around 8.
 #[repr(C)]
@@ -100,6 +101,7 @@ impl Encode for BlockQ4_0 {
     const SUB_BLOCK: usize = 32;
     type Levels = Integers<-8, 7>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ4_0, d)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let search = || best_half(of, Self::LEVELS, &SCALE_TARGETS, -8.0);
@@ -120,6 +122,7 @@ impl Encode for BlockQ4_1 {
     const SUB_BLOCK: usize = 32;
     type Levels = Integers<0, 15>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ4_1, d), offset_of!(BlockQ4_1, m)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let line = best_line(of, Self::LEVELS, &LINE_SLACK, false);

@@ -17,6 +17,7 @@ use crate::encode::{Encode, Integers, Lines, Weighted};
 use crate::q4::LINE_SLACK;
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// 256 values: 8 sub-blocks with scale and minimum, 4-bit codes.
 #[repr(C)]
@@ -103,6 +104,7 @@ impl Encode for BlockQ4K {
     const SUB_BLOCK: usize = 32;
     type Levels = Integers<0, 15>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ4K, d), offset_of!(BlockQ4K, dmin)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let found: Lines<8> = Lines::fit(of, Self::LEVELS, &LINE_SLACK, 63);

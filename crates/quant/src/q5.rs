@@ -14,6 +14,7 @@ use crate::encode::{Encode, Integers, NO_OFFSET, Weighted, best_half, best_line,
 use crate::q4::{LINE_SLACK, pack_nibbles, unpack_nibbles};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// 32 values: a scale and 5-bit codes around 16.
 #[repr(C)]
@@ -104,6 +105,7 @@ impl Encode for BlockQ5_0 {
     const SUB_BLOCK: usize = 32;
     type Levels = Integers<-16, 15>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ5_0, d)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let search = || best_half(of, Self::LEVELS, &SCALE_TARGETS, -16.0);
@@ -124,6 +126,7 @@ impl Encode for BlockQ5_1 {
     const SUB_BLOCK: usize = 32;
     type Levels = Integers<0, 31>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ5_1, d), offset_of!(BlockQ5_1, m)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let line = best_line(of, Self::LEVELS, &LINE_SLACK, false);

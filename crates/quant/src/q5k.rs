@@ -17,6 +17,7 @@ use crate::q4::LINE_SLACK;
 use crate::q4k::{dequantize_sub_blocks, pack_scales_mins, unpack_scales_mins};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// 256 values: 8 sub-blocks with scale and minimum, 5-bit codes.
 #[repr(C)]
@@ -69,6 +70,7 @@ impl Encode for BlockQ5K {
     const SUB_BLOCK: usize = 32;
     type Levels = Integers<0, 31>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ5K, d), offset_of!(BlockQ5K, dmin)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let found: Lines<8> = Lines::fit(of, Self::LEVELS, &LINE_SLACK, 63);

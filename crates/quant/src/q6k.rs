@@ -15,6 +15,7 @@ use crate::encode::{Encode, Integers, NO_OFFSET, Scaled, Weighted};
 use crate::q2k::{pack_pairs, unpack_pairs};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// 256 values: 16 sub-blocks with signed scale, 6-bit codes around 32.
 #[repr(C)]
@@ -72,6 +73,7 @@ impl Encode for BlockQ6K {
     const SUB_BLOCK: usize = 16;
     type Levels = Integers<-32, 31>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ6K, d)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let found: Scaled<16> = Scaled::fit(of, Self::LEVELS, &SCALE_TARGETS, -128);

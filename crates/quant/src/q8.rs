@@ -10,6 +10,7 @@
 use crate::encode::{Encode, Integers, NO_OFFSET, Weighted, best_half, exact_scale};
 use crate::{Block, DType, f16};
 use bytemuck::{Pod, Zeroable};
+use std::mem::offset_of;
 
 /// 32 values: a scale and signed bytes.
 #[repr(C)]
@@ -43,6 +44,7 @@ impl Encode for BlockQ8_0 {
     const SUB_BLOCK: usize = 32;
     type Levels = Integers<-127, 127>;
     const LEVELS: Self::Levels = Integers;
+    const FACTORS: &[usize] = &[offset_of!(BlockQ8_0, d)];
 
     fn fit(of: Weighted<'_>) -> Self {
         let search = || best_half(of, Self::LEVELS, &SCALE_TARGETS, 127.0);

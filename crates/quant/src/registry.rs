@@ -21,7 +21,7 @@ enum Encoder {
     /// value by value
     Convert(Conversion),
     /// on scales that are searched for
-    Fit(Fit),
+    Fit { fit: Fit, factors: &'static [usize] },
 }
 
 type Dequantize = fn(&[u8], &mut [f32]);
@@ -33,7 +33,7 @@ const fn values<B: Convert>() -> Option<Codec> {
 }
 
 const fn blocks<B: Encode>() -> Option<Codec> {
-    codec_of::<B>(Encoder::Fit(grid_of::<B>))
+    codec_of::<B>(Encoder::Fit { fit: grid_of::<B>, factors: B::FACTORS })
 }
 
 const fn codec_of<B: Block>(encoder: Encoder) -> Option<Codec> {
@@ -90,7 +90,7 @@ pub(crate) fn is_computable(dtype: DType) -> bool {
 /// The search for scales of a format.
 pub(crate) fn encoder(dtype: DType) -> Result<Fit, QuantError> {
     match codec(dtype).ok_or(QuantError::NotComputable { dtype })?.encoder {
-        Encoder::Fit(fit) => Ok(fit),
+        Encoder::Fit { fit, .. } => Ok(fit),
         Encoder::Convert(_) => Err(QuantError::NoScales { dtype }),
     }
 }
@@ -99,7 +99,15 @@ pub(crate) fn encoder(dtype: DType) -> Result<Fit, QuantError> {
 pub(crate) fn conversion(dtype: DType) -> Option<Conversion> {
     match codec(dtype)?.encoder {
         Encoder::Convert(convert) => Some(convert),
-        Encoder::Fit(_) => None,
+        Encoder::Fit { .. } => None,
+    }
+}
+
+/// Where a block of the format has the half-precision numbers that all its values are products of; none: it has no such block.
+pub(crate) fn factors(dtype: DType) -> &'static [usize] {
+    match codec(dtype) {
+        Some(Codec { encoder: Encoder::Fit { factors, .. }, .. }) => factors,
+        _ => &[],
     }
 }
 

@@ -10,6 +10,7 @@ mod sampling;
 mod spelling;
 mod template;
 mod text;
+mod threads;
 mod value;
 
 pub use engine::{Activations, CacheArgs, CalibrationArgs, EngineArgs, UnreadArgs};
@@ -21,4 +22,5 @@ pub use sampling::SamplingArgs;
 pub use spelling::with_long_spellings;
 pub use template::TemplateArgs;
 pub use text::{CalibrationText, NamedTokens};
+pub use threads::Threads;
 pub use value::TokenIds;

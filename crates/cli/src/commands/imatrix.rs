@@ -11,7 +11,7 @@ use lossy_compress::statistics::{Collection, StatisticsOptions, WINDOW, windows}
 use lossy_engine::Progress;
 use lossy_formats::AtomicFile;
 
-use crate::args::CalibrationText;
+use crate::args::{CalibrationText, Threads};
 use crate::loaded::{in_file, open};
 use crate::observer::Bar;
 use crate::outcome::Outcome;
@@ -38,9 +38,8 @@ pub struct ImatrixArgs {
     #[command(flatten)]
     text: CalibrationText,
 
-    /// Threads [default: the machine's cores]
-    #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// Collects.
@@ -53,8 +52,7 @@ pub fn run(args: ImatrixArgs) -> Result<Outcome> {
     let windows = windows(&text.tokens)?;
     interrupt::listen(interrupt::Second::Ends);
     let start = Instant::now();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let options = StatisticsOptions { moments: false, n_threads: args.threads.map_or(cores, usize::from) };
+    let options = StatisticsOptions { moments: false, n_threads: args.threads.count() };
     let bar = Bar::start(&format!("reading {} tokens", windows.len() * WINDOW), "Ctrl-C ends");
     let mut collection = Collection::new(&source, &windows, options).map_err(in_file(&path))?;
     let n_total = collection.n_layers();

@@ -6,11 +6,13 @@ mod cache;
 mod calibrate;
 mod completions;
 mod compress;
+mod distill;
 mod imatrix;
 mod inspect;
 mod list;
 mod logits;
 mod measure;
+mod prune;
 mod pull;
 mod quantize;
 mod run;
@@ -39,6 +41,8 @@ pub enum Command {
     Imatrix(imatrix::ImatrixArgs),
     Quantize(Box<quantize::QuantizeArgs>),
     Compress(Box<compress::CompressArgs>),
+    Prune(prune::PruneArgs),
+    Distill(distill::DistillArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -61,6 +65,8 @@ impl Command {
             Command::Imatrix(args) => imatrix::run(args),
             Command::Quantize(args) => quantize::run(*args),
             Command::Compress(args) => compress::run(*args),
+            Command::Prune(args) => prune::run(args),
+            Command::Distill(args) => distill::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Completions(args) => completions::run(args),
         }

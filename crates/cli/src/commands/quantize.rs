@@ -11,19 +11,18 @@ use lossy_compress::imatrix::Imatrix;
 use lossy_compress::quantize::{How, MomentsOf, Options, Plan, Planned, Provenance, QuantizeError, Written};
 use lossy_compress::recipe::{Changes, NamedType, RECIPES, Recipe, dtype_named};
 use lossy_compress::statistics::{MomentsByName, windows};
-use lossy_engine::{ModelSource, Progress};
-use lossy_formats::gguf::Gguf;
-use lossy_formats::{AtomicFile, Escaped};
+use lossy_engine::Progress;
+use lossy_formats::Escaped;
 use lossy_quant::DType;
 
-use crate::args::CalibrationText;
+use crate::args::{CalibrationText, Threads};
 use crate::loaded::{in_file, open};
 use crate::observer::Bar;
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::note;
 use crate::units::{bytes, grouped, parameters};
-use crate::{hub, interrupt, usage_error};
+use crate::{hub, interrupt, new_model, usage_error};
 
 /// Writes a model with its weights in fewer bits, as a GGUF file that llama.cpp reads too
 ///
@@ -86,9 +85,8 @@ pub struct QuantizeArgs {
     #[arg(long)]
     keep_split: bool,
 
-    /// Threads [default: the machine's cores]
-    #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 fn recipe(name: &str) -> Result<Recipe, String> {
@@ -114,7 +112,7 @@ pub fn run(args: QuantizeArgs) -> Result<Outcome> {
     }
     let path = hub::resolve(&args.model)?;
     let model = open(&path)?;
-    let source = gguf_of(&model, &path, "quantize")?;
+    let source = new_model::gguf_of(&model, &path, "quantize")?;
     let imatrix =
         args.imatrix.as_deref().map(|file| Imatrix::open(file).map_err(in_file(file))).transpose()?;
     let options = args.options(imatrix.as_ref());
@@ -129,7 +127,7 @@ pub fn run(args: QuantizeArgs) -> Result<Outcome> {
         print(&plan)?;
         return Ok(Outcome::Done);
     }
-    check_out(&args.out, &plan, source, 0)?;
+    new_model::check(&args.out, plan.layout(), source, "MODEL", 0)?;
     let text = match args.feedback {
         true => {
             lossy_compress::network::check(&model).map_err(in_file(&path))?;
@@ -141,18 +139,13 @@ pub fn run(args: QuantizeArgs) -> Result<Outcome> {
     interrupt::listen(interrupt::Second::Ends);
     plan.check_weights().map_err(in_file(&path))?;
     let mut moments = windows
-        .map(|windows| MomentsByName::new(&model, &windows, args.n_threads()))
+        .map(|windows| MomentsByName::new(&model, &windows, args.threads.count()))
         .transpose()
         .map_err(in_file(&path))?;
     write(&args, &plan, imatrix.as_ref(), moments.as_mut())
 }
 
 impl QuantizeArgs {
-    fn n_threads(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or(cores, usize::from)
-    }
-
     fn options(&self, imatrix: Option<&Imatrix>) -> Options {
         let file = self.imatrix.as_deref().unwrap_or(Path::new(""));
         Options {
@@ -184,7 +177,7 @@ fn write(
     let mut how = How {
         imatrix,
         moments: by_name.as_mut().map(|of| of as &mut MomentsOf<'_>),
-        n_threads: args.n_threads(),
+        n_threads: args.threads.count(),
         progress: &mut |n_done, n_total| {
             bar.set(Progress { n_done: n_done as usize, n_total: n_total as usize })
         },
@@ -200,55 +193,6 @@ fn write(
     }
     note(&format!("{}, in {:.1} s", summary(&args.out, plan), start.elapsed().as_secs_f64()));
     Ok(Outcome::Done)
-}
-
-/// The GGUF of a model.
-pub(super) fn gguf_of<'a>(model: &'a ModelSource, path: &Path, command: &str) -> Result<&'a Gguf> {
-    let Some(source) = model.gguf() else {
-        bail!(
-            "{} is a Hugging Face directory: `lossy {command}` reads GGUF files only. Convert it first, for instance with \
-             convert_hf_to_gguf.py of llama.cpp (--outtype f16)",
-            path.display()
-        );
-    };
-    Ok(source)
-}
-
-/// Fails before the first byte is written if the new files would take the place of the model, or do not fit on the disk.
-/// `more`: bytes that are needed beside them.
-pub(super) fn check_out(out: &Path, plan: &Plan<'_>, source: &Gguf, more: u64) -> Result<()> {
-    let folder = match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    for new in plan.layout().paths(out) {
-        if let Some(same) = source.paths().iter().find(|old| is_same_file(old, &new)) {
-            bail!("OUT {} is MODEL {}: name another file", new.display(), same.display());
-        }
-        AtomicFile::check(&new)?;
-    }
-    let needed = plan.layout().file_bytes() + more;
-    match fs4::available_space(folder) {
-        Ok(free) if free < needed => {
-            let (free, needed) = (bytes(free), bytes(needed));
-            bail!("{} has {free} free, but up to {needed} are needed", folder.display())
-        }
-        // A file system that does not tell is not a reason to refuse.
-        _ => Ok(()),
-    }
-}
-
-/// Also under another name, or by a link of either kind.
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    let (Ok(a), Ok(b)) = (std::fs::canonicalize(a), std::fs::canonicalize(b)) else { return false };
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        if let (Ok(a), Ok(b)) = (std::fs::metadata(&a), std::fs::metadata(&b)) {
-            return (a.dev(), a.ino()) == (b.dev(), b.ino());
-        }
-    }
-    a == b
 }
 
 fn fallbacks<'a, 'b>(plan: &'a Plan<'b>) -> impl Iterator<Item = (&'a Planned<'b>, DType)> {

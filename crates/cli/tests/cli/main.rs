@@ -5,6 +5,7 @@ mod ask;
 #[cfg(unix)]
 mod chat;
 mod compress;
+mod distill;
 mod hostile;
 mod hub;
 mod kv_cache;
@@ -16,6 +17,7 @@ mod package;
 mod positions;
 mod program;
 mod prompt_cache;
+mod prune;
 mod quantize;
 mod real_model;
 mod reference_model;

@@ -34,6 +34,9 @@ pub(crate) trait Encode: Block {
     type Levels: Levels;
     /// Their only value.
     const LEVELS: Self::Levels;
+    /// Where the block's half-precision numbers are, in bytes from its beginning. Every value of the block is a sum of products, each
+    /// of one of them.
+    const FACTORS: &'static [usize];
 
     /// The scales for values, `[DTYPE.block_len()]`; the codes do not matter.
     fn fit(of: Weighted<'_>) -> Self;

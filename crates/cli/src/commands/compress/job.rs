@@ -83,8 +83,11 @@ impl Job<'_> {
         let start = Instant::now();
         let Some(priced) = self.priced()? else { return Ok(Outcome::Interrupted) };
         let items = self.choices.items(&priced.prices);
-        let measuring =
-            Measuring { original: self.path, kv: self.args.kv.as_ref(), n_threads: self.args.n_threads() };
+        let measuring = Measuring {
+            original: self.path,
+            kv: self.args.kv.as_ref(),
+            n_threads: self.args.threads.count(),
+        };
         let cache = match &self.args.kv {
             None => None,
             Some(_) => match measuring.cache_alone()? {
@@ -138,7 +141,7 @@ impl Job<'_> {
     /// `None`: Ctrl-C.
     fn priced(&self) -> Result<Option<Priced>> {
         let bar = Bar::start("what every type of every tensor loses", "Ctrl-C ends");
-        let pricing = Pricing::new(self.source, self.parted, self.kept, self.args.n_threads());
+        let pricing = Pricing::new(self.source, self.parted, self.kept, self.args.threads.count());
         let priced = pricing.run(&mut |n_done, n_total| bar.set(Progress { n_done, n_total }));
         match priced {
             Err(PriceError::Stopped) => Ok(None),
@@ -254,7 +257,7 @@ impl Job<'_> {
                 return Ok(Some(priced.head_moments.clone()));
             }
             if by_name.is_none() {
-                let new = MomentsByName::new(self.source, &self.parted.statistics, self.args.n_threads());
+                let new = MomentsByName::new(self.source, &self.parted.statistics, self.args.threads.count());
                 by_name = Some(new.map_err(|error| FeedbackError::Source(Box::new(error)))?);
             }
             by_name.as_mut().map_or(Ok(None), |by_name| by_name.of(name))
@@ -262,7 +265,7 @@ impl Job<'_> {
         let mut how = How {
             imatrix: None,
             moments: Some(&mut moments),
-            n_threads: self.args.n_threads(),
+            n_threads: self.args.threads.count(),
             progress: &mut |n_done, n_total| {
                 bar.set(Progress { n_done: n_done as usize, n_total: n_total as usize })
             },

@@ -19,14 +19,13 @@ use lossy_formats::AtomicFile;
 
 use self::budget::{Allowance, Choices, Types};
 use self::job::Job;
-use super::quantize::{check_out, gguf_of};
-use crate::args::CalibrationText;
+use crate::args::{CalibrationText, Threads};
 use crate::loaded::{in_file, open};
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::note;
 use crate::units::{bytes, grouped, parse_bytes};
-use crate::{hub, interrupt, version};
+use crate::{hub, interrupt, new_model, version};
 
 /// Makes the smallest file within a budget, or the best of a size, and measures what it loses
 ///
@@ -74,9 +73,8 @@ pub struct CompressArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// Threads: they change no byte of the result [default: the machine's cores]
-    #[arg(short = 't', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 fn bits(text: &str) -> Result<f64, String> {
@@ -102,7 +100,7 @@ fn kl_of(budget: &Budget) -> Option<f64> {
 pub fn run(args: CompressArgs) -> Result<Outcome> {
     let path = hub::resolve(&args.model)?;
     let source = open(&path)?;
-    let gguf = gguf_of(&source, &path, "compress")?;
+    let gguf = new_model::gguf_of(&source, &path, "compress")?;
     check(&source).map_err(in_file(&path))?;
     let choices = Choices { source: gguf, types: priced_matrices(&source).map_err(in_file(&path))? };
     let allowed = args.allowance();
@@ -114,7 +112,8 @@ pub fn run(args: CompressArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     // The candidate that is measured lies beside the pieces, and so does OUT in the end.
-    check_out(&args.output, &largest, gguf, choices.piece_bytes() + largest.layout().file_bytes())?;
+    let more = choices.piece_bytes() + largest.layout().file_bytes();
+    new_model::check(&args.output, largest.layout(), gguf, "MODEL", more)?;
     for extension in ["md", "json"] {
         AtomicFile::check(&with_extension(&args.output, extension))?;
     }
@@ -146,11 +145,6 @@ pub fn run(args: CompressArgs) -> Result<Outcome> {
 }
 
 impl CompressArgs {
-    fn n_threads(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or(cores, usize::from)
-    }
-
     fn allowance(&self) -> Allowance {
         match (self.max_size, self.max_bits, &self.max_loss) {
             (Some(size), _, _) => Allowance::Size(size as u64),

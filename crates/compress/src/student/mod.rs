@@ -3,10 +3,15 @@
 //! A row of a quantized matrix is `factor(block) · base(column)`: the factor is a half-precision number of the file, and the
 //! base is what codes and inner scales make. Training moves the factors and leaves the codes.
 
+mod written;
+
 use std::collections::BTreeMap;
 
-use lossy_engine::ModelInfo;
+use lossy_engine::{ModelInfo, ModelSource};
+use lossy_formats::gguf::Gguf;
 
+use crate::block::{Norm, Projection};
+use crate::network::OUTPUT_NORM;
 use crate::weights::{WeightError, WeightSource};
 
 /// The factors of one matrix.
@@ -58,6 +63,8 @@ impl Factors {
 /// A source with trained vectors and factors.
 pub struct Student<'a> {
     base: &'a dyn WeightSource,
+    /// what `base` is, if it is to be written again
+    file: Option<&'a Gguf>,
     /// norms and biases, by name
     pub(crate) vectors: BTreeMap<String, Vec<f32>>,
     /// of matrices, by name
@@ -67,7 +74,40 @@ pub struct Student<'a> {
 impl<'a> Student<'a> {
     /// Nothing is trained.
     pub fn new(base: &'a dyn WeightSource) -> Student<'a> {
-        Student { base, vectors: BTreeMap::new(), factors: BTreeMap::new() }
+        Student { base, file: None, vectors: BTreeMap::new(), factors: BTreeMap::new() }
+    }
+
+    /// All is trained that a GGUF has room for without another type: norms, biases, and a factor for the half-precision numbers of
+    /// every block. `None` for a model that is no GGUF.
+    ///
+    /// # Errors
+    /// A norm cannot be read.
+    pub fn of_file(source: &'a ModelSource) -> Result<Option<Student<'a>>, WeightError> {
+        let Some(file) = source.gguf() else { return Ok(None) };
+        let mut student = Student { file: Some(file), ..Student::new(source) };
+        let norms: &[Norm] = match source.info().family.qk_norm {
+            true => &[Norm::Attention, Norm::Query, Norm::Key, Norm::Mlp],
+            false => &[Norm::Attention, Norm::Mlp],
+        };
+        for layer in 0..source.info().n_layers {
+            for norm in norms {
+                student.train_vector(&norm.weight(layer))?;
+            }
+            for projection in Projection::ALL {
+                let bias = projection.bias(layer);
+                if source.tensor(&bias).is_some() {
+                    student.train_vector(&bias)?;
+                }
+                let name = projection.weight(layer);
+                if let Some(matrix) = file.tensor(&name).filter(|matrix| matrix.dtype.has_scales()) {
+                    let [n_rows, n_cols] = projection.shape(source.info());
+                    let factors = Factors::uniform(n_rows, n_cols, matrix.dtype.block_len());
+                    student.train_factors(&name, factors)?;
+                }
+            }
+        }
+        student.train_vector(OUTPUT_NORM)?;
+        Ok(Some(student))
     }
 
     /// A vector (a norm, a bias) is trained.
@@ -98,6 +138,11 @@ impl<'a> Student<'a> {
         }
         self.factors.insert(name.to_owned(), factors);
         Ok(())
+    }
+
+    /// The file that it came from, if it can be written again.
+    pub fn file(&self) -> Option<&'a Gguf> {
+        self.file
     }
 
     /// The trained vectors, by name.

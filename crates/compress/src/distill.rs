@@ -1,0 +1,142 @@
+//! A quantized file is trained until it predicts what its teacher predicts, and stays the file that it was: the same types, the same
+//! bytes, the same codes.
+//!
+//! ```text
+//! Student::of_file(student)      norms, biases, and a factor for the half-precision numbers of every block
+//!     train(…)                   see `train`; held-out text looks at what the file will have, rounding included
+//!     write(student, …)          the same tensors in the same order; what was not trained is copied
+//! ```
+//!
+//! A matrix of a type without blocks (F32, F16, BF16) has no factors: there only the norms and biases around it are trained.
+
+use std::path::Path;
+
+use lossy_engine::{LoadError, ModelSource};
+use lossy_formats::gguf::{CreateError, Gguf, GgufFile, Layout, NewTensor, Value};
+use lossy_tokenizer::TokenizerError;
+
+use crate::student::Student;
+use crate::train::{TrainError, Trained};
+use crate::weights::WeightError;
+
+/// Why a student cannot be taught, or not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DistillError {
+    /// a model that is no GGUF
+    #[error(
+        "the student is a Hugging Face directory, but a GGUF file is what is trained here: quantize it first"
+    )]
+    NoGguf,
+    /// another vocabulary
+    #[error(
+        "token {id} is `{}` for the student and `{}` for the teacher: they must have one vocabulary. Take the model that \
+         the student was made from", student.escape_debug(), teacher.escape_debug()
+    )]
+    Token {
+        /// the first token that differs
+        id: u32,
+        /// what the student's vocabulary has
+        student: String,
+        /// what the teacher's has
+        teacher: String,
+    },
+    /// a model without a tokenizer
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// a text that cannot be spelt
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// another size of vocabulary, no text, or weights that cannot be computed with
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// a tensor that cannot be written
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// a file that cannot be written
+    #[error(transparent)]
+    Create(#[from] CreateError),
+}
+
+/// Fails unless student and teacher have one vocabulary, token by token.
+///
+/// # Errors
+/// They have not: the sizes, or the first token that differs; or one of them has no tokenizer.
+pub fn check_vocabulary(student: &ModelSource, teacher: &ModelSource) -> Result<(), DistillError> {
+    let [ours, theirs] = [student, teacher].map(|model| model.info().n_vocab);
+    if ours != theirs {
+        return Err(TrainError::Vocabulary { teacher: theirs, student: ours }.into());
+    }
+    let (ours, theirs) = (student.tokenizer()?, teacher.tokenizer()?);
+    let differs = |id: &u32| ours.token_bytes(*id) != theirs.token_bytes(*id);
+    match (0..student.info().n_vocab as u32).find(differs) {
+        None => Ok(()),
+        Some(id) => {
+            let [student, teacher] =
+                [&ours, &theirs].map(|side| side.token_text(id).unwrap_or("nothing").to_owned());
+            Err(DistillError::Token { id, student, teacher })
+        }
+    }
+}
+
+/// How many matrices of the layers have factors, and how many have none.
+pub fn matrices(student: &ModelSource) -> (usize, usize) {
+    let mut counts = (0, 0);
+    for layer in 0..student.info().n_layers {
+        for projection in crate::block::Projection::ALL {
+            match student.tensor(&projection.weight(layer)) {
+                Some(matrix) if matrix.dtype.has_scales() => counts.0 += 1,
+                _ => counts.1 += 1,
+            }
+        }
+    }
+    counts
+}
+
+/// What the new file tells of its training.
+#[derive(Clone, Debug)]
+pub struct Provenance {
+    /// the teacher's name, or that of its file
+    pub teacher: String,
+    /// what was trained: `scales`
+    pub trained: &'static str,
+    /// what it came to
+    pub result: Trained,
+}
+
+/// Where everything of the new file will be.
+///
+/// # Errors
+/// A name of the student's file breaks a rule of the format.
+pub fn layout(file: &Gguf, provenance: Option<&Provenance>) -> Result<Layout, CreateError> {
+    let kept = file.metadata().iter().filter(|(key, _)| !key.starts_with("lossy.distill."));
+    let mut entries: Vec<(String, Value)> =
+        kept.map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    if let Some(Provenance { teacher, trained, result }) = provenance {
+        let own: [(&str, Value); 5] = [
+            ("teacher", teacher.as_str().into()),
+            ("train", (*trained).into()),
+            ("steps", (result.best_step as u32).into()),
+            ("kl_before", (result.before as f32).into()),
+            ("kl_after", (result.after as f32).into()),
+        ];
+        entries.extend(own.map(|(key, value)| (format!("lossy.distill.{key}"), value)));
+    }
+    let tensors: Vec<NewTensor> = file
+        .tensors()
+        .map(|t| NewTensor { name: t.name.to_owned(), dtype: t.dtype, shape: t.shape.to_vec() })
+        .collect();
+    Layout::new(entries, &tensors)
+}
+
+/// Writes the student's file with what was trained: whole or not at all.
+///
+/// # Errors
+/// It came from no GGUF, or the file cannot be written.
+pub fn write(student: &Student<'_>, provenance: &Provenance, out: &Path) -> Result<(), DistillError> {
+    let file = student.file().ok_or(DistillError::NoGguf)?;
+    let mut new = GgufFile::create(out, &layout(file, Some(provenance))?)?;
+    for tensor in file.tensors() {
+        new.put(tensor.name, &student.bytes_of(&tensor)?)?;
+    }
+    Ok(new.commit()?)
+}
