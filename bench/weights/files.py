@@ -5,7 +5,7 @@ usage: python3 bench/weights/files.py MODEL.gguf FILE.gguf... [--windows N] [--l
 $LOSSY names another program than target/release/lossy.
 
 Figures are those of run.py: KL divergence in nats from MODEL's predictions on the bundled text, with its standard error over windows,
-and how often the most likely token is the same. With --llama, llama.cpp loads every file too, and the divergence of its predictions
+also by text, and how often the most likely token is the same. With --llama, llama.cpp loads every file too, and the divergence of its predictions
 from lossy's on the first window is said: both round activations, so it is small and not 0.
 """
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 import numpy as np
 
 import library
-from run import SKIP, predictions, windows
+from run import SKIP, TEXTS, predictions, windows
 
 
 def llama_predictions(path: str, ids: list[int], work: pathlib.Path) -> np.ndarray:
@@ -54,8 +54,12 @@ def main() -> None:
                     same = (found.argmax(axis=1) == theirs.argmax(axis=1)).mean()
                     print(f"{path}: llama.cpp's predictions are {apart:.5f} nats from lossy's, the same top token in {100 * same:.1f} %", flush=True)
     for path, rows in figures.items():
+        # `windows` gives the first texts one more where the number does not divide.
+        n_each = [options.windows // len(TEXTS) + (i < options.windows % len(TEXTS)) for i in range(len(TEXTS))]
+        parts = np.split(np.array(rows)[:, 0], np.cumsum(n_each)[:-1])
+        by_text = ", ".join(f"{name} {part.mean():.4f}" for name, part in zip(TEXTS, parts) if len(part))
         (kl, same), error = np.mean(rows, axis=0), np.std(rows, axis=0)[0] / max(1, len(rows) - 1) ** 0.5
-        print(f"{path}: KL {kl:.4f} ± {error:.4f}, same top token {100 * same:.1f} %")
+        print(f"{path}: KL {kl:.4f} ± {error:.4f}, same top token {100 * same:.1f} %; {by_text}")
 
 
 if __name__ == "__main__":
