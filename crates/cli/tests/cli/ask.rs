@@ -41,7 +41,7 @@ fn answers_are_those_of_each_question_alone_and_the_probabilities_of_the_next_to
         let lines: Vec<&str> = QUESTIONS.lines().collect();
         for (line, answer) in lines[1..].iter().zip(&together) {
             fs::write(home.path().join("one.csv"), format!("{}\n{line}\n", lines[0])).unwrap();
-            assert_eq!(answers(&home, &["--questions", "one.csv", "--kv", kv]), [answer.clone()]);
+            assert_eq!(answers(&home, &["--questions", "one.csv", "--kv", kv]), std::slice::from_ref(answer));
         }
     }
     // The same prompt, spelled by hand, through another command.
