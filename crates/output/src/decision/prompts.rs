@@ -178,7 +178,8 @@ mod tests {
         let source = lossy_engine::ModelSource::open(&TestModel::SmolLm2.path()).unwrap();
         let tokenizer = source.tokenizer().unwrap();
         let strict = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}\
-                      {{ raise_exception('roles must alternate') }}{% endif %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}";
+                      {{ raise_exception('roles must alternate') }}{% endif %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}\
+                      {% if add_generation_prompt %}<|im_start|>{% endif %}";
         let template = ChatTemplate::new(strict, &[]).unwrap();
         let asker = Asker::new(&tokenizer, &template, RenderOptions::default()).unwrap();
         let prompts = asker.prompts(&[Message::user("The sea is blue.")], &questions()[..1]).unwrap();
