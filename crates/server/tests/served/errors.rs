@@ -49,7 +49,7 @@ fn a_wrong_field_of_a_chat_is_named() {
         ("tool_choice", json!("perhaps"), "tool_choice"),
         ("tool_choice", json!({"type": "function", "function": {"name": "f"}}), "tool_choice"),
         ("response_format", json!({"type": "xml"}), "response_format.type"),
-        ("response_format", json!({"type": "json_schema"}), "response_format.json_schema"),
+        ("response_format", json!({"type": "json_schema"}), "response_format.json_schema.schema"),
         (
             "response_format",
             json!({"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}),
