@@ -153,7 +153,8 @@ pub type MomentsOf<'a> = dyn FnMut(&str) -> Result<Option<Arc<Moments>>, Feedbac
 pub struct How<'a> {
     /// Importances; none: the errors of all weights of a row count the same.
     pub imatrix: Option<&'a Imatrix>,
-    /// The statistics for error feedback of a matrix by its name, asked for in the order of layers; `None` if there are none.
+    /// The statistics for error feedback of a matrix by its name, asked for in the order of layers, the embedding and the output
+    /// matrix before them; `None` if there are none.
     pub moments: Option<&'a mut MomentsOf<'a>>,
     /// Threads.
     pub n_threads: usize,

@@ -209,7 +209,7 @@ fn feedback_is_asked_for_by_layers_and_what_has_none_is_named() {
     for (a, b) in new.tensors().zip(plain.tensors()) {
         assert_eq!((a.name, a.bytes), (b.name, b.bytes));
     }
-    // The embedding may be the output matrix, too; where it is not, nothing is missing.
+    // The matrix that makes logits may have feedback too. Where it has none, that is as it is with every recipe.
     assert_eq!(asked[..3], ["token_embd.weight", "blk.0.attn_q.weight", "blk.0.ffn_down.weight"]);
     assert_eq!(asked.len(), 7);
     assert_eq!(told.without_feedback.len(), 4);
