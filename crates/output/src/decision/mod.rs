@@ -17,6 +17,6 @@ mod prompts;
 mod question;
 
 pub use answer::{Answer, LevelProbability, ValueProbability};
-pub use labels::{LabelError, Labels};
+pub use labels::LabelError;
 pub use prompts::{Asker, Prompt};
 pub use question::{Choice, Kind, Level, Question, QuestionError};

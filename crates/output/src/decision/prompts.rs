@@ -2,7 +2,7 @@
 
 use lossy_tokenizer::{ChatTemplate, Message, RenderOptions, Tokenizer, TokenizerError};
 
-use super::labels::{LabelError, Labels};
+use super::labels::{Finder, LabelError, Labels};
 use super::question::Question;
 use crate::thinking::ThinkingFormat;
 
@@ -20,7 +20,7 @@ pub struct Asker<'a> {
     tokenizer: &'a Tokenizer,
     template: &'a ChatTemplate,
     options: RenderOptions,
-    labels: Labels,
+    finder: Finder<'a>,
 }
 
 impl<'a> Asker<'a> {
@@ -36,13 +36,13 @@ impl<'a> Asker<'a> {
         let mut options = RenderOptions { add_generation_prompt: true, ..options };
         options.extra.insert("enable_thinking".to_string(), false.into());
         options.extra.insert("reasoning_effort".to_string(), "none".into());
-        let prompt = template.encode_outlined(tokenizer, &[Message::user("x")], &options)?;
+        let prompt = template.encode_outlined(tokenizer, &[Finder::question()], &options)?;
         let thinking = ThinkingFormat::of_template(template.source());
         if thinking.is_some_and(|thinking| thinking.is_opened_by(&prompt.ends_with)) {
             return Err(LabelError::Thinks);
         }
-        let labels = Labels::new(tokenizer, template, &options)?;
-        Ok(Asker { tokenizer, template, options, labels })
+        let finder = Finder::new(tokenizer, template, &options, prompt.ids);
+        Ok(Asker { tokenizer, template, options, finder })
     }
 
     /// The prompts of questions about a conversation, in their order. A question is a message of its own after the others, or,
@@ -51,9 +51,10 @@ impl<'a> Asker<'a> {
     /// # Errors
     /// The template refuses the messages; a question has more answers than there are labels.
     pub fn prompts(&self, messages: &[Message], questions: &[Question]) -> Result<Vec<Prompt>, LabelError> {
+        let all = Labels::find(&self.finder, questions);
         let mut asked = Vec::with_capacity(questions.len());
         for question in questions {
-            let (labels, ids): (Vec<String>, Vec<u32>) = self.labels.of(question)?.iter().cloned().unzip();
+            let (labels, ids): (Vec<String>, Vec<u32>) = all.of(question)?.iter().cloned().unzip();
             asked.push((question.text(&labels), ids));
         }
         let Some((first, _)) = asked.first() else { return Ok(Vec::new()) };
@@ -148,9 +149,10 @@ mod tests {
             ] {
                 assert!(asker.short(&messages, "x").is_some(), "it is spelled once");
                 let prompts = asker.prompts(&messages, &questions()).unwrap();
+                let all = Labels::find(&asker.finder, &questions());
                 for (prompt, question) in prompts.iter().zip(questions()) {
                     let (labels, ids): (Vec<String>, Vec<u32>) =
-                        asker.labels.of(&question).unwrap().iter().cloned().unzip();
+                        all.of(&question).unwrap().iter().cloned().unzip();
                     assert_eq!(prompt.ids, asker.whole(&messages, &question.text(&labels)).unwrap());
                     assert_eq!(prompt.labels, ids);
                 }
