@@ -22,7 +22,7 @@ use self::fields::REFUSED;
 pub use self::fields::{MessagesFields, MessagesRequest};
 use self::streamed::MessageStream;
 use crate::app::{App, aside};
-use crate::conversation::{Turns, Wishes, collect, prepare, render};
+use crate::conversation::{Turns, Wishes, begin, collect, render};
 use crate::error::ApiError;
 use crate::http::guard::Caller;
 use crate::http::json::Body;
@@ -42,26 +42,16 @@ pub async fn post(
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let app_aside = app.clone();
-    let (fields, prepared, events) = aside(move || {
-        let (fields, turns, wishes) = read(&app_aside, &body)?;
-        let prepared = prepare(&app_aside, turns, wishes)?;
-        let events = prepared.run(&app_aside, &caller)?;
-        Ok((fields, prepared, events))
-    })
-    .await?;
-    let mut answers = prepared.answers();
+    let (fields, prepared, events) = begin(&app, caller, move |app| read(app, &body)).await?;
+    let mut answer = prepared.answer();
     let wants_diagnostics = fields.diagnostics.is_some();
     let stops = prepared.options.stop.clone();
     if fields.stream == Some(true) {
-        let Some(answer) = answers.pop() else { return Err(ApiError::internal("a message has no answer")) };
         let heartbeat = app.options.heartbeat;
         let render = MessageStream::new(app, answer, stops, wants_diagnostics);
         return stream::respond(events, render, heartbeat).await;
     }
-    let Some(answer) = collect(&app.served.tokenizer, events, answers).await?.pop() else {
-        return Err(ApiError::internal("a message has no answer"));
-    };
+    collect(&app.served.tokenizer, events, std::slice::from_mut(&mut answer)).await?;
     Ok(Json(MessageAnswer::of(&answer, &app.served.id, &stops, wants_diagnostics)).into_response())
 }
 

@@ -134,14 +134,15 @@ impl MessageStream {
         events.push(named("content_block_stop", &value));
     }
 
+    /// Tells the end, if it has come.
     fn finish(&mut self, events: &mut Vec<String>) {
+        let Some(end) = self.answer.end.clone() else { return };
         if self.n_blocks == 0 {
             let text = std::mem::take(&mut self.space);
             self.text(&text, events);
         }
         self.close(events);
-        let Some(end) = &self.answer.end else { return };
-        let (stop_reason, stop_sequence) = stop(end, &self.stops);
+        let (stop_reason, stop_sequence) = stop(&end, &self.stops);
         let delta = json!({"stop_reason": stop_reason, "stop_sequence": stop_sequence});
         let usage = MessageUsage::of(&end.timings);
         let value = json!({"type": "message_delta", "delta": delta, "usage": usage, "timings": end.timings});
@@ -156,20 +157,14 @@ impl Render for MessageStream {
         let mut events = Vec::new();
         match event {
             Event::Admitted(admission) => self.begin(&admission, &mut events),
-            Event::Reading(_) | Event::Prompt(_) => {}
-            Event::Step(step) => {
-                let app = self.app.clone();
-                let pieces = self.answer.push(&app.served.tokenizer, &step);
-                self.take(pieces, &mut events);
-            }
-            Event::Done(outcome) => {
-                let pieces = self.answer.finish(*outcome);
-                self.take(pieces, &mut events);
-                self.finish(&mut events);
-            }
             Event::Failed(error) => {
                 events.push(named("error", &MessagesErrorBody::of(&error)));
                 self.is_done = true;
+            }
+            event => {
+                let pieces = self.answer.event(&self.app.served.tokenizer, event);
+                self.take(pieces, &mut events);
+                self.finish(&mut events);
             }
         }
         events

@@ -6,7 +6,7 @@ use lossy_tokenizer::Tokenizer;
 
 use super::logprobs::TokenLogprobs;
 use crate::error::ApiError;
-use crate::http::stream::Events;
+use crate::http::stream::{self, Events};
 use crate::request::unique;
 use crate::work::{Event, Outcome, Timings};
 
@@ -132,6 +132,15 @@ impl Answer {
         pieces
     }
 
+    /// Takes what has happened; returns what is new.
+    pub fn event(&mut self, tokenizer: &Tokenizer, event: Event) -> Vec<Piece> {
+        match event {
+            Event::Step(step) => self.push(tokenizer, &step),
+            Event::Done(outcome) => self.finish(*outcome),
+            Event::Admitted(_) | Event::Reading(_) | Event::Prompt(_) | Event::Failed(_) => Vec::new(),
+        }
+    }
+
     fn take(&mut self, parts: Vec<Part>) -> Vec<Piece> {
         parts.into_iter().map(|part| self.piece(part)).collect()
     }
@@ -215,20 +224,11 @@ impl Answer {
 pub async fn collect(
     tokenizer: &Tokenizer,
     mut events: Events,
-    mut answers: Vec<Answer>,
-) -> Result<Vec<Answer>, ApiError> {
+    answers: &mut [Answer],
+) -> Result<(), ApiError> {
     while answers.iter().any(|answer| answer.end.is_none()) {
-        match events.recv().await {
-            Some((index, Event::Step(step))) => {
-                answers[index].push(tokenizer, &step);
-            }
-            Some((index, Event::Done(outcome))) => {
-                answers[index].finish(*outcome);
-            }
-            Some((_, Event::Failed(error))) => return Err(error),
-            Some((_, Event::Admitted(_) | Event::Reading(_) | Event::Prompt(_))) => {}
-            None => return Err(ApiError::unavailable("the engine has ended in the middle of the answer")),
-        }
+        let (index, event) = stream::next(&mut events).await?;
+        answers[index].event(tokenizer, event);
     }
-    Ok(answers)
+    Ok(())
 }

@@ -8,7 +8,7 @@ use lossy_output::{Constraint, Limits, PartParser, ThinkingFormat, ToolChoice, v
 use super::answer::Answer;
 use super::render::{Turns, render};
 use super::tools::RequestTools;
-use crate::app::App;
+use crate::app::{App, aside};
 use crate::error::ApiError;
 use crate::http::guard::Caller;
 use crate::http::stream::Events;
@@ -61,11 +61,30 @@ pub struct Prepared {
     thinking_budget: Option<usize>,
 }
 
+/// Reads a request, prepares it and runs it, away from the threads that speak with clients.
+///
+/// # Errors
+/// A field is wrong, the queue is full, or the server ends.
+pub async fn begin<T: Send + 'static>(
+    app: &Arc<App>,
+    caller: Caller,
+    read: impl FnOnce(&App) -> Result<(T, Turns, Wishes), ApiError> + Send + 'static,
+) -> Result<(T, Prepared, Events), ApiError> {
+    let app = app.clone();
+    aside(move || {
+        let (request, turns, wishes) = read(&app)?;
+        let prepared = prepare(&app, turns, wishes)?;
+        let events = prepared.run(&app, &caller)?;
+        Ok((request, prepared, events))
+    })
+    .await
+}
+
 /// Renders the prompt, and compiles what constrains the answers.
 ///
 /// # Errors
 /// A field is wrong; it is named.
-pub fn prepare(app: &App, turns: Turns, wishes: Wishes) -> Result<Prepared, ApiError> {
+fn prepare(app: &App, turns: Turns, wishes: Wishes) -> Result<Prepared, ApiError> {
     let served = &app.served;
     let Wishes { sampling, n_logprobs, form, thinking_budget } = wishes;
     let n = sampling.n(app.options.limits.n)?;
@@ -114,7 +133,7 @@ impl Prepared {
     ///
     /// # Errors
     /// The queue is full, or the server ends.
-    pub fn run(&self, app: &App, caller: &Caller) -> Result<Events, ApiError> {
+    fn run(&self, app: &App, caller: &Caller) -> Result<Events, ApiError> {
         let scope = app.scope(caller, self.salt.as_deref());
         app.run(self.n, |reply| {
             let mut options = self.options.clone();
@@ -133,7 +152,12 @@ impl Prepared {
 
     /// The answers, before anything has come.
     pub fn answers(&self) -> Vec<Answer> {
-        (0..self.n).map(|_| Answer::new(self.parser())).collect()
+        (0..self.n).map(|_| self.answer()).collect()
+    }
+
+    /// One of them.
+    pub fn answer(&self) -> Answer {
+        Answer::new(self.parser())
     }
 
     /// What cuts the text of an answer into its parts.

@@ -38,6 +38,22 @@ pub trait Render: Send + 'static {
     fn end(&mut self) -> Vec<String>;
 }
 
+/// The next event of the answers to a request.
+///
+/// # Errors
+/// An answer has failed, or the engine has ended.
+pub async fn next(events: &mut Events) -> Result<(usize, Event), ApiError> {
+    match events.recv().await {
+        Some((_, Event::Failed(error))) => Err(error),
+        Some(told) => Ok(told),
+        None => Err(ended()),
+    }
+}
+
+fn ended() -> ApiError {
+    ApiError::unavailable("the engine has ended in the middle of the answer")
+}
+
 /// `data:` and a JSON value.
 pub fn data(value: &impl Serialize) -> String {
     format!("data: {}\n\n", json(value))
@@ -104,8 +120,7 @@ async fn write(
             event = events.recv() => match event {
                 Some((index, event)) => pieces = render.event(index, event),
                 None => {
-                    let error = ApiError::unavailable("the engine has ended in the middle of the answer");
-                    let _ = sender.send(render.event(0, Event::Failed(error)).concat()).await;
+                    let _ = sender.send(render.event(0, Event::Failed(ended())).concat()).await;
                     return;
                 }
             },

@@ -20,8 +20,8 @@ pub use self::prepare::{budget, turns};
 use self::streamed::ChatStream;
 use super::form::FormFields;
 use super::usage::{Head, Usage};
-use crate::app::{App, aside};
-use crate::conversation::{Answer, ChatLogprobs, collect, prepare};
+use crate::app::App;
+use crate::conversation::{Answer, ChatLogprobs, begin, collect};
 use crate::error::{ApiError, ErrorBody};
 use crate::http::guard::Caller;
 use crate::http::json::Body;
@@ -58,22 +58,15 @@ pub async fn post(
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let app_aside = app.clone();
-    let (fields, prepared, events) = aside(move || {
-        let (fields, turns, wishes) = prepare::read(&app_aside, &body)?;
-        let prepared = prepare(&app_aside, turns, wishes)?;
-        let events = prepared.run(&app_aside, &caller)?;
-        Ok((fields, prepared, events))
-    })
-    .await?;
+    let (fields, prepared, events) = begin(&app, caller, move |app| prepare::read(app, &body)).await?;
     let has_logprobs = prepared.options.sampling.n_logprobs.is_some();
-    let answers = prepared.answers();
+    let mut answers = prepared.answers();
     if fields.stream == Some(true) {
         let heartbeat = app.options.heartbeat;
         let render = ChatStream::new(app, &fields, &prepared, answers);
         return stream::respond(events, render, heartbeat).await;
     }
-    let answers = collect(&app.served.tokenizer, events, answers).await?;
+    collect(&app.served.tokenizer, events, &mut answers).await?;
     Ok(axum::Json(completion(&app, answers, has_logprobs)).into_response())
 }
 

@@ -246,10 +246,8 @@ pub async fn post(
         return stream::respond(events, CompletionStream::new(app, prepared, answers), heartbeat).await;
     }
     while answers.iter().any(|answer| answer.end.is_none()) {
-        match events.recv().await {
-            Some((index, event)) => answers[index].take(&app, prepared.prompt_of(index), event)?,
-            None => return Err(ApiError::unavailable("the engine has ended in the middle of the answer")),
-        }
+        let (index, event) = stream::next(&mut events).await?;
+        answers[index].take(&app, prepared.prompt_of(index), event)?;
     }
     let usage = total(&prepared, answers.iter().flat_map(|answer| &answer.end).map(|(_, timings)| timings));
     let timings = answers.first().and_then(|answer| answer.end.as_ref());

@@ -13,7 +13,6 @@ use lossy_engine::{GenerationOptions, SamplingOptions};
 use lossy_output::decision::{Answer, Asker, Prompt, Question};
 use lossy_tokenizer::RenderOptions;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
@@ -23,6 +22,7 @@ use crate::app::{App, aside};
 use crate::error::{ApiError, ErrorBody};
 use crate::http::guard::Caller;
 use crate::http::json::Body;
+use crate::http::stream;
 use crate::work::{Event, Job, Outline, Reply, Timings};
 
 /// Questions that the engine has at a time: others who wait get their turn.
@@ -107,15 +107,16 @@ async fn decide(app: &App, asked: Asked) -> Result<(Vec<Answer>, ResponseUsage),
     let mut total = Timings::default();
     let (mut n_done, mut cached) = (0, None);
     while n_done < n {
-        match events.recv().await {
-            Some((_, Event::Admitted(admission))) => {
+        let (index, event) = stream::next(&mut events).await?;
+        match event {
+            Event::Admitted(admission) => {
                 // Questions after the first find what the first has read.
                 cached.get_or_insert(admission.n_cached);
             }
-            Some((index, Event::Step(step))) => {
+            Event::Step(step) => {
                 answers[index] = Some(Answer::of(&asked.questions[index], &step.sampled.logprobs_of));
             }
-            Some((_, Event::Done(outcome))) => {
+            Event::Done(outcome) => {
                 n_done += 1;
                 total.prompt_n += outcome.timings.prompt_n;
                 if n_submitted < n {
@@ -123,9 +124,7 @@ async fn decide(app: &App, asked: Asked) -> Result<(Vec<Answer>, ResponseUsage),
                     n_submitted += 1;
                 }
             }
-            Some((_, Event::Failed(error))) => return Err(error),
-            Some((_, Event::Reading(_) | Event::Prompt(_))) => {}
-            None => return Err(ApiError::unavailable("the engine has ended in the middle of the answers")),
+            Event::Reading(_) | Event::Prompt(_) | Event::Failed(_) => {}
         }
     }
     total.cache_n = cached.unwrap_or_default();
@@ -138,7 +137,6 @@ async fn decide(app: &App, asked: Asked) -> Result<(Vec<Answer>, ResponseUsage),
 pub(crate) fn read_body(body: &Body) {
     if let Ok(fields) = body.read::<DecisionFields>() {
         let _ = fields.questions();
-        let _: Result<_, _> = items::read(None, &fields.input, false);
-        let _: Value = fields.input;
+        let _ = items::read(None, &fields.input, false);
     }
 }

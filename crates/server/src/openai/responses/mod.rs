@@ -22,7 +22,7 @@ pub use self::output::{ResponseObject, ResponseUsage};
 use self::streamed::ResponseStream;
 use super::form::form_of_type;
 use crate::app::{App, aside};
-use crate::conversation::{Prepared, Turns, Wishes, prepare, render};
+use crate::conversation::{Turns, Wishes, begin, render};
 use crate::error::{ApiError, ErrorBody};
 use crate::http::guard::Caller;
 use crate::http::json::Body;
@@ -38,56 +38,30 @@ pub async fn post(
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let app_aside = app.clone();
-    let (request, prepared, mut events) = aside(move || {
-        let request = read(&app_aside, &body)?;
-        let Request { fields, turns, wishes, custom } = request;
-        let prepared = prepare(&app_aside, turns, wishes)?;
-        let events = prepared.run(&app_aside, &caller)?;
-        Ok(((fields, custom), prepared, events))
-    })
-    .await?;
-    let (fields, custom) = request;
+    let (request, prepared, mut events) = begin(&app, caller, move |app| read(app, &body)).await?;
+    let Request { fields, custom } = request;
     let heartbeat = app.options.heartbeat;
-    let is_stream = fields.stream == Some(true);
-    let mut render = started(app, &fields, &prepared, custom)?;
-    if is_stream {
+    let sampling = &prepared.options.sampling;
+    let response = ResponseObject::new(&fields, &app.served.id, (sampling.temperature, sampling.top_p));
+    let mut render = ResponseStream::new(app, response, prepared.answer(), custom);
+    if fields.stream == Some(true) {
         return stream::respond(events, render, heartbeat).await;
     }
     while !render.is_done() {
-        match events.recv().await {
-            Some((_, crate::work::Event::Failed(error))) => return Err(error),
-            Some((index, event)) => drop(render.event(index, event)),
-            None => return Err(ApiError::unavailable("the engine has ended in the middle of the answer")),
-        }
+        let (index, event) = stream::next(&mut events).await?;
+        render.event(index, event);
     }
     Ok(Json(render.response).into_response())
 }
 
-fn started(
-    app: Arc<App>,
-    fields: &ResponseFields,
-    prepared: &Prepared,
-    custom: BTreeSet<String>,
-) -> Result<ResponseStream, ApiError> {
-    let sampling = &prepared.options.sampling;
-    let response = ResponseObject::new(fields, &app.served.id, (sampling.temperature, sampling.top_p));
-    let Some(answer) = prepared.answers().pop() else {
-        return Err(ApiError::internal("a response has no answer"));
-    };
-    Ok(ResponseStream::new(app, response, answer, custom))
-}
-
-/// A request for a response as a conversation.
+/// What is left of a request beside its conversation.
 struct Request {
     fields: ResponseFields,
-    turns: Turns,
-    wishes: Wishes,
     /// names of tools whose input is text
     custom: BTreeSet<String>,
 }
 
-fn read(app: &App, body: &Body) -> Result<Request, ApiError> {
+fn read(app: &App, body: &Body) -> Result<(Request, Turns, Wishes), ApiError> {
     body.refuse(&REFUSED)?;
     let fields: ResponseFields = body.read()?;
     let mut sampling: SamplingFields = body.read()?;
@@ -116,7 +90,7 @@ fn read(app: &App, body: &Body) -> Result<Request, ApiError> {
     };
     let thinking_budget = super::chat::budget("thinking_token_budget", fields.thinking_token_budget)?;
     let wishes = Wishes { sampling, n_logprobs, form, thinking_budget };
-    Ok(Request { fields, turns, wishes, custom })
+    Ok((Request { fields, custom }, turns, wishes))
 }
 
 fn turns(app: &App, fields: &ResponseFields) -> Result<(Turns, BTreeSet<String>), ApiError> {

@@ -282,7 +282,7 @@ impl ResponseStream {
         events.push(tell(n_sent, "response.output_item.done", Change::Item { output_index, item }));
     }
 
-    /// The answer has ended.
+    /// Tells the end, if it has come.
     fn finish(&mut self, events: &mut Vec<String>) {
         let Some(end) = self.answer.end.clone() else { return };
         let is_cut = end.reason == EndReason::Length;
@@ -319,24 +319,18 @@ impl Render for ResponseStream {
         let mut events = Vec::new();
         self.begin(&mut events);
         match event {
-            Event::Admitted(_) | Event::Reading(_) | Event::Prompt(_) => {}
-            Event::Step(step) => {
-                let from = self.answer.logprobs.len();
-                let app = self.app.clone();
-                let pieces = self.answer.push(&app.served.tokenizer, &step);
-                self.logprobs.extend_from_slice(&self.answer.logprobs[from..]);
-                self.take(pieces, &mut events);
-            }
-            Event::Done(outcome) => {
-                let pieces = self.answer.finish(*outcome);
-                self.take(pieces, &mut events);
-                self.finish(&mut events);
-            }
             Event::Failed(error) => {
                 self.close(Status::Incomplete, &mut events);
                 self.response.fail(&error);
                 let change = Change::Response { response: &self.response };
                 events.push(tell(&mut self.n_sent, "response.failed", change));
+            }
+            event => {
+                let from = self.answer.logprobs.len();
+                let pieces = self.answer.event(&self.app.served.tokenizer, event);
+                self.logprobs.extend_from_slice(&self.answer.logprobs[from..]);
+                self.take(pieces, &mut events);
+                self.finish(&mut events);
             }
         }
         events
