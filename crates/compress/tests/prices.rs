@@ -1,10 +1,11 @@
 //! Prices of types, against what the types lose and against the file that is written of them.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use lossy_compress::kept::{JobKey, Kept};
-use lossy_compress::network::{Network, divergence_backward};
 use lossy_compress::plan::{Limit, assign, frontier};
 use lossy_compress::prices::{Priced, Pricing, TensorPrices, part, priced_matrices, types_of};
 use lossy_compress::quantize::{How, Options, Plan};
@@ -14,6 +15,8 @@ use lossy_compress::weights::{Edited, WeightSource};
 use lossy_engine::ModelSource;
 use lossy_quant::DType;
 use lossy_testkit::tiny_model;
+
+use common::measured;
 
 fn tokens() -> Vec<u32> {
     (0..16 * 512).map(|i: u32| (i * i * 7 + i * 13 + i / 31) % 80).collect()
@@ -37,20 +40,6 @@ fn priced(source: &ModelSource, kept: &Kept, n_threads: usize) -> Priced {
 fn price(all: &[TensorPrices], name: &str, dtype: DType) -> f64 {
     let tensor = all.iter().find(|tensor| tensor.name == name).unwrap();
     tensor.types.iter().find(|price| price.dtype == dtype).unwrap().by_token
-}
-
-/// Mean divergence of a changed source on the windows that prices are made of.
-fn measured(source: &ModelSource, changed: &dyn WeightSource, windows: &[&[u32]]) -> f64 {
-    let [before, after] =
-        [source as &dyn WeightSource, changed].map(|s| Network::<f32>::new(s, 256).unwrap());
-    let n_vocab = source.info().n_vocab;
-    let kl = |window: &&[u32]| -> f64 {
-        let teacher = before.logits(window).unwrap();
-        let mut found = after.logits(window).unwrap();
-        let rows = found.chunks_exact_mut(n_vocab).zip(teacher.chunks_exact(n_vocab));
-        rows.map(|(found, teacher)| divergence_backward(teacher, found)).sum()
-    };
-    windows.iter().map(kl).sum::<f64>() / windows.iter().map(|window| window.len()).sum::<usize>() as f64
 }
 
 #[test]

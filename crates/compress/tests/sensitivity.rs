@@ -1,11 +1,14 @@
 //! Predicted prices against measured divergence.
 
+mod common;
+
 use lossy_compress::block::Projection;
-use lossy_compress::network::{Network, divergence_backward};
 use lossy_compress::sensitivity::{Price, Sensitivity, collect};
 use lossy_compress::weights::{Edited, WeightError, WeightSource};
 use lossy_engine::ModelSource;
 use lossy_testkit::noise;
+
+use common::measured;
 
 fn sensitivities(source: &ModelSource, windows: &[&[u32]], n_threads: usize) -> Vec<Sensitivity> {
     let mut all = Vec::new();
@@ -15,19 +18,6 @@ fn sensitivities(source: &ModelSource, windows: &[&[u32]], n_threads: usize) -> 
     };
     collect(source, windows, 7, n_threads, &mut each).unwrap();
     all
-}
-
-/// Mean divergence of a changed source, nats a token.
-fn measured(source: &ModelSource, changed: &dyn WeightSource, windows: &[&[u32]]) -> f64 {
-    let [before, after] = [source as &dyn WeightSource, changed].map(|s| Network::<f32>::new(s, 64).unwrap());
-    let n_vocab = source.info().n_vocab;
-    let kl = |window: &&[u32]| -> f64 {
-        let teacher = before.logits(window).unwrap();
-        let mut found = after.logits(window).unwrap();
-        let rows = found.chunks_exact_mut(n_vocab).zip(teacher.chunks_exact(n_vocab));
-        rows.map(|(found, teacher)| divergence_backward(teacher, found)).sum()
-    };
-    windows.iter().map(kl).sum::<f64>() / windows.iter().map(|window| window.len()).sum::<usize>() as f64
 }
 
 #[test]

@@ -198,18 +198,13 @@ impl<'a> Pricing<'a> {
             let block = Block::load(self.source, layer)?;
             let found = sensitivities.next_layer(&block);
             let piece = format!("prices.{layer}.json");
-            match self.kept.get(&piece).and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            tensors.extend(match self.kept_prices(&piece) {
                 Some(prices) => {
-                    let prices: Vec<TensorPrices> = prices;
-                    tensors.extend(prices);
                     collection.skip_layer()?;
+                    prices
                 }
-                None => {
-                    let prices = self.layer(&block, &found, &mut collection)?;
-                    self.kept.put(&piece, &serde_json::to_vec(&prices).unwrap_or_default())?;
-                    tensors.extend(prices);
-                }
-            }
+                None => self.keep(&piece, self.layer(&block, &found, &mut collection)?)?,
+            });
             told(layer + 2)?;
         }
         let name = output_matrix(self.source);
@@ -218,19 +213,23 @@ impl<'a> Pricing<'a> {
         drop(collection);
         told(n_layers + 2)?;
         let piece = "prices.ends.json";
-        match self.kept.get(piece).and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-            Some(prices) => {
-                let prices: Vec<TensorPrices> = prices;
-                tensors.extend(prices);
-            }
-            None => {
-                let prices = ends::price(self, &sensitivities, &head_moments)?;
-                self.kept.put(piece, &serde_json::to_vec(&prices).unwrap_or_default())?;
-                tensors.extend(prices);
-            }
-        }
+        tensors.extend(match self.kept_prices(piece) {
+            Some(prices) => prices,
+            None => self.keep(piece, ends::price(self, &sensitivities, &head_moments)?)?,
+        });
         told(n_total)?;
         Ok(Priced { prices: Prices { tensors }, head_moments })
+    }
+
+    /// Prices that were computed before, if they can be read.
+    fn kept_prices(&self, piece: &str) -> Option<Vec<TensorPrices>> {
+        serde_json::from_slice(&self.kept.get(piece)?).ok()
+    }
+
+    /// Keeps prices, and gives them back.
+    fn keep(&self, piece: &str, prices: Vec<TensorPrices>) -> Result<Vec<TensorPrices>, KeptError> {
+        self.kept.put(piece, &serde_json::to_vec(&prices).unwrap_or_default())?;
+        Ok(prices)
     }
 
     /// The seven matrices of a layer, each in all its types.
