@@ -14,7 +14,7 @@ use crate::extent::Extent;
 use crate::forward::{Forward, ForwardItem};
 use crate::hooks::Hooks;
 use crate::model::Model;
-use crate::positions::Positions;
+use crate::positions::{PositionScheme, Positions};
 use crate::round::{Beside, Runner, Steps};
 use crate::sequence::EngineId;
 use crate::{
@@ -111,6 +111,9 @@ impl Engine {
         let geometry = geometry(&self.model.info);
         let statistics = calibrated.as_ref().map(|calibrated| &*calibrated.calibration);
         let layout = scheme.layout(&Context { geometry: &geometry, calibration: statistics })?;
+        if layout.packed.as_ref().is_some_and(|packed| packed.sparsity.is_some()) {
+            self.check_sparse(&scheme, &positions, &options.positions)?;
+        }
         Ok(Arc::new(Cache {
             engine: self.id.clone(),
             pool: KvPool::with_layout(geometry, layout, positions, self.budget.clone()),
@@ -122,6 +125,23 @@ impl Engine {
             activations: self.activations,
             saved_key: OnceLock::new(),
         }))
+    }
+
+    /// That attention can skip pages: these are read as codes, with integers.
+    fn check_sparse(
+        &self,
+        scheme: &KvScheme,
+        positions: &Positions,
+        map: &PositionScheme,
+    ) -> Result<(), SettingError> {
+        let refused = |with, instead| Err(SettingError::Sparse { scheme: scheme.to_string(), with, instead });
+        if self.activations == ActivationKind::F32 {
+            return refused("attention with f32 activations".to_owned(), "take q8 activations");
+        }
+        match positions.map().token_position(0) {
+            Some(_) => refused(format!("attention with positions {map}"), "take adaptive or dca"),
+            None => Ok(()),
+        }
     }
 
     /// The scheme of a cache that asks for none: f16, or f32 with f32 activations.

@@ -113,6 +113,16 @@ pub enum SettingError {
         /// what was asked for, or follows from the length
         positions: String,
     },
+    /// a scheme that skips pages, with what reads all of them
+    #[error("KV scheme `{scheme}` skips pages, and {with} cannot: leave `sparse` out, or {instead}")]
+    Sparse {
+        /// the scheme
+        scheme: String,
+        /// what reads all pages
+        with: String,
+        /// what to change
+        instead: &'static str,
+    },
     /// a text to calibrate with that is too short
     #[error("the calibration text has {n_tokens} tokens, but at least {least} are needed")]
     CalibrationTooShort {

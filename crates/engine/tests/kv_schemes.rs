@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lossy_engine::{
-    BatchItem, CALIBRATION_TEXT, Cache, CacheOptions, CalibrationOptions, Engine, EngineOptions, Logits,
-    ModelSource,
+    ActivationKind, BatchItem, CALIBRATION_TEXT, Cache, CacheOptions, CalibrationOptions, Engine,
+    EngineOptions, Logits, ModelSource,
 };
 use lossy_testkit::{TestModel, kl_divergence};
 use lossy_tokenizer::EncodeOptions;
@@ -62,7 +62,41 @@ fn packed_caches_lose_little_and_the_less_the_more_bits_they_have() {
     assert!(k2v2 < 0.05, "k2v2 loses {k2v2}");
     assert!(k4v4 < 0.02 && k4v4 < k2v2, "k4v4 loses {k4v4}, k2v2 {k2v2}");
     assert!(kivi2 > k2v2, "KIVI at 3 bits loses {kivi2}, k2v2 {k2v2}");
+    let [little, much] = [0.02, 0.3].map(|share| kl(&format!("k2v2:residual=0,sparse={share}"), 256));
+    let dense = kl("k2v2:residual=0", 256);
+    println!("without pages that weigh 2 %: {little:.4}, 30 %: {much:.4}, with all: {dense:.4}");
+    assert!((little - dense).abs() < 0.3 * dense, "sparse=0.02 loses {little}, all pages {dense}");
+    assert!(much > 1.2 * dense, "sparse=0.3 loses {much}, all pages {dense}: nothing was skipped");
     // The same tokens are seen packed, whatever the chunks; int8 activations make the rest.
     let other = kl("k2v2", 100);
     assert!((other - k2v2).abs() < 0.3 * k2v2 + 1e-3, "chunks of 100 lose {other}, of 256 {k2v2}");
+}
+
+#[test]
+fn what_cannot_skip_pages_is_an_error() {
+    let source = ModelSource::open(&TestModel::SmolLm2.path()).expect("the test model");
+    let scheme = "k2v2:calibration=none,sparse=0.1";
+    let options = |positions: &str| CacheOptions {
+        positions: positions.parse().expect("positions"),
+        ..CacheOptions::scheme(scheme.parse().expect("a scheme"))
+    };
+    let error = |activations, options: &CacheOptions| {
+        let engine_options = EngineOptions { activations, ..EngineOptions::default() };
+        let mut engine = Engine::load(&source, &engine_options).expect("its weights");
+        engine.cache(options).err().map(|error| error.to_string())
+    };
+    assert_eq!(
+        error(ActivationKind::F32, &options("linear")).as_deref(),
+        Some(
+            "KV scheme `k2v2:calibration=none,sparse=0.1` skips pages, and attention with f32 activations cannot: leave \
+             `sparse` out, or take q8 activations"
+        )
+    );
+    let refused = error(ActivationKind::Q8, &options("self-extend:group=4,window=512")).expect("an error");
+    assert!(
+        refused.contains("attention with positions self-extend") && refused.contains("adaptive or dca"),
+        "{refused}"
+    );
+    assert_eq!(error(ActivationKind::Q8, &options("adaptive")), None);
+    assert_eq!(error(ActivationKind::Q8, &options("dca")), None);
 }

@@ -58,7 +58,11 @@ fn a_prompt_that_reads_codes_has_the_bits_of_one_that_is_read_token_by_token() {
     let ids = ids(model, 410);
     let (mut one, _) = engine(model, 1);
     let (mut three, _) = engine(model, 3);
-    for scheme in ["k2v2:calibration=none", "k3v4:calibration=none,residual=0,sinks=0"] {
+    for scheme in [
+        "k2v2:calibration=none",
+        "k3v4:calibration=none,residual=0,sinks=0",
+        "k2v2:calibration=none,residual=0,sparse=0.3",
+    ] {
         let options = CacheOptions::scheme(scheme.parse().unwrap());
         let read = |engine: &mut Engine, chunk: usize| -> Vec<f32> {
             let mut sequence = engine.cache(&options).unwrap().sequence();

@@ -273,7 +273,42 @@ impl PageSource for LayerOfSequence<'_> {
         });
     }
 
-    fn attend_rows(&self, isa: Isa, asked: Asked, queries: &mut QueryRows, states: RowStates<'_>) -> usize {
+    fn sparsity(&self) -> Option<f32> {
+        self.pool().packed().and_then(|layers| layers.sparsity)
+    }
+
+    fn is_estimated(&self, asked: &Asked) -> bool {
+        let Some(layers) = self.pool().packed() else { return false };
+        layers.codes[self.layer].is_estimated()
+            && self.activations != ActivationKind::F32
+            && !layers.has_sinks(asked.page)
+            && matches!(self.seen(asked), Seen::Packed(_))
+            && self.turns(asked).is_none()
+    }
+
+    fn estimate_rows(
+        &self,
+        isa: Isa,
+        asked: Asked,
+        queries: &mut QueryRows,
+        shifts: &[f32],
+        weights: &mut [f32],
+    ) {
+        let (Seen::Packed(page), Some(layers)) = (self.seen(&asked), self.pool().packed()) else {
+            unreachable!("a page that is estimated is packed")
+        };
+        let codes = self.codes(page, asked.kv_head);
+        layers.codes[self.layer].estimate_rows(isa, self.place(&asked), codes, queries, shifts, weights);
+    }
+
+    fn attend_rows(
+        &self,
+        isa: Isa,
+        asked: Asked,
+        queries: &mut QueryRows,
+        rows: &[u16],
+        states: RowStates<'_>,
+    ) -> usize {
         let pool = self.pool();
         let (Seen::Packed(page), Some(layers)) = (self.seen(&asked), pool.packed()) else {
             return PAGE_TOKENS;
@@ -283,7 +318,7 @@ impl PageSource for LayerOfSequence<'_> {
         }
         let (codes, sinks) = pool.parts(self.layer, asked.page, page.head(self.layer, asked.kv_head));
         let stored = Stored { bytes: codes, sinks, next: self.next(&asked, true) };
-        if layers.codes[self.layer].attend_rows(isa, self.place(&asked), stored, queries, states) {
+        if layers.codes[self.layer].attend_rows(isa, self.place(&asked), stored, queries, rows, states) {
             sinks.map_or(0, |sinks| sinks.n_tokens)
         } else {
             PAGE_TOKENS

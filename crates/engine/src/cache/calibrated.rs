@@ -8,8 +8,9 @@ use lossy_kernels::page::{Partial, QueryRows, RowStates, TokenQueries};
 
 use super::HeadStatistics;
 use super::code::{PageCode, Place};
-use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Rung};
+use super::family::{Context, Defaults, Family, KvSchemeError, KvStorage, Parsed, Rung};
 use super::padding::Padding;
+use crate::parameters::{ParameterError, Parameters, Spelling};
 
 /// `k2v2`, `k3v2`, …, `k4v4`.
 pub(super) const FAMILY: Family = Family {
@@ -23,11 +24,20 @@ pub(super) const FAMILY: Family = Family {
     ],
     parse: |name, parameters| {
         let [b'k', k @ b'2'..=b'4', b'v', v @ b'2'..=b'4'] = name.as_bytes() else { return None };
-        Some(parameters.flag("calibration", "none").map(|is_blind| -> Arc<dyn KvStorage> {
-            Arc::new(Calibrated { key_bits: k - b'0', value_bits: v - b'0', is_blind })
-        }))
+        Some(read(k - b'0', v - b'0', parameters))
     },
 };
+
+fn read(key_bits: u8, value_bits: u8, parameters: &mut Parameters<'_>) -> Parsed {
+    let is_blind = parameters.flag("calibration", "none")?;
+    let expected = "a share of attention's weights: a number from 0 (nothing is skipped) to below 1";
+    let sparsity = parameters.value::<f32>("sparse", expected)?.unwrap_or(0.0);
+    if !(0.0..1.0).contains(&sparsity) {
+        return Err(ParameterError::value("sparse", sparsity, expected));
+    }
+    let sparsity = (sparsity > 0.0).then_some(sparsity);
+    Ok(Arc::new(Calibrated { key_bits, value_bits, is_blind, sparsity }))
+}
 
 /// The name, without parameters, of the storage with the keys of one and the values of the other, if that exists.
 pub(super) fn mixed(keys: &str, values: &str) -> Option<String> {
@@ -47,6 +57,8 @@ struct Calibrated {
     value_bits: u8,
     /// whether nothing is known of the model: all channels of a head count alike, about a mean of 0
     is_blind: bool,
+    /// what the pages that a token skips may weigh together, as a share of all weights
+    sparsity: Option<f32>,
 }
 
 impl Calibrated {
@@ -91,8 +103,10 @@ impl Calibrated {
 
 impl KvStorage for Calibrated {
     fn name(&self) -> String {
-        let calibration = if self.is_blind { ":calibration=none" } else { "" };
-        format!("k{}v{}{calibration}", self.key_bits, self.value_bits)
+        Spelling::new(format!("k{}v{}", self.key_bits, self.value_bits))
+            .with("calibration", self.is_blind.then_some("none"))
+            .with("sparse", self.sparsity)
+            .end()
     }
 
     fn defaults(&self) -> Defaults {
@@ -105,6 +119,10 @@ impl KvStorage for Calibrated {
 
     fn needs_calibration(&self) -> bool {
         !self.is_blind
+    }
+
+    fn sparsity(&self) -> Option<f32> {
+        self.sparsity
     }
 
     fn channel_multiple(&self) -> usize {
@@ -183,11 +201,29 @@ impl PageCode for CalibratedPage {
         place: Place<'_>,
         stored: Stored<'_>,
         queries: &mut QueryRows,
+        rows: &[u16],
         states: RowStates<'_>,
     ) -> bool {
         let code = &self.heads[place.kv_head];
         let stored = Stored { bytes: &stored.bytes[..code.bytes()], ..stored };
-        code.attend_rows(isa, place.frames, stored, queries, states);
+        code.attend_rows(isa, place.frames, stored, queries, rows, states);
         true
+    }
+
+    fn is_estimated(&self) -> bool {
+        true
+    }
+
+    fn estimate_rows(
+        &self,
+        isa: Isa,
+        place: Place<'_>,
+        packed: &[u8],
+        queries: &mut QueryRows,
+        shifts: &[f32],
+        weights: &mut [f32],
+    ) {
+        let code = &self.heads[place.kv_head];
+        code.estimate_rows(isa, place.frames, &packed[..code.bytes()], queries, shifts, weights);
     }
 }

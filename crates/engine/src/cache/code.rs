@@ -64,7 +64,7 @@ pub trait PageCode: Debug + Send + Sync {
         false
     }
 
-    /// Merges into `states` the softmax of query rows over the whole page, from the codes, but for sinks.
+    /// Merges into `states` the softmax of some query rows over the whole page, from the codes, but for sinks.
     ///
     /// Returns `false`, having done nothing, if this code has no such kernel, or it would be slower than float32; the page
     /// becomes a tile then.
@@ -74,9 +74,31 @@ pub trait PageCode: Debug + Send + Sync {
         _place: Place<'_>,
         _stored: Stored<'_>,
         _queries: &mut QueryRows,
+        _rows: &[u16],
         _states: RowStates<'_>,
     ) -> bool {
         false
+    }
+
+    /// Whether [`estimate_rows`](PageCode::estimate_rows) estimates the weight of a page.
+    fn is_estimated(&self) -> bool {
+        false
+    }
+
+    /// Estimates what the whole page weighs for each query row, if a score of `shifts` (log₂) weighs 1.
+    ///
+    /// # Panics
+    /// This code has no such kernel.
+    fn estimate_rows(
+        &self,
+        _isa: Isa,
+        _place: Place<'_>,
+        _packed: &[u8],
+        _queries: &mut QueryRows,
+        _shifts: &[f32],
+        _weights: &mut [f32],
+    ) {
+        panic!("pages of this code are not estimated")
     }
 }
 

@@ -63,6 +63,10 @@ pub(super) trait KvStorage: Debug + Send + Sync {
     fn needs_calibration(&self) -> bool {
         false
     }
+    /// What the pages that a token skips may weigh together, as a share of all of attention's weights; `None`: it reads all.
+    fn sparsity(&self) -> Option<f32> {
+        None
+    }
     /// What a token sees as it is, where so many recent tokens stay exact.
     fn window(&self, residual: usize) -> Window {
         Window::pages(residual.div_ceil(PAGE_TOKENS))

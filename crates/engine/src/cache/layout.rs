@@ -88,6 +88,8 @@ pub struct PackedLayers {
     pub sinks: usize,
     /// what a token sees as it is
     pub window: Window,
+    /// What the pages that a token skips may weigh together, as a share of all of attention's weights; `None`: it reads all.
+    pub sparsity: Option<f32>,
 }
 
 /// How all tokens are stored.

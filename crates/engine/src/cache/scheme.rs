@@ -8,6 +8,8 @@
 //! layers=L:NAME  these layers are stored as the scheme NAME stores them: 0+7-9:k4v4, 29:f16
 //! first=N:TYPE   the first N layers are stored exactly, as f16
 //! last=N:TYPE    and the last N
+//! sparse=E       a token skips pages that together are estimated to have a share E of its attention's weights at most
+//!                (k2v2 … k4v4 only)
 //! ```
 //! A name belongs to a [`Family`]: one file, one line in [`FAMILIES`].
 
@@ -103,7 +105,8 @@ impl KvScheme {
             Some(kv_type) => kv_type == KvType::F16 && !self.is_exact(),
             None => exceptions.storage.transforms_values() == self.storage.transforms_values(),
         };
-        if is_possible && !exceptions.layers.layers().is_empty() {
+        let reads_all = exceptions.storage.sparsity().is_none();
+        if is_possible && reads_all && !exceptions.layers.layers().is_empty() {
             return Ok(());
         }
         let expected = format!(
@@ -198,6 +201,7 @@ impl KvScheme {
                 codes,
                 sinks: self.sinks,
                 window: self.storage.window(self.residual),
+                sparsity: self.storage.sparsity(),
             }),
         })
     }
@@ -334,6 +338,8 @@ mod tests {
             "k2v2",
             "k4v2",
             "k2v2:calibration=none,sinks=16",
+            "k2v2:sparse=0.1",
+            "k4v2:calibration=none,sparse=0.05,residual=256",
             "k3v3:sinks=16,residual=256,first=2:f16,last=1:f16",
             "k2v2:layers=0+3+5-9+28+29:k4v4",
             "kivi2:group_size=64,layers=1:q8,first=1:f16",
@@ -346,6 +352,7 @@ mod tests {
     #[test]
     fn defaults_are_not_printed_and_spaces_do_not_matter() {
         assert_eq!(scheme(" k2v2:residual=128 ").to_string(), "k2v2");
+        assert_eq!(scheme("k2v2:sparse=0").to_string(), "k2v2");
         assert_eq!(scheme("k2v2: sinks = 0 , residual=0").to_string(), "k2v2:sinks=0,residual=0");
     }
 
@@ -364,6 +371,13 @@ mod tests {
         assert!(error("kivi2:residual_length=32").contains("a multiple of 128"));
         assert!(error("kivi2:residual_length=128,residual=128").contains("residual_length or residual"));
         assert!(error("k2v2:residual_length=128").contains("no parameter `residual_length`"));
+        for value in ["1", "-0.1", "nan", "inf", "x", ""] {
+            assert!(
+                error(&format!("k2v2:sparse={value}")).contains("from 0 (nothing is skipped) to below 1"),
+                "{value}"
+            );
+        }
+        assert!(error("f16:sparse=0.1").contains("no parameter `sparse`"));
         assert!(error("k2v2:depth=3").contains("no parameter `depth`"));
         assert!(error("k2v2:first=2:q8").contains("2:f16"));
         assert!(error("f16:group_size=32").contains("no parameter"));
@@ -381,6 +395,7 @@ mod tests {
         assert_eq!(scheme("k2v2:layers=7+0+1-2+1:f16").to_string(), "k2v2:layers=0-2+7:f16");
         let mixed = scheme("k2v2").with_layers(&[4, 2, 3, 2], &scheme("k3v3:sinks=0")).unwrap();
         assert_eq!(mixed.to_string(), "k2v2:layers=2-4:k3v3");
+        assert!(scheme("k2v2").with_layers(&[0], &scheme("k3v3:sparse=0.1")).is_err());
         assert!(scheme("k2v2").with_layers(&[], &scheme("k3v3")).is_err());
         assert!(scheme("kivi2").with_layers(&[0], &scheme("k3v3")).is_err());
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::plan::{Load, Plan, WorkItem};
 use super::row_block::RowBlock;
 use super::source::{Asked, Meeting, PagePart, PageSource};
+use super::sparse::SparseScratch;
 use crate::page::{
     HeadShape, PAGE_TOKENS, Partial, Rows, Tile, TokenQueries, clear, finish, merge, record_len,
 };
@@ -23,12 +24,13 @@ pub struct Request<'a> {
 
 /// Buffers of one thread.
 #[derive(Default)]
-struct Scratch {
+pub(super) struct Scratch {
     token: TokenQueries,
     states: Vec<f32>,
     partials: Vec<f32>,
-    block: RowBlock,
-    tile: Tile,
+    pub block: RowBlock,
+    pub tile: Tile,
+    pub sparse: SparseScratch,
 }
 
 /// Buffers of the thread that calls.
@@ -96,7 +98,11 @@ pub fn attend(
     assert!(out.len() >= n_rows * shape.n_heads() * shape.head_dim, "rows of the output");
     CALL_SCRATCH.with_borrow_mut(|call| {
         call.loads.clear();
-        let loads = requests.iter().map(|r| Load { n_new: r.rows.len(), n_past: r.n_past });
+        let loads = requests.iter().map(|r| Load {
+            n_new: r.rows.len(),
+            n_past: r.n_past,
+            is_whole: r.source.sparsity().is_some(),
+        });
         call.loads.extend(loads);
         let n_steps = |request: usize, n_pages: usize, asking_page: usize| {
             let source = requests[request].source;
@@ -130,14 +136,14 @@ pub fn attend(
     });
 }
 
-struct Batch<'a> {
-    isa: Isa,
+pub(super) struct Batch<'a> {
+    pub isa: Isa,
     shape: HeadShape,
     /// `scale` · log₂e
     factor: f32,
     /// of each rotation
     queries: &'a [Rows<'a>],
-    requests: &'a [Request<'a>],
+    pub requests: &'a [Request<'a>],
     /// `[n_rows, n_heads * head_dim]`
     out: Shared<'a>,
     /// of each split item `[n_steps][n_tokens][heads_per_kv][record]`
@@ -146,15 +152,20 @@ struct Batch<'a> {
 
 /// A page, or the part of it that meets one rotation.
 #[derive(Clone, Copy, Debug)]
-struct Step {
-    page: usize,
-    rotation: usize,
-    part: PagePart,
+pub(super) struct Step {
+    pub page: usize,
+    pub rotation: usize,
+    pub part: PagePart,
 }
 
 impl Batch<'_> {
     /// Computes one part of an item's steps.
     fn compute(&self, item: &WorkItem, part: usize, scratch: &mut Scratch) {
+        if let Some(sparsity) = self.requests[item.request].source.sparsity()
+            && self.compute_sparse(item, sparsity, scratch)
+        {
+            return;
+        }
         let first = part * item.steps_per_unit;
         let steps = self.steps(item).enumerate().skip(first).take(item.steps_per_unit);
         if item.tokens.len() == 1 {
@@ -165,7 +176,7 @@ impl Batch<'_> {
     }
 
     /// The item's steps in the order in which they are merged.
-    fn steps(&self, item: &WorkItem) -> impl Iterator<Item = Step> {
+    pub(super) fn steps(&self, item: &WorkItem) -> impl Iterator<Item = Step> {
         let request = &self.requests[item.request];
         let asking_page = (request.n_past + item.tokens.start) / PAGE_TOKENS;
         (0..item.n_pages).flat_map(move |page| {
@@ -223,40 +234,60 @@ impl Batch<'_> {
         steps: impl Iterator<Item = (usize, Step)>,
         scratch: &mut Scratch,
     ) {
-        let request = &self.requests[item.request];
         let (block, tile) = (&mut scratch.block, &mut scratch.tile);
-        let n_visible = request.n_past + item.tokens.end;
-        block.set_shape(&self.shape, item.tokens.len(), request.n_past + item.tokens.start + 1);
+        self.set_block(item, block);
         let mut rotation = None;
         for (index, step) in steps {
             if rotation.replace(step.rotation) != Some(step.rotation) {
-                block.set_queries(self.item_queries(item, step.rotation), &self.shape, self.factor);
+                self.set_queries(item, step.rotation, block);
             }
-            let first = step.page * PAGE_TOKENS;
-            // Of a page in which a window ends, tokens of the block see different ones.
-            let mut n_left = (n_visible - first).min(PAGE_TOKENS);
             if item.is_split() {
                 block.clear();
             }
-            let asked = self.asked(item, step, 0..n_left);
-            if step.part == PagePart::Seen && step.page < asked.asking_page {
-                let (queries, states) = block.rows_and_states();
-                n_left = request.source.attend_rows(self.isa, asked, queries, states);
-            }
-            if n_left > 0 {
-                request.source.load_tile(self.isa, self.asked(item, step, 0..n_left), tile);
-                block.attend(self.isa, tile, first, step.part, n_left);
-            }
+            self.attend_block(item, step, block, tile);
             if item.is_split() {
                 block.store(self.partials_of(item, index));
             }
         }
         if !item.is_split() {
-            for token in 0..item.tokens.len() {
-                let heads = self.out_of(item, token).chunks_exact_mut(self.shape.head_dim);
-                for (head, out) in heads.enumerate() {
-                    block.finish_row(token * self.shape.heads_per_kv + head, out);
-                }
+            self.finish_block(item, block);
+        }
+    }
+
+    /// Makes `block` that of an item, in the state of no tokens seen.
+    pub(super) fn set_block(&self, item: &WorkItem, block: &mut RowBlock) {
+        let n_past = self.requests[item.request].n_past;
+        block.set_shape(&self.shape, item.tokens.len(), n_past + item.tokens.start + 1);
+    }
+
+    /// Takes an item's queries in a rotation.
+    pub(super) fn set_queries(&self, item: &WorkItem, rotation: usize, block: &mut RowBlock) {
+        block.set_queries(self.item_queries(item, rotation), &self.shape, self.factor);
+    }
+
+    /// Attends from the rows of an item to a page, or a part of it.
+    pub(super) fn attend_block(&self, item: &WorkItem, step: Step, block: &mut RowBlock, tile: &mut Tile) {
+        let request = &self.requests[item.request];
+        let first = step.page * PAGE_TOKENS;
+        // Of a page in which a window ends, tokens of the block see different ones.
+        let mut n_left = (request.n_past + item.tokens.end - first).min(PAGE_TOKENS);
+        let asked = self.asked(item, step, 0..n_left);
+        if step.part == PagePart::Seen && step.page < asked.asking_page {
+            let (queries, rows, states) = block.rows_and_states();
+            n_left = request.source.attend_rows(self.isa, asked, queries, rows, states);
+        }
+        if n_left > 0 {
+            request.source.load_tile(self.isa, self.asked(item, step, 0..n_left), tile);
+            block.attend(self.isa, tile, first, step.part, n_left);
+        }
+    }
+
+    /// Writes the outputs of an item that was computed as a whole.
+    pub(super) fn finish_block(&self, item: &WorkItem, block: &RowBlock) {
+        for token in 0..item.tokens.len() {
+            let heads = self.out_of(item, token).chunks_exact_mut(self.shape.head_dim);
+            for (head, out) in heads.enumerate() {
+                block.finish_row(token * self.shape.heads_per_kv + head, out);
             }
         }
     }
@@ -280,7 +311,7 @@ impl Batch<'_> {
     }
 
     /// What an item asks in a step.
-    fn asked(&self, item: &WorkItem, step: Step, tokens: Range<usize>) -> Asked {
+    pub(super) fn asked(&self, item: &WorkItem, step: Step, tokens: Range<usize>) -> Asked {
         let n_past = self.requests[item.request].n_past;
         Asked {
             kv_head: item.kv_head,

@@ -37,7 +37,9 @@ mod source;
 mod plan;
 mod row_block;
 mod scalar;
+mod choice;
 mod attend;
+mod sparse;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -52,6 +52,8 @@ pub(super) struct Plan {
 pub(super) struct Load {
     pub n_new: usize,
     pub n_past: usize,
+    /// whether an item reads all of its pages in one unit
+    pub is_whole: bool,
 }
 
 impl Plan {
@@ -98,7 +100,8 @@ impl Plan {
         for (index, item) in self.items.iter_mut().enumerate() {
             // Storing partials pays where whole items would leave threads idle: cheap for single tokens.
             let too_long = if item.tokens.len() == 1 { 8 } else { 2 };
-            if n_threads > 1 && cost(item) * too_long * n_threads > total {
+            let can_be_split = n_threads > 1 && !loads[item.request].is_whole;
+            if can_be_split && cost(item) * too_long * n_threads > total {
                 item.steps_per_unit = (total / (16 * n_threads * rows_cost(item))).clamp(1, item.n_steps);
             }
             if item.is_split() {
@@ -114,7 +117,7 @@ impl Plan {
 /// token is alone only where its page has no other new one: how it is computed then, and so how it is rounded, does not
 /// depend on `most`. Where `most` is 1 or 2, blocks of 2 or 3 are larger.
 fn blocks(load: &Load, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let Load { n_new, n_past } = *load;
+    let Load { n_new, n_past, .. } = *load;
     let mut start = 0;
     std::iter::from_fn(move || {
         if start == n_new {
@@ -153,7 +156,7 @@ mod tests {
             let shape = HeadShape { n_kv_heads: 2, heads_per_kv, head_dim: 64 };
             for n_threads in [1, 2, 16] {
                 let loads = [(1, 0), (1, 5000), (37, 100), (512, 0)];
-                let loads = loads.map(|(n_new, n_past)| Load { n_new, n_past });
+                let loads = loads.map(|(n_new, n_past)| Load { n_new, n_past, is_whole: false });
                 let plan = plan(shape, &loads, n_threads);
                 let mut n_seen: Vec<Vec<usize>> = loads.iter().map(|load| vec![0; load.n_new]).collect();
                 for &(item, part) in &plan.units {
@@ -181,7 +184,7 @@ mod tests {
     fn no_block_has_tokens_of_two_pages() {
         let shape = HeadShape { n_kv_heads: 2, heads_per_kv: 7, head_dim: 64 };
         for n_past in [0, 1, 127, 128, 1000] {
-            let plan = plan(shape, &[Load { n_new: 300, n_past }], 2);
+            let plan = plan(shape, &[Load { n_new: 300, n_past, is_whole: false }], 2);
             for item in &plan.items {
                 let page = |token: usize| (n_past + token) / PAGE_TOKENS;
                 assert_eq!(page(item.tokens.start), page(item.tokens.end - 1), "{item:?}");
@@ -194,7 +197,7 @@ mod tests {
         for heads_per_kv in [1, 7, 11, 16, 71] {
             let shape = HeadShape { n_kv_heads: 1, heads_per_kv, head_dim: 64 };
             let alone = |n_threads: usize, others: &[Load]| {
-                let loads = [3, 7, 129, 1, 257].map(|n_new| Load { n_new, n_past: 1000 });
+                let loads = [3, 7, 129, 1, 257].map(|n_new| Load { n_new, n_past: 1000, is_whole: false });
                 let plan = plan(shape, &[&loads, others].concat(), n_threads);
                 let single = plan.items.iter().filter(|group| group.request < 5 && group.tokens.len() == 1);
                 let mut single: Vec<_> = single.map(|group| (group.request, group.tokens.start)).collect();
@@ -204,7 +207,7 @@ mod tests {
             let wanted = alone(1, &[]);
             for n_threads in [2, 5, 64] {
                 assert_eq!(alone(n_threads, &[]), wanted, "{heads_per_kv} heads, {n_threads} threads");
-                assert_eq!(alone(n_threads, &[Load { n_new: 5000, n_past: 0 }]), wanted);
+                assert_eq!(alone(n_threads, &[Load { n_new: 5000, n_past: 0, is_whole: false }]), wanted);
             }
         }
     }
@@ -213,13 +216,13 @@ mod tests {
     fn a_block_of_one_token_is_not_made_smaller() {
         // 71 rows are more than enough for one block, and cannot be fewer.
         let shape = HeadShape { n_kv_heads: 1, heads_per_kv: 71, head_dim: 64 };
-        assert_eq!(plan(shape, &[Load { n_new: 1, n_past: 0 }], 2).items.len(), 1);
+        assert_eq!(plan(shape, &[Load { n_new: 1, n_past: 0, is_whole: false }], 2).items.len(), 1);
     }
 
     #[test]
     fn one_deep_token_is_split_for_all_threads() {
         let shape = HeadShape { n_kv_heads: 1, heads_per_kv: 4, head_dim: 64 };
-        let plan = plan(shape, &[Load { n_new: 1, n_past: 32_000 }], 8);
+        let plan = plan(shape, &[Load { n_new: 1, n_past: 32_000, is_whole: false }], 8);
         assert!(plan.units.len() >= 64, "{} units", plan.units.len());
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct RowBlock {
     queries: Lines,
     /// the queries as codes meet them
     rows: QueryRows,
+    /// the numbers of all rows
+    all: Vec<u16>,
     weights: Lines,
     out: Lines,
 }
@@ -69,6 +71,8 @@ impl RowBlock {
         self.visible.clear();
         self.visible.extend((0..self.n_rows).map(|row| n_visible + row / shape.heads_per_kv));
         self.visible.resize(n_padded, 0);
+        self.all.clear();
+        self.all.extend(0..self.n_rows as u16);
         for values in [&mut self.max, &mut self.sum, &mut self.keep, &mut self.take] {
             values.resize(n_padded, 0.0);
         }
@@ -116,15 +120,15 @@ impl RowBlock {
         self.n_rows
     }
 
-    /// Queries and states of all rows.
-    pub(super) fn rows_and_states(&mut self) -> (&mut QueryRows, RowStates<'_>) {
+    /// Queries, numbers and states of all rows.
+    pub(super) fn rows_and_states(&mut self) -> (&mut QueryRows, &[u16], RowStates<'_>) {
         let n_out = self.n_rows * self.head_dim.next_multiple_of(TILE_COLUMNS);
         let states = RowStates {
             max: &mut self.max[..self.n_rows],
             sum: &mut self.sum[..self.n_rows],
             out: &mut self.out.values_mut()[..n_out],
         };
-        (&mut self.rows, states)
+        (&mut self.rows, &self.all, states)
     }
 
     /// Sets which of the first `n_tokens` tokens of the page beginning at token `first` the rows see.

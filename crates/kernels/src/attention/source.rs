@@ -48,16 +48,42 @@ pub trait PageSource: Sync {
     /// The partial softmax of one token's query heads: a row of `partial` for each head of `token`.
     fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>);
 
-    /// Merges into `states` the softmax of query rows, all of which see the whole page, over the page as it is stored.
+    /// Merges into `states` the softmax of some query rows, all of which see the whole page, over the page as it is stored.
     /// Returns how many of its first tokens are left, to be attended to as a tile: all, if nothing was done.
     fn attend_rows(
         &self,
         _isa: Isa,
         _asked: Asked,
         _queries: &mut QueryRows,
+        _rows: &[u16],
         _states: RowStates<'_>,
     ) -> usize {
         PAGE_TOKENS
+    }
+
+    /// What the pages that a token skips may weigh together, as a share of all weights; `None`: it reads all.
+    fn sparsity(&self) -> Option<f32> {
+        None
+    }
+
+    /// Whether [`estimate_rows`](PageSource::estimate_rows) and [`attend_rows`](PageSource::attend_rows) can read all of a whole page.
+    fn is_estimated(&self, _asked: &Asked) -> bool {
+        false
+    }
+
+    /// Estimates what the page weighs for each query row, if a score of `shifts` weighs 1.
+    ///
+    /// # Panics
+    /// It cannot; see [`is_estimated`](PageSource::is_estimated).
+    fn estimate_rows(
+        &self,
+        _isa: Isa,
+        _asked: Asked,
+        _queries: &mut QueryRows,
+        _shifts: &[f32],
+        _weights: &mut [f32],
+    ) {
+        panic!("pages of this source are not estimated")
     }
 
     /// The page as float32.

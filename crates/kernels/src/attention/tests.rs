@@ -342,3 +342,187 @@ fn every_isa_stores_the_same_elements() {
         assert!(stored(isa) == stored(Isa::Scalar), "{isa}");
     }
 }
+
+/// A cache whose pages, but for the first, are estimated by what they weigh, and read by the definition.
+struct Estimated<'a> {
+    case: &'a Case,
+    sparsity: f32,
+}
+
+impl Estimated<'_> {
+    /// Scores (log₂) of a row with the tokens of a page.
+    fn scores(&self, asked: &Asked, query: &[f32]) -> Vec<f64> {
+        let HeadShape { n_kv_heads, head_dim, .. } = self.case.shape;
+        let key =
+            |token: usize| &self.case.keys[(token * n_kv_heads + asked.kv_head) * head_dim..][..head_dim];
+        let dot = |token| key(token).iter().zip(query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum();
+        (asked.page * PAGE_TOKENS..(asked.page + 1) * PAGE_TOKENS).map(dot).collect()
+    }
+}
+
+impl PageSource for Estimated<'_> {
+    fn attend_token(&self, isa: Isa, asked: Asked, token: &mut TokenQueries, partial: &mut Partial<'_>) {
+        self.case.cache.attend_token(isa, asked, token, partial);
+    }
+
+    fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
+        assert!(!self.is_estimated(&asked) || asked.page == asked.asking_page, "page {} is read", asked.page);
+        self.case.cache.load_tile(isa, asked, tile);
+    }
+
+    fn sparsity(&self) -> Option<f32> {
+        Some(self.sparsity)
+    }
+
+    fn is_estimated(&self, asked: &Asked) -> bool {
+        asked.page > 0
+    }
+
+    fn estimate_rows(
+        &self,
+        _: Isa,
+        asked: Asked,
+        queries: &mut QueryRows,
+        shifts: &[f32],
+        weights: &mut [f32],
+    ) {
+        let rows = queries.scaled().chunks(self.case.shape.head_dim).zip(shifts).zip(weights);
+        for ((query, shift), weight) in rows {
+            let scores = self.scores(&asked, query);
+            *weight = scores.iter().map(|s| (s - f64::from(*shift)).exp2()).sum::<f64>() as f32;
+        }
+    }
+
+    fn attend_rows(
+        &self,
+        _: Isa,
+        asked: Asked,
+        queries: &mut QueryRows,
+        rows: &[u16],
+        states: RowStates<'_>,
+    ) -> usize {
+        if !self.is_estimated(&asked) {
+            return PAGE_TOKENS;
+        }
+        let HeadShape { n_kv_heads, head_dim, .. } = self.case.shape;
+        for row in rows.iter().map(|row| usize::from(*row)) {
+            let scores = self.scores(&asked, &queries.scaled()[row * head_dim..][..head_dim]);
+            let (old, page) = (f64::from(states.max[row]), scores.iter().copied().fold(f64::MIN, f64::max));
+            let max = old.max(page);
+            let out = &mut states.out[row * head_dim..][..head_dim];
+            let keep = (old - max).exp2();
+            let mut sum = f64::from(states.sum[row]) * keep;
+            let mut sums: Vec<f64> = out.iter().map(|o| f64::from(*o) * keep).collect();
+            for (at, score) in scores.iter().enumerate() {
+                let token = asked.page * PAGE_TOKENS + at;
+                let weight = (score - max).exp2();
+                sum += weight;
+                let value = &self.case.values[(token * n_kv_heads + asked.kv_head) * head_dim..][..head_dim];
+                sums.iter_mut().zip(value).for_each(|(sum, v)| *sum += weight * f64::from(*v));
+            }
+            (states.max[row], states.sum[row]) = (max as f32, sum as f32);
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+        }
+        0
+    }
+}
+
+/// One query row in f64.
+struct NaiveRow<'a> {
+    case: &'a Case,
+    kv_head: usize,
+    /// of each token that it sees
+    weights: Vec<f64>,
+}
+
+impl NaiveRow<'_> {
+    fn new(case: &Case, token: usize, head: usize) -> NaiveRow<'_> {
+        let HeadShape { heads_per_kv, head_dim, .. } = case.shape;
+        let mut row = NaiveRow { case, kv_head: head / heads_per_kv, weights: Vec::new() };
+        let query = &case.queries[token * case.width() + head * head_dim..][..head_dim];
+        let dot =
+            |key: &[f32]| -> f64 { key.iter().zip(query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum() };
+        let scores: Vec<f64> =
+            (0..=token).map(|at| dot(row.of(&case.keys, at)) * f64::from(case.scale())).collect();
+        let max = scores.iter().copied().fold(f64::MIN, f64::max);
+        row.weights = scores.iter().map(|score| (score - max).exp()).collect();
+        row
+    }
+
+    fn of<'a>(&self, data: &'a [f32], token: usize) -> &'a [f32] {
+        let HeadShape { n_kv_heads, head_dim, .. } = self.case.shape;
+        &data[(token * n_kv_heads + self.kv_head) * head_dim..][..head_dim]
+    }
+
+    /// Weights of the pages between the first one and its own, and these pages, the lightest first.
+    fn pages(&self) -> Vec<(f64, usize)> {
+        let pages = self.weights.chunks(PAGE_TOKENS).map(|of_page| of_page.iter().sum()).enumerate();
+        let mut pages: Vec<(f64, usize)> = pages.map(|(page, weight)| (weight, page)).collect();
+        pages.pop();
+        pages.drain(..1.min(pages.len()));
+        pages.sort_by(|a, b| a.0.total_cmp(&b.0));
+        pages
+    }
+
+    /// The output without some pages.
+    fn without(&self, skipped: &[(f64, usize)]) -> Vec<f64> {
+        let (mut sum, mut out) = (0.0, vec![0.0; self.case.shape.head_dim]);
+        for (at, weight) in self.weights.iter().enumerate() {
+            if skipped.iter().all(|(_, page)| *page != at / PAGE_TOKENS) {
+                sum += weight;
+                out.iter_mut()
+                    .zip(self.of(&self.case.values, at))
+                    .for_each(|(o, v)| *o += weight * f64::from(*v));
+            }
+        }
+        out.into_iter().map(|out| out / sum).collect()
+    }
+}
+
+#[test]
+fn sparse_attention_skips_the_lightest_pages_and_no_more() {
+    let shape = HeadShape { n_kv_heads: 2, heads_per_kv: 3, head_dim: 32 };
+    let case = Case::new(KvType::F32, shape, 9 * PAGE_TOKENS + 5, 5.0);
+    for (n_threads, chunk) in [(1, 2000), (3, 200), (2, 64)] {
+        for sparsity in [1e-6, 0.05, 0.4] {
+            let source = Estimated { case: &case, sparsity };
+            let cx = Compute::with_isa(n_threads, Isa::best());
+            let mut out = vec![0.0; case.n_tokens * case.width()];
+            for start in (0..case.n_tokens).step_by(chunk) {
+                let rows = start..case.n_tokens.min(start + chunk);
+                let queries = Rows::new(&case.queries, case.width(), 0).select(rows.clone());
+                let request = Request { source: &source, n_past: start, rows: 0..rows.len() };
+                let out = &mut out[start * case.width()..rows.end * case.width()];
+                attend(&cx, &shape, case.scale(), &[queries], &[request], out);
+            }
+            let mut n_skipped = 0;
+            for token in (0..case.n_tokens).step_by(37) {
+                for head in 0..shape.n_heads() {
+                    let got = &out[token * case.width() + head * shape.head_dim..][..shape.head_dim];
+                    let what = format!("token {token}, head {head}, sparsity {sparsity}");
+                    let row = NaiveRow::new(&case, token, head);
+                    let pages = row.pages();
+                    let is_output = |skipped: &[(f64, usize)]| {
+                        let pairs = got.iter().zip(row.without(skipped));
+                        pairs.into_iter().all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5)
+                    };
+                    // What is skipped are the lightest pages, with the budget.
+                    let n = (0..=pages.len()).rev().find(|n| is_output(&pages[..*n]));
+                    let n = n.unwrap_or_else(|| panic!("{what}: not an output without the lightest pages"));
+                    let weight = |pages: &[(f64, usize)]| pages.iter().map(|(weight, _)| weight).sum::<f64>();
+                    let budget = f64::from(sparsity) * row.weights.iter().sum::<f64>();
+                    assert!(weight(&pages[..n]) < budget + 1e-5, "{what}: {n} pages are skipped");
+                    n_skipped += n;
+                    // All that is about as light as the first one that is read would be too much.
+                    let Some(first) = pages.get(n) else { continue };
+                    let class = pages[n..].iter().take_while(|page| page.0 < 1.19 * first.0).count();
+                    assert!(
+                        weight(&pages[..n + class]) > 0.84 * budget,
+                        "{what}: only {n} pages are skipped"
+                    );
+                }
+            }
+            assert!(sparsity < 1e-3 || n_skipped > 100, "{n_skipped} pages are skipped at {sparsity}");
+        }
+    }
+}

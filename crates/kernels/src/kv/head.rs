@@ -6,7 +6,7 @@ use super::keys::KeyCode;
 use super::layout::{self, ROW, value_rows};
 use super::stored::Stored;
 use super::values::ValueCode;
-use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain, scalar};
+use super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, estimate, gain, scalar};
 use crate::Isa;
 use crate::page::{LANES, PAGE_TOKENS, PageFrames, PageTurns, Partial, QueryRows, RowStates, TokenQueries};
 
@@ -163,27 +163,56 @@ impl HeadCode {
     }
 
     /// Merges into `states` the softmax of query rows over a packed page, without its sinks, as if its frames began where
-    /// `frames` says. A row has the bits that it has as a head of [`attend_token`](HeadCode::attend_token).
+    /// `frames` says: of those that `rows` names. A row has the bits that it has as a head of
+    /// [`attend_token`](HeadCode::attend_token).
     ///
     /// # Panics
-    /// `queries` have another `head_dim`, `states` another number of rows, `stored` another number of bytes, or there are
-    /// no fewer sinks than tokens.
+    /// `queries` have another `head_dim`, `states` another number of rows, `stored` another number of bytes, there are
+    /// no fewer sinks than tokens, or `rows` names one that is not there.
     pub fn attend_rows(
         &self,
         isa: Isa,
         frames: PageFrames<'_>,
         stored: Stored<'_>,
         queries: &mut QueryRows,
+        rows: &[u16],
         mut states: RowStates<'_>,
     ) {
         stored.assert_rows(self.head_dim(), self.bytes(), queries, &states);
         match isa {
-            Isa::Scalar => scalar::attend_rows(self, frames, stored, queries, &mut states),
+            Isa::Scalar => scalar::attend_rows(self, frames, stored, queries, rows, &mut states),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
             Isa::Avx2(avx2) => unsafe {
-                avx2::attend_rows(avx2.extension(), self, frames, stored, queries, &mut states)
+                avx2::attend_rows(avx2.extension(), self, frames, stored, queries, rows, &mut states)
             },
+        }
+    }
+}
+
+impl HeadCode {
+    /// Estimates, from a quarter of the code, what the tokens of a packed page weigh together for each query row, if a score
+    /// of `shifts` (log₂) weighs 1. `frames` says where its frames are seen. To choose pages by, not to compute with.
+    ///
+    /// # Panics
+    /// `queries` have another `head_dim`, `packed` another number of bytes, or rows, shifts and weights differ in number.
+    pub fn estimate_rows(
+        &self,
+        isa: Isa,
+        frames: PageFrames<'_>,
+        packed: &[u8],
+        queries: &mut QueryRows,
+        shifts: &[f32],
+        weights: &mut [f32],
+    ) {
+        assert_eq!(packed.len(), self.bytes(), "bytes of a packed head");
+        assert_eq!(queries.head_dim(), self.head_dim(), "head_dim of queries and keys");
+        assert_eq!((shifts.len(), weights.len()), (queries.n_rows(), queries.n_rows()), "rows");
+        match isa {
+            Isa::Scalar => estimate::estimate_rows(self, frames, packed, queries, shifts, weights),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
+            Isa::Avx2(_) => unsafe { avx2::estimate_rows(self, frames, packed, queries, shifts, weights) },
         }
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::query::QUERY_TOP;
 use super::{ERROR, MAX_KEY_BITS, STEP, middle};
+use crate::math::across;
 use crate::page::CodeId;
 
 /// What calibration knows of the keys of one KV head, all `[head_dim]` in the order of channels.
@@ -49,6 +50,57 @@ pub struct KeyCode {
     pub(super) sums: Vec<Range<usize>>,
     /// shuffles that bring bytes by channel into stored order
     pub(super) shuffle: Shuffle,
+    /// the part of it that estimates read
+    pub(super) estimate: EstimateCode,
+}
+
+/// The most important quarter of the channels: what [`estimate`](super::estimate) reads of a code.
+#[derive(Clone, Debug)]
+pub(super) struct EstimateCode {
+    /// the first quads, as far as they store something
+    pub n_quads: usize,
+    /// `top_at` of a whole number of 32 stored positions, 0 behind the quads
+    pub top_at: Vec<u8>,
+    /// by 16 stored positions, half of the largest code, rounded up; 0 behind the quads
+    pub middles: Vec<[u8; 16]>,
+    /// 1 for each of them, 0 behind
+    pub ones: Vec<[u8; 16]>,
+    /// `[head_dim / 2]` by channel pair: mean variance of its two channels, as far as they are not in these quads
+    rest_variance: Vec<f32>,
+}
+
+impl EstimateCode {
+    /// `order`, `bits` and `variance` (by channel) of a code.
+    fn new(order: &[u16], bits: &[u8], variance: &[f32]) -> EstimateCode {
+        let n_quads = bits.iter().take(bits.len() / 4).filter(|bits| **bits > 0).count();
+        let mut top_at = vec![0; (QUAD * n_quads).next_multiple_of(32)];
+        for (tops, bits) in top_at.as_chunks_mut::<QUAD>().0.iter_mut().zip(&bits[..n_quads]) {
+            tops.fill((1 << bits) - 1);
+        }
+        let half = order.len() / 2;
+        let mut rest_variance = vec![0.0; half];
+        for channel in order[QUAD * n_quads..].iter().map(|channel| usize::from(*channel)) {
+            rest_variance[channel % half] += 0.5 * variance[channel];
+        }
+        let of_top = |of: fn(u8) -> u8| -> Vec<[u8; 16]> {
+            top_at.as_chunks::<16>().0.iter().map(|tops| tops.map(of)).collect()
+        };
+        let (middles, ones) = (of_top(|top| top.div_ceil(2)), of_top(|top| top.min(1)));
+        EstimateCode { n_quads, top_at, middles, ones, rest_variance }
+    }
+
+    /// What the channels that are not read add to the logarithm (log₂) of the mean weight of many tokens: half of the variance
+    /// of a Gaussian score, times ln 2. The turn of a frame changes nothing, since both channels of a pair count alike.
+    #[inline(always)]
+    pub fn spread(&self, query: &[f32]) -> f32 {
+        let (a, b) = query.split_at(self.rest_variance.len());
+        let pairs = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+        let mut sums = [0.0f32; 8];
+        for ((a, b), variance) in pairs.zip(self.rest_variance.as_chunks::<8>().0) {
+            sums = std::array::from_fn(|l| (a[l] * a[l] + b[l] * b[l]).mul_add(variance[l], sums[l]));
+        }
+        across(sums, |a, b| a + b) * (0.5 * std::f32::consts::LN_2)
+    }
 }
 
 /// Where the bits of each quad lie in a block. The bits of a code are in up to two of three planes: the lowest four, then
@@ -259,6 +311,7 @@ impl KeyCode {
             runs: Run::all(&bits),
             sums: sums(&bits),
             shuffle: Shuffle::new(&order),
+            estimate: EstimateCode::new(&order, &bits, &variance),
             mean: mean.clone(),
             step,
             order,

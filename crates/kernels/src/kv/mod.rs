@@ -36,6 +36,7 @@ mod query;
 mod weights;
 mod encode;
 mod head;
+mod estimate;
 mod rotated;
 mod scalar;
 mod grouped;

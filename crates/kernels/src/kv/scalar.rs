@@ -26,6 +26,7 @@ pub(super) fn attend_rows(
     frames: PageFrames<'_>,
     stored: Stored<'_>,
     queries: &mut QueryRows,
+    rows: &[u16],
     states: &mut RowStates<'_>,
 ) {
     let (head_dim, n_rows) = (code.head_dim(), queries.n_rows());
@@ -33,7 +34,7 @@ pub(super) fn attend_rows(
     let mut records = vec![0.0; n_rows * record_len(head_dim)];
     let queries = PreparedQueries::of(&code.keys, queries);
     attend(code, frames, stored, queries, &mut weights, &mut Partial::new(&mut records, head_dim));
-    states.merge_records(&records, head_dim);
+    states.merge_records(&records, rows, head_dim);
 }
 
 /// Partial softmax of rows, with room for their scores and weights.

@@ -7,10 +7,12 @@ use super::*;
 use crate::Isa;
 use crate::page::{FRAMES, FrameTable, Partial, Rows, TokenQueries};
 
+mod estimate;
 mod rows;
 
 struct Case {
     code: HeadCode,
+    statistics: KeyStatistics,
     frames: FrameTable,
     exact: HeadF32,
     bytes: Vec<u8>,
@@ -80,7 +82,7 @@ fn case(head_dim: usize, key_bits: f32, value_bits: u8, isa: Isa) -> Case {
     );
     let mut bytes = vec![0xA5; code.bytes()];
     code.pack(isa, frames.page(PAGE), &exact, &mut bytes);
-    Case { code, frames, exact, bytes }
+    Case { code, statistics, frames, exact, bytes }
 }
 
 /// Outputs `[n_heads, head_dim]` after division by the sum.

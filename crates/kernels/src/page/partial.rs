@@ -76,10 +76,12 @@ pub struct RowStates<'a> {
 }
 
 impl RowStates<'_> {
-    /// Merges the records of a later page.
-    pub(crate) fn merge_records(&mut self, records: &[f32], head_dim: usize) {
-        let states = self.max.iter_mut().zip(&mut *self.sum).zip(self.out.chunks_exact_mut(head_dim));
-        for (((max, sum), out), record) in states.zip(records.chunks_exact(record_len(head_dim))) {
+    /// Merges some rows' records of a later page; there are `records` of all.
+    pub(crate) fn merge_records(&mut self, records: &[f32], rows: &[u16], head_dim: usize) {
+        for row in rows.iter().map(|row| usize::from(*row)) {
+            let record = &records[row * record_len(head_dim)..][..record_len(head_dim)];
+            let (max, sum) = (&mut self.max[row], &mut self.sum[row]);
+            let out = &mut self.out[row * head_dim..][..head_dim];
             let (keep, take);
             (keep, take, *max, *sum) = merge_sums((*max, *sum), (record[0], record[1]));
             merge_outputs(out, keep, &record[HEADER..], take);

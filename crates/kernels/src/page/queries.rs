@@ -33,6 +33,9 @@ enum Form {
     /// kernels that meet it with many rows
     #[cfg(target_arch = "x86_64")]
     Rows,
+    /// kernels that estimate what it weighs
+    #[cfg(target_arch = "x86_64")]
+    Estimates,
 }
 
 /// Which code queries are prepared for: no two codes that were made apart have the same.
@@ -92,6 +95,17 @@ impl QueryRows {
         prepare: impl FnOnce(&[f32], &mut [f32]),
     ) -> &[f32] {
         self.prepared_for((code, Form::Rows), n_values, prepare)
+    }
+
+    /// The same for estimates.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn prepared_estimates(
+        &mut self,
+        code: CodeId,
+        n_values: usize,
+        prepare: impl FnOnce(&[f32], &mut [f32]),
+    ) -> &[f32] {
+        self.prepared_for((code, Form::Estimates), n_values, prepare)
     }
 
     fn prepared_for(

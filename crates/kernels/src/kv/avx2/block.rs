@@ -40,6 +40,7 @@ pub(in super::super) fn attend_rows(
     frames: PageFrames<'_>,
     stored: Stored<'_>,
     queries: &mut QueryRows,
+    rows: &[u16],
     states: &mut RowStates<'_>,
 ) {
     let head_dim = code.head_dim();
@@ -47,14 +48,14 @@ pub(in super::super) fn attend_rows(
     let parts = layout::parts(code, stored.bytes);
     let job = Job { code, frames, parts: &parts, first_token: stored.first_token(), extension };
     match head_dim / 16 {
-        2 => job.attend::<2>(queries, states),
-        4 => job.attend::<4>(queries, states),
-        6 => job.attend::<6>(queries, states),
-        8 => job.attend::<8>(queries, states),
-        10 => job.attend::<10>(queries, states),
-        12 => job.attend::<12>(queries, states),
-        14 => job.attend::<14>(queries, states),
-        _ => job.attend::<16>(queries, states),
+        2 => job.attend::<2>(queries, rows, states),
+        4 => job.attend::<4>(queries, rows, states),
+        6 => job.attend::<6>(queries, rows, states),
+        8 => job.attend::<8>(queries, rows, states),
+        10 => job.attend::<10>(queries, rows, states),
+        12 => job.attend::<12>(queries, rows, states),
+        14 => job.attend::<14>(queries, rows, states),
+        _ => job.attend::<16>(queries, rows, states),
     }
     Ahead::new(stored.next).fetch(usize::MAX);
 }
@@ -103,7 +104,7 @@ const VALUE_ROWS: usize = 32;
 
 impl Job<'_> {
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn attend<const V: usize>(&self, queries: &mut QueryRows, states: &mut RowStates<'_>) {
+    fn attend<const V: usize>(&self, queries: &mut QueryRows, rows: &[u16], states: &mut RowStates<'_>) {
         let mut keys = [[[MaybeUninit::<QuadCodes>::uninit(); 4]; V]; BLOCKS];
         // Two of them are 32 channels.
         let mut values = [[MaybeUninit::<TokenCodes>::uninit(); TOKEN_QUADS / 2]; V];
@@ -112,16 +113,15 @@ impl Job<'_> {
         let turns: [Turn<'_, V>; FRAMES] =
             std::array::from_fn(|frame| Turn::new(&self.code.keys, self.frames.frame(frame)));
         let value_gains = weights::decode_gains(self.parts.value_gains);
-        let n_rows = states.max.len();
         let mut weighed = [const { MaybeUninit::<Weighed>::uninit() }; MANY_ROWS];
         let mut scores = [[0.0; PAGE_TOKENS]; MAX_ROWS];
         let mut integers = [Integers::EMPTY; MAX_ROWS];
-        for first in (0..n_rows).step_by(MANY_ROWS) {
-            let n = MANY_ROWS.min(n_rows - first);
-            for (index, weighed) in weighed[..n].chunks_mut(MAX_ROWS).enumerate() {
-                let (first, n) = (first + index * MAX_ROWS, weighed.len());
+        for rows in rows.chunks(MANY_ROWS) {
+            let n = rows.len();
+            for (weighed, rows) in weighed[..n].chunks_mut(MAX_ROWS).zip(rows.chunks(MAX_ROWS)) {
+                let n = rows.len();
                 let (scores, integers) = (&mut scores[..n], &mut integers[..n]);
-                self.score(queries, &turns, first, &codes, scores);
+                self.score(queries, &turns, rows, &codes, scores);
                 for scores in scores.iter_mut() {
                     scores[..self.first_token].fill(f32::NEG_INFINITY);
                 }
@@ -130,8 +130,7 @@ impl Job<'_> {
                     Extension::Avx512(_) => unsafe { block_wide::softmax(scores, &value_gains, integers) },
                     _ => weights::softmax(scores, &value_gains, integers),
                 };
-                let rows = first..first + n;
-                let merge = merge_sums(&softmax, &mut states.max[rows.clone()], &mut states.sum[rows]);
+                let merge = merge_sums(&softmax, rows, states.max, states.sum);
                 for (row, (weighed, integers)) in weighed.iter_mut().zip(integers).enumerate() {
                     let (sum, keep, take) = (softmax.sum[row], merge.keep[row], merge.take[row]);
                     weighed.write(Weighed { integers: *integers, sum, keep, take });
@@ -139,13 +138,12 @@ impl Job<'_> {
             }
             // SAFETY: the first `n` were just written.
             let weighed = unsafe { &*(std::ptr::from_ref(&weighed[..n]) as *const [Weighed]) };
-            let out = &mut states.out[first * 16 * V..(first + n) * 16 * V];
-            let rows = weighed.chunks(VALUE_ROWS).zip(out.chunks_mut(VALUE_ROWS * 16 * V));
-            for (weighed, out) in rows {
+            let out = states.out.as_chunks_mut::<16>().0.as_chunks_mut::<V>().0;
+            for (weighed, rows) in weighed.chunks(VALUE_ROWS).zip(rows.chunks(VALUE_ROWS)) {
                 match self.code.values.bits {
-                    2 => self.weigh::<V, { values::n_fit(2) }>(&codes, weighed, out),
-                    3 => self.weigh::<V, { values::n_fit(3) }>(&codes, weighed, out),
-                    _ => self.weigh::<V, { values::n_fit(4) }>(&codes, weighed, out),
+                    2 => self.weigh::<V, { values::n_fit(2) }>(&codes, weighed, rows, out),
+                    3 => self.weigh::<V, { values::n_fit(3) }>(&codes, weighed, rows, out),
+                    _ => self.weigh::<V, { values::n_fit(4) }>(&codes, weighed, rows, out),
                 }
             }
         }
@@ -185,26 +183,27 @@ impl Job<'_> {
         codes
     }
 
-    /// Scores of some rows, of which the first one is `first_row`, with the page.
+    /// Scores of some rows with the page.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn score<const V: usize>(
         &self,
         queries: BlockQueries<'_, V>,
         turns: &[Turn<'_, V>; FRAMES],
-        first_row: usize,
+        rows: &[u16],
         codes: &Codes<'_>,
         scores: &mut [[f32; PAGE_TOKENS]],
     ) {
         let code = &self.code.keys;
         let tiles = Tiles::new(scores.len());
+        let tops = &code.top_at.as_chunks::<32>().0[..code.planes.n_stored.div_ceil(8)];
         let mut in_frame = [FrameQueries::<MAX_HEADS>::EMPTY; MAX_TILES];
         let in_frame = &mut in_frame[..tiles.n];
         for (block, keys) in codes.keys.iter().enumerate() {
             if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
                 let turn = &turns[block * BLOCK_TOKENS / FRAME_TOKENS];
-                for (queries_of, rows) in in_frame.iter_mut().zip(tiles.iter()) {
-                    queries_of.set_rows(code, queries, first_row + rows.start..first_row + rows.end, turn);
+                for (queries_of, tile) in in_frame.iter_mut().zip(tiles.iter()) {
+                    queries_of.set_rows(tops, queries, &rows[tile], turn);
                 }
             }
             for (queries, rows) in in_frame.iter().zip(tiles.iter()) {
@@ -229,18 +228,18 @@ impl Job<'_> {
         &self,
         codes: &Codes<'_>,
         weighed: &[Weighed],
-        out: &mut [f32],
+        rows: &[u16],
+        out: &mut [Outputs<V>],
     ) {
         for (part, codes) in codes.values.iter().enumerate() {
             let part = PartCodes::new(&self.code.values, part, codes);
-            let tiles = weighed.chunks(MAX_HEADS).zip(out.chunks_mut(MAX_HEADS * 16 * V));
-            for (weighed, out) in tiles {
+            for (weighed, rows) in weighed.chunks(MAX_HEADS).zip(rows.chunks(MAX_HEADS)) {
                 if let Extension::Avx512(_) = self.extension {
                     // SAFETY: an `Avx512` exists only if detection saw all that is used.
-                    unsafe { block_wide::weigh(&part, weighed, out) };
+                    unsafe { block_wide::weigh(&part, weighed, rows, out) };
                     continue;
                 }
-                for_rows!(weighed.len(), weigh_tile::<FIT>(self.extension, &part, weighed, out));
+                for_rows!(weighed.len(), weigh_tile::<FIT, V>(self.extension, &part, weighed, rows, out));
             }
         }
     }
@@ -249,11 +248,11 @@ impl Job<'_> {
 /// Merges the sums of some rows' weights with their states; see `page::merge_sums`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn merge_sums(page: &Softmax, max: &mut [f32], sum: &mut [f32]) -> Merge {
-    let n = max.len();
+fn merge_sums(page: &Softmax, rows: &[u16], max: &mut [f32], sum: &mut [f32]) -> Merge {
     let mut of_state = [[0.0; MAX_ROWS]; 2];
-    of_state[0][..n].copy_from_slice(max);
-    of_state[1][..n].copy_from_slice(sum);
+    for (at, row) in rows.iter().map(|row| usize::from(*row)).enumerate() {
+        (of_state[0][at], of_state[1][at]) = (max[row], sum[row]);
+    }
     let mut merge = Merge { keep: [0.0; MAX_ROWS], take: [0.0; MAX_ROWS] };
     for at in 0..MAX_ROWS / 8 {
         let eight = |values: &[f32; MAX_ROWS]| values.as_chunks::<8>().0[at];
@@ -269,30 +268,33 @@ fn merge_sums(page: &Softmax, max: &mut [f32], sum: &mut [f32]) -> Merge {
         put(&mut merge.keep, of_old);
         put(&mut merge.take, of_new);
     }
-    max.copy_from_slice(&of_state[0][..n]);
-    sum.copy_from_slice(&of_state[1][..n]);
+    for (at, row) in rows.iter().map(|row| usize::from(*row)).enumerate() {
+        (max[row], sum[row]) = (of_state[0][at], of_state[1][at]);
+    }
     merge
 }
 
-/// Weighted sums of `H` rows with 32 channels, merged with their outputs `[H, head_dim]`.
+/// Outputs of a row.
+pub(super) type Outputs<const V: usize> = [[f32; 16]; V];
+
+/// Weighted sums of `H` rows with 32 channels, merged with their outputs among those of all.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn weigh_tile<const H: usize, const FIT: usize>(
+fn weigh_tile<const H: usize, const FIT: usize, const V: usize>(
     extension: Extension,
     part: &PartCodes<'_>,
     weighed: &[Weighed],
-    out: &mut [f32],
+    rows: &[u16],
+    out: &mut [Outputs<V>],
 ) {
     let weighed: &[Weighed; H] = weighed.try_into().expect("H rows");
     let integers = weighed.each_ref().map(|weighed| &weighed.integers);
     let sums = weighed.each_ref().map(|weighed| weighed.sum);
-    let head_dim = out.len() / H;
     for half in 0..2 {
         let of_page = weighted_sums::<H, FIT>(extension, part, half, integers, &sums);
-        let rows = of_page.iter().zip(weighed).zip(out.chunks_exact_mut(head_dim));
-        for ((of_page, weighed), out) in rows {
+        for ((of_page, weighed), row) in of_page.iter().zip(weighed).zip(rows) {
             let (keep, take) = (splat(weighed.keep), splat(weighed.take));
-            let to = out[32 * part.part + 16 * half..].as_chunks_mut::<8>().0;
+            let to = out[usize::from(*row)][2 * part.part + half].as_chunks_mut::<8>().0;
             for (to, of_page) in to.iter_mut().zip(of_page) {
                 store(to, _mm256_fmadd_ps(load(to), keep, _mm256_mul_ps(*of_page, take)));
             }

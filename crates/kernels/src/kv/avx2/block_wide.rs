@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::super::layout::TOKEN_QUADS;
 use super::super::weights::WEIGHT_UNITS;
-use super::block::Weighed;
+use super::block::{Outputs, Weighed};
 use super::query::FrameQueries;
 use super::rows::PartCodes;
 use super::scores::QuadCodes;
@@ -104,11 +104,16 @@ pub(super) fn softmax(
     out
 }
 
-/// Weighted sums of `H` rows with 32 channels, merged with their outputs `[H, head_dim]`.
+/// Weighted sums of `H` rows with 32 channels, merged with their outputs among those of all.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-fn weigh_tile<const H: usize>(part: &PartCodes<'_>, weighed: &[Weighed], out: &mut [f32]) {
+fn weigh_tile<const H: usize, const V: usize>(
+    part: &PartCodes<'_>,
+    weighed: &[Weighed],
+    rows: &[u16],
+    out: &mut [Outputs<V>],
+) {
     let weighed: &[Weighed; H] = weighed.try_into().expect("H rows");
     let codes: &[TokenCodes; TOKEN_QUADS] = part.codes;
     let mut of_page = [[_mm512_setzero_ps(); 2]; H];
@@ -133,10 +138,9 @@ fn weigh_tile<const H: usize>(part: &PartCodes<'_>, weighed: &[Weighed], out: &m
             }
         }
     }
-    let head_dim = out.len() / H;
-    for (h, out) in out.chunks_exact_mut(head_dim).enumerate() {
+    for (h, row) in rows.iter().enumerate() {
         let Weighed { sum, keep, take, .. } = weighed[h];
-        let to = out[32 * part.part..][..32].as_chunks_mut::<16>().0;
+        let to = &mut out[usize::from(*row)][2 * part.part..][..2];
         for v in 0..2 {
             let with_mean = _mm512_fmadd_ps(_mm512_set1_ps(sum), load(&part.means[v]), of_page[h][v]);
             let taken = _mm512_mul_ps(with_mean, _mm512_set1_ps(take));
@@ -148,11 +152,16 @@ fn weigh_tile<const H: usize>(part: &PartCodes<'_>, weighed: &[Weighed], out: &m
 
 /// See [`weigh_tile`]; `weighed` are at most [`MAX_HEADS`] rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-pub(super) fn weigh(part: &PartCodes<'_>, weighed: &[Weighed], out: &mut [f32]) {
+pub(super) fn weigh<const V: usize>(
+    part: &PartCodes<'_>,
+    weighed: &[Weighed],
+    rows: &[u16],
+    out: &mut [Outputs<V>],
+) {
     match weighed.len() {
-        1 => weigh_tile::<1>(part, weighed, out),
-        2 => weigh_tile::<2>(part, weighed, out),
-        3 => weigh_tile::<3>(part, weighed, out),
-        _ => weigh_tile::<4>(part, weighed, out),
+        1 => weigh_tile::<1, V>(part, weighed, rows, out),
+        2 => weigh_tile::<2, V>(part, weighed, rows, out),
+        3 => weigh_tile::<3, V>(part, weighed, rows, out),
+        _ => weigh_tile::<4, V>(part, weighed, rows, out),
     }
 }

@@ -15,6 +15,7 @@
 
 mod block;
 mod block_wide;
+mod estimate;
 mod grouped;
 mod hadamard;
 mod q8;
@@ -40,6 +41,7 @@ use crate::isa::{Avx512, Extension};
 use crate::math::avx2::prefetch;
 use crate::page::{PageFrames, Partial, TokenQueries};
 pub(super) use block::attend_rows;
+pub(super) use estimate::estimate_rows;
 pub(super) use grouped::attend_grouped;
 pub(super) use hadamard::hadamard;
 pub(super) use q8::attend_q8;

@@ -66,12 +66,12 @@ impl Tiles {
 
 /// Calls a function whose first parameter is the number of rows.
 macro_rules! for_rows {
-    ($n:expr, $function:ident $(::<$other:ident>)?($($argument:expr),* $(,)?)) => {
+    ($n:expr, $function:ident $(::<$($other:ident),+>)?($($argument:expr),* $(,)?)) => {
         match $n {
-            1 => $function::<1 $(, $other)?>($($argument),*),
-            2 => $function::<2 $(, $other)?>($($argument),*),
-            3 => $function::<3 $(, $other)?>($($argument),*),
-            _ => $function::<4 $(, $other)?>($($argument),*),
+            1 => $function::<1 $($(, $other)+)?>($($argument),*),
+            2 => $function::<2 $($(, $other)+)?>($($argument),*),
+            3 => $function::<3 $($(, $other)+)?>($($argument),*),
+            _ => $function::<4 $($(, $other)+)?>($($argument),*),
         }
     };
 }

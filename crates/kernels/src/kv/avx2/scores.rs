@@ -39,9 +39,22 @@ pub(super) fn unpack<'a>(
     rows: &[[u8; ROW]],
     out: &'a mut [MaybeUninit<QuadCodes>],
 ) -> &'a [QuadCodes] {
-    let out = &mut out[..code.planes.n_stored];
-    for run in &code.runs {
-        let (place, out) = (code.planes.of_quad[run.first], &mut out[run.first..run.end]);
+    unpack_first(code, code.planes.n_stored, rows, out)
+}
+
+/// Takes the codes of the first `n_quads` stored quads of a block apart.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn unpack_first<'a>(
+    code: &KeyCode,
+    n_quads: usize,
+    rows: &[[u8; ROW]],
+    out: &'a mut [MaybeUninit<QuadCodes>],
+) -> &'a [QuadCodes] {
+    assert!(n_quads <= code.planes.n_stored);
+    let out = &mut out[..n_quads];
+    for run in code.runs.iter().take_while(|run| run.first < n_quads) {
+        let (place, out) = (code.planes.of_quad[run.first], &mut out[run.first..run.end.min(n_quads)]);
         match run.bits {
             1 => unpack_run::<1>(place, rows, out),
             2 => unpack_run::<2>(place, rows, out),
@@ -51,7 +64,7 @@ pub(super) fn unpack<'a>(
             _ => unpack_run::<6>(place, rows, out),
         }
     }
-    // SAFETY: runs cover all stored quads.
+    // SAFETY: runs cover all stored quads, of which these are the first.
     unsafe { &*(std::ptr::from_ref(out) as *const [QuadCodes]) }
 }
 

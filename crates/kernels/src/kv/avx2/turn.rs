@@ -9,15 +9,13 @@
 //! row        x [D] · y [D] · mean_cos [D/2] · mean_sin [D/2]; x and y at `place` of their positions
 //! ```
 
-use std::arch::x86_64::*;
-use std::ops::Range;
-
 use super::super::keys::KeyCode;
 use super::super::query::QUERY_TOP;
 use super::query::FrameQueries;
 use super::{MAX_DIM, MAX_HEADS, load_row};
 use crate::math::avx2::{load, max_across, splat, store};
 use crate::page::{Frame, QueryRows};
+use std::arch::x86_64::*;
 
 /// Where stored position `position` lies among 32: packing takes four channels of each of four vectors, first from their lower
 /// halves, then from the upper ones.
@@ -53,12 +51,41 @@ impl<'a, const V: usize> BlockQueries<'a, V> {
         let (rows, units) = prepared.split_at(n_rows * 3 * head_dim);
         BlockQueries { rows: rows.as_chunks().0.as_chunks().0.as_chunks().0.as_chunks().0, units }
     }
+
+    /// A row, and the value of an integer of 1.
+    #[inline]
+    fn row(&self, row: u16) -> (&'a Row<V>, &'a f32) {
+        (&self.rows[usize::from(row)], &self.units[usize::from(row)])
+    }
 }
 
 /// Prepares one row; returns the value of an integer of 1.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn prepare<const V: usize>(code: &KeyCode, query: &[f32], row: &mut [f32]) -> f32 {
     let half = 8 * V;
+    let (xy, mean) = row.split_at_mut(4 * half);
+    let parts = parts::<V>(code, query, mean);
+    let (to_x, to_y) = xy.split_at_mut(2 * half);
+    for (position, channel) in code.order.iter().enumerate() {
+        to_x[place(position)] = parts.x.as_flattened()[usize::from(*channel)];
+        to_y[place(position)] = parts.y.as_flattened()[usize::from(*channel)];
+    }
+    parts.unit
+}
+
+/// What [`prepare`] brings into the order of codes.
+pub(super) struct RowParts {
+    /// by channel
+    pub x: [[f32; 8]; MAX_DIM / 8],
+    pub y: [[f32; 8]; MAX_DIM / 8],
+    /// value of an integer of 1
+    pub unit: f32,
+}
+
+/// x and y of one row, and `[mean_cos, mean_sin]`, `[D/2]` each.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn parts<const V: usize>(code: &KeyCode, query: &[f32], mean: &mut [f32]) -> RowParts {
     let (a, b) = query.as_chunks::<8>().0.split_at(V);
     let (first, second) = code.step.as_chunks::<8>().0.split_at(V);
     let mut largest = _mm256_setzero_ps();
@@ -71,7 +98,6 @@ fn prepare<const V: usize>(code: &KeyCode, query: &[f32], row: &mut [f32]) -> f3
     let largest = max_across(largest);
     let per_unit = splat(if largest > 0.0 { QUERY_TOP / largest } else { 0.0 });
     let (means, more_means) = code.mean.as_chunks::<8>().0.split_at(V);
-    let (xy, mean) = row.split_at_mut(4 * half);
     let (mean_cos, mean_sin) = mean.as_chunks_mut::<8>().0.split_at_mut(V);
     let sign = splat(-0.0);
     // By channel.
@@ -88,12 +114,7 @@ fn prepare<const V: usize>(code: &KeyCode, query: &[f32], row: &mut [f32]) -> f3
         store(&mut mean_cos[i], _mm256_add_ps(_mm256_mul_ps(a, m), _mm256_mul_ps(b, n)));
         store(&mut mean_sin[i], _mm256_sub_ps(_mm256_mul_ps(b, m), _mm256_mul_ps(a, n)));
     }
-    let (to_x, to_y) = xy.split_at_mut(2 * half);
-    for (position, channel) in code.order.iter().enumerate() {
-        to_x[place(position)] = x.as_flattened()[usize::from(*channel)];
-        to_y[place(position)] = y.as_flattened()[usize::from(*channel)];
-    }
-    largest / QUERY_TOP
+    RowParts { x, y, unit: largest / QUERY_TOP }
 }
 
 /// The rotation of one frame.
@@ -123,24 +144,23 @@ impl<'a, const V: usize> Turn<'a, V> {
 }
 
 impl FrameQueries<MAX_HEADS> {
-    /// Takes some of the rows, [`MAX_HEADS`] at most, as they meet a frame.
+    /// Takes some of the rows, [`MAX_HEADS`] at most, as they meet a frame: integers for the positions that `tops` has the largest
+    /// codes of.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     pub(super) fn set_rows<const V: usize>(
         &mut self,
-        code: &KeyCode,
+        tops: &[[u8; 32]],
         queries: BlockQueries<'_, V>,
-        rows: Range<usize>,
+        rows: &[u16],
         turn: &Turn<'_, V>,
     ) {
         let mut means = [_mm256_setzero_ps(); MAX_HEADS];
         let mut twice = [_mm256_setzero_si256(); MAX_HEADS];
-        let n_groups = code.planes.n_stored.div_ceil(8);
-        let tops = &code.top_at.as_chunks::<32>().0[..n_groups];
         let (cos_at, sin_at) = (fours(&turn.cos_at), fours(&turn.sin_at));
-        let prepared = queries.rows[rows.clone()].iter().zip(&queries.units[rows]);
         let out = self.quads.iter_mut().zip(&mut self.unit).zip(means.iter_mut().zip(&mut twice));
-        for (([x, y, [mean_cos, mean_sin]], from_unit), ((quads, unit), (mean, twice))) in prepared.zip(out) {
+        for (row, ((quads, unit), (mean, twice))) in rows.iter().zip(out) {
+            let ([x, y, [mean_cos, mean_sin]], from_unit) = queries.row(*row);
             let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
             for i in 0..V {
                 low = _mm256_fmadd_ps(load(&mean_cos[i]), load(&turn.cos[i]), low);

@@ -54,7 +54,8 @@ fn together(case: &Case, isa: Isa, pages: &[Page<'_>], queries: &[f32]) -> State
     let mut states = States::new(n_rows, head_dim);
     for page in pages {
         with_stored(head_dim, *page, |stored| {
-            case.code.attend_rows(isa, case.frames.page(page.index), stored, &mut rows, states.of());
+            let all: Vec<u16> = (0..n_rows as u16).collect();
+            case.code.attend_rows(isa, case.frames.page(page.index), stored, &mut rows, &all, states.of());
         });
     }
     states
@@ -118,6 +119,39 @@ fn rows_of_a_block_have_the_bits_of_the_heads_of_a_token() {
                         format!("{isa}, {n_rows} rows of {head_dim}, k{key_bits}v{value_bits}, {size}");
                     assert_same(&got, &wanted, &what);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_not_named_stay_as_they_are() {
+    let case = case(64, 2.25, 2, Isa::best());
+    let pages = [
+        Page { bytes: &case.bytes, index: 0, n_sinks: 0 },
+        Page { bytes: &case.bytes, index: 1, n_sinks: 0 },
+    ];
+    let queries = noise(9, 40 * 64);
+    let one = together(&case, Isa::Scalar, &pages[..1], &queries);
+    let both = together(&case, Isa::Scalar, &pages, &queries);
+    for named in
+        [vec![], vec![39], vec![0, 1, 2, 5, 20], (0..40).step_by(2).collect::<Vec<u16>>(), (0..33).collect()]
+    {
+        for isa in Isa::tested() {
+            let mut rows = QueryRows::default();
+            rows.set(Rows::new(&queries, 64, 0), 1, 64, 1.0);
+            let mut states = one.clone();
+            with_stored(64, pages[1], |stored| {
+                case.code.attend_rows(isa, case.frames.page(1), stored, &mut rows, &named, states.of());
+            });
+            for row in 0..40u16 {
+                let wanted = if named.contains(&row) { &both } else { &one };
+                let of = |states: &States| -> Vec<u32> {
+                    let row = usize::from(row);
+                    let out = &states.out[64 * row..][..64];
+                    [states.max[row], states.sum[row]].iter().chain(out).map(|x| x.to_bits()).collect()
+                };
+                assert_eq!(of(&states), of(wanted), "{isa}, row {row} of {named:?}");
             }
         }
     }
