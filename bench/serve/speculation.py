@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """What guessed tokens gain: answers that quote, and one that does not, with speculation and without, in turns.
 
-usage: python3 bench/serve/speculation.py --model qwen|PATH [--tasks summary,extraction,edit,noise] [--rounds 5]
+usage: python3 bench/serve/speculation.py --model qwen|PATH [--tasks summary,extraction,edit,story,noise] [--rounds 5]
                                           [--generate 200] [--against auto] [--clients 1] [--threads 2] [--kv SCHEME]
                                           [--least-ratio R] [-o FILE.json] [-- OPTIONS OF lossy serve]
 
 The texts are those of crates/eval/text. Each round asks every question once with `"speculation": "off"` and once with what
 is measured; which of both comes first changes from round to round. Both answers must be the same, or it is an error. A first
-question that is not timed reads the document, so that what is measured is decoding. `noise` is random words at a high temperature:
-nothing comes again there, and what is lost is the price of looking. With --clients N so many ask at once, each another question
+question that is not timed reads the document, so that what is measured is decoding. `story` has nothing to quote, but words that come
+again; `noise` is random words at a high temperature. There, what is lost is the price of looking and of wrong guesses. With --clients N so many ask at once, each another question
 about the same document.
 """
 import argparse
@@ -71,10 +71,11 @@ def tasks(seed: int) -> dict[str, Task]:
             "nothing else.",
             greedy,
         ),
+        "story": Task("", "Write a long story about a lighthouse keeper and her cat.", {"temperature": 1, "seed": seed}),
         "noise": Task(
             noise,
             "Go on with other random words, without any order.",
-            {"temperature": 1.5, "top_k": 0, "top_p": 1, "min_p": 0, "seed": seed},
+            {"temperature": 1.5, "top_k": 0, "top_p": 1, "min_p": 0, "seed": seed, "ignore_eos": True},
         ),
     }
 
@@ -83,9 +84,8 @@ async def ask(target: Target, task: Task, speculation: str, n_generate: int, cli
     question = task.question if client == 0 else f"{task.question} (Answer {client}.)"
     body = {
         "model": target.model,
-        "messages": [{"role": "user", "content": f"{task.document}\n\n{question}"}],
+        "messages": [{"role": "user", "content": f"{task.document}\n\n{question}".strip()}],
         "max_tokens": n_generate,
-        "ignore_eos": True,
         "speculation": speculation,
         **task.sampling,
     }
@@ -149,7 +149,7 @@ def table(told: dict, args: argparse.Namespace) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What guessed tokens gain.")
     servers.add_arguments(parser)
-    parser.add_argument("--tasks", default="summary,extraction,edit,noise", help="which, between commas")
+    parser.add_argument("--tasks", default="summary,extraction,edit,story,noise", help="which, between commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--generate", type=int, default=200, help="tokens of an answer")
     parser.add_argument("--against", default="auto", help="what is compared with off")
