@@ -20,6 +20,9 @@ const LEVEL_WEIGHT: f64 = 0.3;
 const SHAPE_WEIGHT: f64 = 0.1;
 /// What a row more is taken to cost as long as only single rows were measured.
 const ASSUMED_SLOPE: f64 = 0.1;
+/// Where only fewer rows were measured, so many more are tried at most, or twice as many as were: on a machine where each row costs as
+/// much as the first, the first try is no great loss.
+const FIRST_TRY: usize = 3;
 /// Drafts must promise to be so many times as fast as none.
 const LEAST_GAIN: f64 = 1.02;
 /// A draft whose first token is as probable as this, and which seems not to pay, is tried now and then: the machine may have been
@@ -53,14 +56,17 @@ impl PassCosts {
         if rows == 0 || rows > MOST_ROWS || seconds <= 0.0 {
             return;
         }
-        let relative = self.relative(rows);
-        let level = *self.level.get_or_insert(seconds / relative);
+        let expected = self.relative(rows);
+        let level = *self.level.get_or_insert(seconds / expected);
+        let shape = (rows > 1).then(|| &mut self.shape[rows - 1]);
+        if let Some(shape @ None) = shape {
+            *shape = Some((seconds / level).max(1.0));
+            return;
+        }
         // What something else held up says little.
-        let seconds = seconds.clamp(0.5 * level * relative, 2.0 * level * relative);
-        if rows > 1 {
-            let shape = &mut self.shape[rows - 1];
-            let measured = seconds / level;
-            *shape = Some(shape.map_or(measured, |old| old + SHAPE_WEIGHT * (measured - old)).max(1.0));
+        let seconds = seconds.clamp(0.5 * level * expected, 2.0 * level * expected);
+        if let Some(Some(shape)) = shape {
+            *shape = (*shape + SHAPE_WEIGHT * (seconds / level - *shape)).max(1.0);
         }
         self.level = Some(level + LEVEL_WEIGHT * (seconds / self.relative(rows) - level));
     }
@@ -84,6 +90,11 @@ impl PassCosts {
     /// How many tokens of each draft to run, in a pass that has `n_rows` certain rows. `chances` are those of each draft's
     /// tokens, and fall.
     pub(crate) fn choose(&mut self, n_rows: usize, chances: &[Vec<f64>]) -> Vec<usize> {
+        let mut shares = vec![0; chances.len()];
+        // The first pass runs plain, for the others to be compared with.
+        if self.level.is_none() {
+            return shares;
+        }
         let mut tokens: Vec<(f64, usize)> = chances
             .iter()
             .enumerate()
@@ -91,7 +102,9 @@ impl PassCosts {
             .collect();
         // Stable: of equal ones the earlier first.
         tokens.sort_by(|a, b| b.0.total_cmp(&a.0));
-        tokens.truncate(MOST_ROWS.saturating_sub(n_rows));
+        let n_measured = self.shape.iter().rposition(Option::is_some).map_or(1, |index| index + 1);
+        let most = (2 * n_measured).max(n_rows + FIRST_TRY).min(MOST_ROWS);
+        tokens.truncate(most.saturating_sub(n_rows));
         let plain = n_rows as f64 / self.relative(n_rows.min(MOST_ROWS));
         let (mut expected, mut best, mut n_best) = (n_rows as f64, LEAST_GAIN * plain, 0);
         for (index, (chance, _)) in tokens.iter().enumerate() {
@@ -110,7 +123,6 @@ impl PassCosts {
                 n_best = TRIED.min(tokens.len());
             }
         }
-        let mut shares = vec![0; chances.len()];
         tokens[..n_best].iter().for_each(|(_, draft)| shares[*draft] += 1);
         shares
     }
