@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lossy_engine::{Finish, Generation, GenerationOptions, KvScheme, Sampled, Sequence, Step};
+use lossy_engine::{Finish, Generation, GenerationOptions, KvScheme, RequestError, Sampled, Sequence, Step};
 
 use crate::interrupt;
 use crate::loaded::Loaded;
@@ -69,6 +69,10 @@ pub struct Stats {
     pub generation_time: Duration,
     /// from the start to the first token
     pub first_token: Option<Duration>,
+    /// tokens that were guessed and computed, and those of them that were right
+    pub n_drafted: usize,
+    /// see `n_drafted`
+    pub n_accepted: usize,
     /// of the cache at the end
     pub kv_bytes: usize,
 }
@@ -90,6 +94,11 @@ impl Stats {
             rate(n_timed, self.generation_time),
             units::bytes(self.kv_bytes as u64),
         );
+        if self.n_drafted > 0 {
+            let (right, guessed) =
+                (units::grouped(self.n_accepted as u64), units::grouped(self.n_drafted as u64));
+            line.push_str(&format!(" | {right} of {guessed} guesses right"));
+        }
         if let Some(time) = self.first_token {
             line.push_str(&format!(" | first token after {:.2} s", time.as_secs_f64()));
         }
@@ -161,6 +170,7 @@ impl Speaker<'_> {
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
+        (answer.stats.n_drafted, answer.stats.n_accepted) = (generation.n_drafted(), generation.n_accepted());
         *sequence = generation.into_sequence();
         answer.stats.kv_bytes = sequence.kv_bytes();
         result.map(|()| answer)
@@ -185,7 +195,8 @@ impl Speaker<'_> {
                 return Ok(None);
             }
             let (n_before, before) = (generation.sequence().len(), start.elapsed());
-            first = self.advance(generation)?;
+            // Behind a prompt stands one step at most.
+            first = self.advance(generation)?.pop().transpose()?;
             let (n_done, elapsed) = (generation.sequence().len(), start.elapsed());
             bar.set(n_done - n_cached);
             if self.notes == Notes::Many {
@@ -200,46 +211,57 @@ impl Speaker<'_> {
         Ok(first)
     }
 
-    fn advance(&mut self, generation: &mut Generation) -> Result<Option<Step>> {
+    fn advance(
+        &mut self,
+        generation: &mut Generation,
+    ) -> Result<Vec<Result<Step, RequestError>>, RequestError> {
         let engine = &mut self.loaded.engine;
-        let chunk = engine.chunk();
-        let mut steps = engine.advance(&mut [(generation, chunk)])?;
-        Ok(steps.pop().transpose()?.flatten())
+        // However short the pieces of a prompt are, several tokens can be guessed.
+        let most = if generation.is_reading() { engine.chunk() } else { usize::MAX };
+        let mut steps = engine.advance(&mut [(generation, most)])?;
+        Ok(steps.pop().unwrap_or_default())
     }
 
     /// Prints the first step and all others.
     fn generate(
         &mut self,
         generation: &mut Generation,
-        mut step: Step,
+        first_step: Step,
         start: Instant,
         answer: &mut Answer,
     ) -> Result<()> {
         let first = Instant::now();
         answer.stats.first_token = Some(first - start);
-        let failure = loop {
-            answer.stats.n_generated += 1;
-            answer.stats.generation_time = first.elapsed();
-            say(self.print, &step.text, answer)?;
-            if self.options.sampling.n_logprobs.is_some() {
-                answer.sampled.push(step.sampled);
-            }
-            if let Some(finish) = step.finish {
-                answer.end = End::Finished(finish);
-                return Ok(());
+        let mut steps = vec![Ok(first_step)];
+        let failure = 'rounds: loop {
+            for step in steps {
+                let step = match step {
+                    Ok(step) => step,
+                    Err(error) => break 'rounds Some(error),
+                };
+                answer.stats.n_generated += 1;
+                answer.stats.generation_time = first.elapsed();
+                say(self.print, &step.text, answer)?;
+                if self.options.sampling.n_logprobs.is_some() {
+                    answer.sampled.push(step.sampled);
+                }
+                if let Some(finish) = step.finish {
+                    answer.end = End::Finished(finish);
+                    return Ok(());
+                }
             }
             if interrupt::is_asked() {
                 answer.end = End::Interrupted;
                 break None;
             }
             match self.advance(generation) {
-                Ok(Some(next)) => step = next,
-                Ok(None) => return Ok(()),
+                Ok(next) if next.is_empty() => return Ok(()),
+                Ok(next) => steps = next,
                 Err(error) => break Some(error),
             }
         };
         say(self.print, &generation.end(), answer)?;
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
@@ -281,10 +303,12 @@ mod tests {
             prompt_time: Duration::from_secs(2),
             generation_time: Duration::from_millis(100),
             first_token: Some(Duration::from_millis(2010)),
+            n_drafted: 1000,
+            n_accepted: 7,
             kv_bytes: 27 << 20,
         };
         let line = "prompt 1,200 tokens (+ 34 cached), 600.0 t/s | generated 11 (end of text), 100.0 t/s | KV cache 27.0 MiB (f16) \
-                    | first token after 2.01 s | seed 7";
+                    | 7 of 1,000 guesses right | first token after 2.01 s | seed 7";
         assert_eq!(stats.line(End::Finished(Finish::EndOfText), &f16(), Some(7)), line);
     }
 

@@ -117,12 +117,12 @@ impl Chunk {
 
     fn append(&self, cx: &Compute, layer: usize, cache: &mut KvSequence, n: usize) {
         let rows = |data| Rows::new(data, self.kv_width, 0);
-        let mut spans = [Span { cache, rows: 0..n }];
+        let mut spans = [Span { cache, rows: 0..n, one_by_one: false }];
         append_layer(cx, layer, &mut spans, rows(&self.keys), rows(&self.values)).expect("finite values");
     }
 
     fn attend(&self, cx: &Compute, layer: usize, cache: &mut KvSequence, n: usize, out: &mut [f32]) {
-        let spans = [Span { cache, rows: 0..n }];
+        let spans = [Span { cache, rows: 0..n, one_by_one: false }];
         // What the numbers are does not matter: every rotation has the same.
         attend_layer(
             cx,

@@ -43,8 +43,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let wanted: Vec<usize> = generations.iter().map(|generation| generation.wanted(MOST).len()).collect();
         let mut batch: Vec<(&mut Generation, usize)> =
             generations.iter_mut().zip(plan(&wanted, MOST)).collect();
-        for (step, text) in engine.advance(&mut batch)?.into_iter().zip(&mut texts) {
-            text.push_str(&step?.map_or(String::new(), |step| step.text));
+        for (steps, text) in engine.advance(&mut batch)?.into_iter().zip(&mut texts) {
+            for step in steps {
+                text.push_str(&step?.text);
+            }
         }
     }
     for (generation, text) in generations.iter().zip(texts) {

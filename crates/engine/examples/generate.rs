@@ -17,8 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = GenerationOptions { max_tokens: Some(100), ..GenerationOptions::default() };
     let mut generation = Generation::new(tokenizer, cache.sequence(), prompt, options)?;
     while !generation.is_done() {
-        let step = engine.advance(&mut [(&mut generation, 512)])?.remove(0)?;
-        print!("{}", step.map_or(String::new(), |step| step.text));
+        for step in engine.advance(&mut [(&mut generation, 512)])?.remove(0) {
+            print!("{}", step?.text);
+        }
         std::io::stdout().flush()?;
     }
     println!();

@@ -17,6 +17,7 @@ use crate::model::Model;
 use crate::positions::{PositionScheme, Positions};
 use crate::round::{Beside, Runner, Steps};
 use crate::sequence::EngineId;
+use crate::speculation::PassCosts;
 use crate::{
     BatchItem, Cache, CacheOptions, CalibrationOptions, EngineOptions, Generation, LoadError, LogitRows,
     Logits, ModelInfo, ModelSource, RequestError, Sequence, SettingError,
@@ -42,6 +43,7 @@ pub struct Engine {
     forward: Forward,
     /// buffers of rounds that run between the layers of a pass
     beside: Forward,
+    costs: PassCosts,
     activations: ActivationKind,
     chunk: usize,
     budget: Arc<Budget>,
@@ -71,6 +73,7 @@ impl Engine {
         Ok(Engine {
             id: EngineId::default(),
             beside: forward.fresh(),
+            costs: PassCosts::default(),
             forward,
             activations: options.activations,
             chunk: options.chunk.max(1),
@@ -304,11 +307,14 @@ impl Engine {
     }
 
     fn runner(&mut self) -> Runner<'_> {
-        Runner { id: &self.id, cx: &self.cx, model: &self.model, forward: &mut self.forward }
+        let Engine { id, cx, model, forward, costs, .. } = self;
+        Runner { id, cx, model, forward, costs: Some(costs) }
     }
 
     /// Runs what each generation [wants](Generation::wanted) next, as one batch, at most so many of its tokens; returns the
-    /// step that each has made, if it has. A generation that has ended, or is given no tokens, is left out.
+    /// steps that each has made. A generation that has ended, or is given no tokens, is left out. One that is given more than
+    /// one token and has one to run may run guessed ones with it, as its [options](crate::GenerationOptions::speculation) say;
+    /// its steps are the same.
     ///
     /// # Errors
     /// As [`forward`](Engine::forward), and then no generation has changed. That one generation cannot choose a token does
@@ -327,11 +333,11 @@ impl Engine {
         batch: &mut [(&mut Generation, usize)],
         between: &mut dyn FnMut(&mut Beside<'_>),
     ) -> Result<Steps, RequestError> {
-        let Engine { id, cx, model, forward, beside, .. } = self;
-        let mut beside = Beside(Runner { id, cx, model, forward: beside });
+        let Engine { id, cx, model, forward, beside, costs, .. } = self;
+        let mut beside = Beside(Runner { id, cx, model, forward: beside, costs: Some(costs) });
         let mut between = || between(&mut beside);
         let hooks = Hooks { between: Some(&mut between), ..Hooks::default() };
-        Runner { id, cx, model, forward }.advance(batch, hooks)
+        Runner { id, cx, model, forward, costs: None }.advance(batch, hooks)
     }
 
     /// Appends `tokens` in chunks; returns the logits `[n_vocab]` after the last. Calls `progress` before the first

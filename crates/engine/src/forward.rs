@@ -358,7 +358,7 @@ fn spans<'a>(items: &'a mut [ForwardItem<'_>]) -> Vec<Span<'a>> {
     for item in items.iter_mut() {
         let rows = first..first + item.tokens.len();
         first = rows.end;
-        spans.push(Span { cache: &mut *item.cache, rows });
+        spans.push(Span { cache: &mut *item.cache, rows, one_by_one: item.logits == Logits::OneByOne });
     }
     spans
 }
@@ -373,7 +373,7 @@ fn wanted_rows(items: &[ForwardItem<'_>]) -> Vec<usize> {
         match item.logits {
             Logits::None => {}
             Logits::Last => wanted.extend(rows.last()),
-            Logits::All => wanted.extend(rows),
+            Logits::All | Logits::OneByOne => wanted.extend(rows),
         }
     }
     wanted

@@ -16,6 +16,7 @@ mod fingerprint;
 mod parameters;
 mod prefix;
 mod sampling;
+mod speculation;
 mod positions;
 mod cache;
 mod finite;
@@ -56,6 +57,7 @@ pub use prefix::common as common_prefix;
 pub use round::{Beside, Steps};
 pub use sampling::{Mask, MaskError, SampleError, Sampled, Sampler, SamplingOptions, TokenLogprob};
 pub use sequence::{Cache, Sequence};
+pub use speculation::Speculation;
 pub use unread::{Unread, UnreadParts};
 
 /// What benchmarks and tests of this project take apart. It is no part of the library's interface and may change at any

@@ -9,6 +9,9 @@ pub enum Logits {
     Last,
     /// after every token
     All,
+    /// after every token, computed as if the tokens came in passes of their own. With most caches a token has other bits among
+    /// others of its page than alone; see [`Cache::computes_alike`](crate::Cache::computes_alike)
+    OneByOne,
 }
 
 impl Logits {
@@ -17,7 +20,7 @@ impl Logits {
         match self {
             Logits::None => 0,
             Logits::Last => n_tokens.min(1),
-            Logits::All => n_tokens,
+            Logits::All | Logits::OneByOne => n_tokens,
         }
     }
 }

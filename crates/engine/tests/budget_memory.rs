@@ -35,7 +35,7 @@ fn append_page(cx: &Compute, cache: &mut KvSequence, rows: &[f32]) -> bool {
         return false;
     }
     for layer in 0..GEOMETRY.n_layers {
-        let mut spans = [Span { cache, rows: 0..PAGE_TOKENS }];
+        let mut spans = [Span { cache, rows: 0..PAGE_TOKENS, one_by_one: false }];
         let rows = Rows::new(rows, width, 0);
         append_layer(cx, layer, &mut spans, rows, rows).expect("finite values");
     }

@@ -103,8 +103,8 @@ fn start(request: &Request, caches: &[Arc<Cache>], tokenizer: &Tokenizer) -> Gen
 
 /// Runs one round, and adds what is certain to the texts.
 fn round(engine: &mut Engine, batch: &mut [(&mut Generation, usize)], texts: &mut [&mut String]) {
-    for (step, text) in engine.advance(batch).unwrap().into_iter().zip(texts) {
-        text.push_str(&step.unwrap().map_or(String::new(), |step| step.text));
+    for (steps, text) in engine.advance(batch).unwrap().into_iter().zip(texts) {
+        steps.into_iter().for_each(|step| text.push_str(&step.unwrap().text));
     }
 }
 

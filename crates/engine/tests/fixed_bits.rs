@@ -96,8 +96,8 @@ fn twenty_seeded_generations_keep_their_tokens_texts_and_log_probabilities() {
         let sequence = caches[seed % caches.len()].sequence();
         let mut generation = Generation::new(tokenizer.clone(), sequence, prompt, options).unwrap();
         while !generation.is_done() {
-            let mut steps = engine.advance(&mut [(&mut generation, 512)]).unwrap();
-            if let Some(step) = steps.remove(0).unwrap() {
+            for step in engine.advance(&mut [(&mut generation, 512)]).unwrap().remove(0) {
+                let step = step.unwrap();
                 hash.bytes(step.text.as_bytes());
                 hash.bytes(&step.sampled.id.to_le_bytes());
                 hash.floats(&[step.sampled.logprob.unwrap()]);

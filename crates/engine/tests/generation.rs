@@ -64,8 +64,10 @@ impl Run {
         Generation::new(tokenizer(), self.cache.sequence(), PROMPT.to_vec(), options).unwrap()
     }
 
+    /// One step at a time.
     fn step(&mut self, generation: &mut Generation) -> Option<Step> {
-        self.engine.advance(&mut [(generation, 100)]).unwrap().remove(0).unwrap()
+        let most = if generation.is_reading() { 100 } else { 1 };
+        self.engine.advance(&mut [(generation, most)]).unwrap().remove(0).pop().transpose().unwrap()
     }
 
     fn steps(&mut self, options: GenerationOptions) -> Vec<Step> {
@@ -139,11 +141,12 @@ fn a_prompt_is_wanted_piece_by_piece_and_only_its_last_piece_makes_a_step() {
     let mut seen = Vec::new();
     while !generation.is_done() {
         let wanted = generation.wanted(2).to_vec();
-        let step = run.engine.advance(&mut [(&mut generation, 2)]).unwrap().remove(0).unwrap();
-        seen.push((wanted, step.map(|step| step.sampled.id)));
+        let steps = run.engine.advance(&mut [(&mut generation, 2)]).unwrap().remove(0);
+        seen.push((wanted, steps.into_iter().map(|step| step.unwrap().sampled.id).collect::<Vec<u32>>()));
     }
     let ids = |ids: &[u32]| ids.to_vec();
-    let wanted = [(ids(&[1, 3]), None), (ids(&[1, 3]), None), (ids(&[1]), Some(4)), (ids(&[4]), Some(5))];
+    let wanted =
+        [(ids(&[1, 3]), ids(&[])), (ids(&[1, 3]), ids(&[])), (ids(&[1]), ids(&[4])), (ids(&[4]), ids(&[5]))];
     assert_eq!(seen, wanted);
     assert!(generation.wanted(2).is_empty());
     assert_eq!(generation.into_sequence().tokens(), [1, 3, 1, 3, 1, 4]);
@@ -188,7 +191,7 @@ fn a_bias_that_bans_every_token_is_an_error_and_ends_the_generation() {
         sampling: SamplingOptions { logit_bias: everything, ..SamplingOptions::greedy() },
         ..GenerationOptions::default()
     });
-    let error = run.engine.advance(&mut [(&mut generation, 100)]).unwrap().remove(0).unwrap_err();
+    let error = run.engine.advance(&mut [(&mut generation, 100)]).unwrap().remove(0).remove(0).unwrap_err();
     assert!(
         matches!(error, RequestError::Sample(SampleError::NothingAllowed { n_vocab: 80, .. })),
         "{error}"

@@ -47,7 +47,7 @@ fn filled(cx: &Compute, pool: &Arc<KvPool>, rows: &[f32]) -> KvSequence {
     while cache.len() < N_TOKENS {
         cache.reserve(n).expect("no budget");
         for layer in 0..GEOMETRY.n_layers {
-            let mut spans = [Span { cache: &mut cache, rows: 0..n }];
+            let mut spans = [Span { cache: &mut cache, rows: 0..n, one_by_one: false }];
             append_layer(cx, layer, &mut spans, Rows::new(rows, width, 0), Rows::new(rows, width, 0))
                 .expect("finite values");
         }

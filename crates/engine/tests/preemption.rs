@@ -55,8 +55,8 @@ fn generate(
             break;
         }
         disturb(round, &mut generation);
-        let step = engine.advance(&mut [(&mut generation, max(round))]).unwrap().remove(0).unwrap();
-        if let Some(step) = step {
+        for step in engine.advance(&mut [(&mut generation, max(round))]).unwrap().remove(0) {
+            let step = step.unwrap();
             let logprob = step.sampled.logprob.unwrap();
             found.push((step.sampled.id, step.text, logprob.to_bits()));
         }

@@ -31,9 +31,9 @@ fn log_probabilities_of_a_prompt_are_those_of_its_logits() {
             let mut generation =
                 Generation::new(tokenizer.clone(), sequence.fork(), prompt.clone(), options.clone()).unwrap();
             let step = loop {
-                let step = engine.advance(&mut [(&mut generation, most)]).unwrap().remove(0).unwrap();
+                let step = engine.advance(&mut [(&mut generation, most)]).unwrap().remove(0).pop();
                 if let Some(step) = step {
-                    break step;
+                    break step.unwrap();
                 }
             };
             let scored = generation.prompt_logprobs();

@@ -114,6 +114,11 @@ impl Mask for CompiledMask {
         }
         self.matcher.consume_token(id).map_err(|error| failure(&error.to_string()))
     }
+
+    fn n_allowed(&mut self, tokens: &[u32]) -> usize {
+        // A clone, so that a guess spends nothing of the limits.
+        self.matcher.deep_clone().validate_tokens(tokens).unwrap_or(0)
+    }
 }
 
 /// What is said of a text that cannot go on.

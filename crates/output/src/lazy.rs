@@ -70,4 +70,11 @@ impl Mask for LazyMask {
         }
         Ok(())
     }
+
+    fn n_allowed(&mut self, tokens: &[u32]) -> usize {
+        match &mut self.state {
+            State::Begun(mask) => mask.n_allowed(tokens),
+            State::Free(_) => tokens.len(),
+        }
+    }
 }

@@ -39,6 +39,7 @@ pub(crate) fn n_accepted(mask: &mut dyn Mask, text: &str) -> usize {
         if !allowed(mask).contains(&id) {
             return bytes;
         }
+        assert_eq!(mask.n_allowed(&[id]), 1, "what is allowed is worth computing");
         mask.accept(id).unwrap();
         bytes += toy().tokenizer().token_bytes(id).unwrap().len();
     }

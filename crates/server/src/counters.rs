@@ -25,6 +25,12 @@ pub struct Counters {
     pub prompt_rate: Gauge,
     /// tokens generated a second, lately
     pub generated_rate: Gauge,
+    /// passes of a request with guessed tokens
+    pub drafts: Counter,
+    /// tokens that were guessed and computed
+    pub drafted_tokens: Counter,
+    /// those of them that were right
+    pub accepted_tokens: Counter,
     /// requests that run
     pub running: Twice<Gauge>,
     /// requests that wait
@@ -124,6 +130,21 @@ impl Counters {
                 "llamacpp:predicted_tokens_seconds",
                 "Tokens of the last answer a second.",
             ),
+            drafts: counter(
+                r,
+                "vllm:spec_decode_num_drafts_total",
+                "Passes of a request with guessed tokens.",
+            ),
+            drafted_tokens: counter(
+                r,
+                "vllm:spec_decode_num_draft_tokens_total",
+                "Tokens that were guessed and computed.",
+            ),
+            accepted_tokens: counter(
+                r,
+                "vllm:spec_decode_num_accepted_tokens_total",
+                "Guessed tokens that were right.",
+            ),
             running: Twice([
                 gauge(r, "llamacpp:requests_processing", "Requests that run."),
                 gauge(r, "vllm:num_requests_running", "Requests that run."),
@@ -190,6 +211,8 @@ mod tests {
         let counters = Counters::new(128, Some(7));
         counters.prompt_tokens.increment(5);
         counters.waiting.set(2.0);
+        counters.drafted_tokens.increment(7);
+        counters.accepted_tokens.increment(4);
         counters.first_token.record(0.2);
         counters.finish("length");
         let text = counters.render();
@@ -197,6 +220,8 @@ mod tests {
             "llamacpp:prompt_tokens_total 5",
             "vllm:prompt_tokens_total 5",
             "vllm:num_requests_waiting 2",
+            "vllm:spec_decode_num_draft_tokens_total 7",
+            "vllm:spec_decode_num_accepted_tokens_total 4",
             "vllm:request_success_total{finished_reason=\"length\"} 1",
             "vllm:cache_config_info{block_size=\"128\",num_gpu_blocks=\"7\"} 1",
             "vllm:time_to_first_token_seconds_count 1",

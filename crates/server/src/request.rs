@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
-use lossy_engine::{GenerationOptions, SamplingOptions};
+use lossy_engine::{GenerationOptions, SamplingOptions, Speculation};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -68,6 +68,8 @@ pub struct SamplingFields {
     pub n_predict: Option<i64>,
     /// go on past the model's end of the text
     pub ignore_eos: Option<bool>,
+    /// whether tokens are guessed and computed together: `auto`, `off`, or a number of tokens; changes no answer
+    pub speculation: Option<String>,
     /// answers to the same prompt
     pub n: Option<u64>,
     /// how the KV cache is stored: one of those that the operator allows
@@ -124,6 +126,12 @@ impl SamplingFields {
                     ApiError::invalid(name, format!("{name} is {n}, but must be at least -1"))
                 })?),
             };
+        let speculation = match &self.speculation {
+            Some(text) => {
+                text.parse::<Speculation>().map_err(|error| ApiError::invalid("speculation", error))?
+            }
+            None => defaults.speculation,
+        };
         let ignore_eos = self.ignore_eos.unwrap_or(defaults.ignore_eos);
         Ok(GenerationOptions {
             sampling: SamplingOptions {
@@ -166,6 +174,7 @@ impl SamplingFields {
             stop_cycles: max_tokens.is_none() && !ignore_eos,
             prompt_logprobs: false,
             visible: Vec::new(),
+            speculation,
         })
     }
 
@@ -239,7 +248,9 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_as_the_server_was_started() {
+        assert_eq!(options(r#"{"speculation": "off"}"#).unwrap().speculation, Speculation::Off);
         let found = options("{}").unwrap();
+        assert_eq!(found.speculation, Speculation::Auto);
         assert_eq!(found.sampling.temperature, SamplingOptions::default().temperature);
         assert!(found.stop_cycles && found.max_tokens.is_none());
         let found =
@@ -260,6 +271,7 @@ mod tests {
             (r#"{"max_tokens": -5}"#, "max_tokens is -5"),
             (r#"{"logit_bias": {"100": 1}}"#, "`100` is no token id below 100"),
             (r#"{"logit_bias": {"x": 1}}"#, "`x` is no token id"),
+            (r#"{"speculation": "on"}"#, "`on` is no kind of speculation"),
         ] {
             let error = options(json).unwrap_err();
             assert!(error.contains(name), "{json}: {error}");

@@ -1,7 +1,7 @@
 //! How tokens are chosen and when to stop.
 
 use clap::Args;
-use lossy_engine::{GenerationOptions, SamplingOptions};
+use lossy_engine::{GenerationOptions, SamplingOptions, Speculation};
 
 use super::value::{LogitBias, number_in};
 
@@ -76,6 +76,11 @@ pub struct SamplingArgs {
     /// Prints the log-probability of each token and of the N most probable ones to stderr after the answer
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub logprobs: Option<u32>,
+
+    /// Guesses tokens from what stood in the text before, and computes several at once; changes no answer. auto: where it
+    /// pays; off: never; N: so many tokens wherever the text has stood before, to measure
+    #[arg(long, value_name = "auto|off|N", default_value_t = Speculation::Auto, env = "LOSSY_SPECULATION")]
+    pub speculation: Speculation,
 }
 
 impl SamplingArgs {
@@ -103,6 +108,7 @@ impl SamplingArgs {
             stop_cycles: self.predict.is_none() && !self.ignore_eos,
             prompt_logprobs: false,
             visible: Vec::new(),
+            speculation: self.speculation,
         }
     }
 }

@@ -157,7 +157,15 @@ pub fn attend_layer(
         let of_padding =
             spans.iter().zip(&sources).filter(|(span, _)| span.cache.pool().padding() == padding);
         let requests: Vec<Request<'_>> = of_padding
-            .map(|(span, source)| Request { source, n_past: span.cache.len(), rows: span.rows.clone() })
+            .flat_map(|(span, source)| {
+                let is_cut = span.one_by_one && !span.cache.pool().computes_alike();
+                let n_together = if is_cut { 1 } else { span.rows.len().max(1) };
+                span.rows.clone().step_by(n_together).map(move |row| Request {
+                    source,
+                    n_past: span.cache.len() + row - span.rows.start,
+                    rows: row..row + n_together,
+                })
+            })
             .collect();
         let shape = HeadShape { head_dim: padding.stored_dim(), ..geometry.heads() };
         let (n_heads, width) = (shape.n_heads(), shape.n_heads() * shape.head_dim);

@@ -222,7 +222,7 @@ impl Suite<'_> {
                 .zip(new)
                 .map(|(held, new)| {
                     n_rows += new.len();
-                    Span { cache: &mut held.cache, rows: n_rows - new.len()..n_rows }
+                    Span { cache: &mut held.cache, rows: n_rows - new.len()..n_rows, one_by_one: false }
                 })
                 .collect();
             append_layer(
@@ -432,7 +432,7 @@ impl Suite<'_> {
         held.cache.reserve(stopped.len()).unwrap();
         let fused = self.fused(&[&mut held], &[&stopped], 0);
         let rows = |offset| Rows::new(&fused, self.query_width() + 2 * self.kv_width(), offset);
-        let mut spans = [Span { cache: &mut held.cache, rows: 0..stopped.len() }];
+        let mut spans = [Span { cache: &mut held.cache, rows: 0..stopped.len(), one_by_one: false }];
         append_layer(
             &self.one,
             0,
@@ -472,7 +472,7 @@ impl Suite<'_> {
                     // the third new token, KV head 1
                     fused[2 * stride + offset + self.geometry.head_dim + 5] = wrong;
                     let rows = |offset| Rows::new(&fused, stride, offset);
-                    let mut spans = [Span { cache: &mut held.cache, rows: 0..new.len() }];
+                    let mut spans = [Span { cache: &mut held.cache, rows: 0..new.len(), one_by_one: false }];
                     let (keys, values) =
                         (rows(self.query_width()), rows(self.query_width() + self.kv_width()));
                     let error = append_layer(cx, 1, &mut spans, keys, values).unwrap_err();

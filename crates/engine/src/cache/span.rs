@@ -15,6 +15,8 @@ pub struct Span<'a> {
     pub cache: &'a mut KvSequence,
     /// rows of its new tokens
     pub rows: Range<usize>,
+    /// whether each of them attends as a token that comes alone
+    pub one_by_one: bool,
 }
 
 /// How a pool stores the heads of rows.

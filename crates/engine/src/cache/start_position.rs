@@ -40,7 +40,7 @@ fn outputs(scheme: &str, start: usize) -> (Vec<f32>, Vec<f32>) {
         cache.reserve(n).expect("no budget");
         let mut out = vec![f32::NAN; n * N_QUERY];
         for layer in 0..GEOMETRY.n_layers {
-            let mut spans = [Span { cache: &mut cache, rows: 0..n }];
+            let mut spans = [Span { cache: &mut cache, rows: 0..n, one_by_one: false }];
             let of = |values: &[f32], width: usize| values[rows.start * width..rows.end * width].to_vec();
             let (keys, values, queries) = (of(&keys, N_KV), of(&values, N_KV), of(&queries, N_QUERY));
             append_layer(&cx, layer, &mut spans, Rows::new(&keys, N_KV, 0), Rows::new(&values, N_KV, 0))

@@ -1,12 +1,14 @@
 //! From a prompt to text, one forward pass after another.
 
 mod cycle;
+mod draft;
 mod pieces;
 mod stop;
 
 use lossy_tokenizer::{DecodeStream, Tokenizer};
 
 use crate::sampling::Mask;
+use crate::speculation::{Drafter, Speculation};
 use crate::{BatchItem, Logits, RequestError, Sampled, Sampler, SamplingOptions, Sequence, prefix};
 use cycle::CycleDetector;
 use stop::{Passed, StopMatcher};
@@ -29,6 +31,8 @@ pub struct GenerationOptions {
     pub prompt_logprobs: bool,
     /// control tokens that are part of the text
     pub visible: Vec<u32>,
+    /// whether [`Engine::advance`](crate::Engine::advance) may guess tokens, to compute several at once; changes no answer
+    pub speculation: Speculation,
 }
 
 /// Tokens of a prompt whose logits are computed at once: a row of them can be as large as a megabyte.
@@ -75,8 +79,8 @@ pub struct Step {
 ///     step   = generation.accept(logits)           nothing while the prompt is read
 /// }
 /// ```
-/// [`Engine::advance`](crate::Engine::advance) does one round of that for several generations at once. The sequence holds
-/// the prompt and every returned token but the last one.
+/// [`Engine::advance`](crate::Engine::advance) does one round of that for several generations at once, and may run guessed
+/// tokens too; see [`Speculation`]. The sequence holds the prompt and every returned token but the last one.
 pub struct Generation {
     tokenizer: Tokenizer,
     sequence: Sequence,
@@ -91,6 +95,11 @@ pub struct Generation {
     n_prompt: usize,
     n_generated: usize,
     is_done: bool,
+    drafter: Drafter,
+    /// the last token and what is drafted after it, if the next pass runs a draft
+    pass: Vec<u32>,
+    n_drafted: usize,
+    n_accepted: usize,
     /// of the prompt's tokens from the second on, as far as they were read, if they were asked for
     prompt_logprobs: Vec<Sampled>,
 }
@@ -128,6 +137,10 @@ impl Generation {
             sampler,
             n_generated: 0,
             is_done: false,
+            drafter: Drafter::default(),
+            pass: Vec::new(),
+            n_drafted: 0,
+            n_accepted: 0,
             prompt_logprobs: Vec::new(),
         })
     }
@@ -166,6 +179,9 @@ impl Generation {
     /// The [wanted](Generation::wanted) tokens as a share of a batch, with the logits that [`accept`](Generation::accept)
     /// needs.
     pub fn item(&mut self, max: usize) -> BatchItem<'_> {
+        if self.has_draft() {
+            return BatchItem { sequence: &mut self.sequence, tokens: &self.pass, logits: Logits::OneByOne };
+        }
         let n = self.wanted(max).len();
         let start = self.sequence.len();
         let is_last = n > 0 && start + n == self.tokens.len();
@@ -216,6 +232,7 @@ impl Generation {
     /// [wanted](Generation::wanted) tokens are then the prompt's again, in pieces, and after it what was generated, one by
     /// one as it was computed, or in pieces where that [is the same](crate::Cache::computes_alike).
     pub fn suspend(&mut self) {
+        self.drop_draft();
         self.sequence.truncate(0);
         self.sequence.begin_prompt();
         if self.n_generated == 0 {
@@ -299,6 +316,11 @@ impl Generation {
             self.is_done = true;
             return Ok(None);
         }
+        self.choose(logits).map(Some)
+    }
+
+    /// Chooses the next token from logits `[n_vocab]`.
+    fn choose(&mut self, logits: &[f32]) -> Result<Step, RequestError> {
         let mask = self.mask.as_deref_mut();
         let sampled = match self.sampler.sample(logits, mask.map(|mask| mask as &mut dyn Mask)) {
             Ok(sampled) => sampled,
@@ -316,7 +338,7 @@ impl Generation {
             Some(Finish::Cycle { period })
         } else if self.options.max_tokens.is_some_and(|most| self.n_generated >= most) {
             Some(Finish::Length)
-        } else if self.sequence.room() == 0 {
+        } else if self.tokens.len() >= self.sequence.cache().n_ctx() {
             Some(Finish::ContextFull)
         } else {
             None
@@ -334,7 +356,7 @@ impl Generation {
         if !self.is_done {
             self.tokens.push(sampled.id);
         }
-        Ok(Some(Step { sampled, text, finish }))
+        Ok(Step { sampled, text, finish })
     }
 
     /// The text that a token adds.

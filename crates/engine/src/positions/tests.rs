@@ -208,7 +208,7 @@ fn pass(cx: &Compute, texts: &[Text], caches: &mut [KvSequence], n: &[usize]) ->
         .zip(n)
         .map(|(cache, n)| {
             start += n;
-            Span { cache, rows: start - n..start }
+            Span { cache, rows: start - n..start, one_by_one: false }
         })
         .collect();
     append_layer(cx, 0, &mut spans, Rows::new(&keys, kv_width, 0), Rows::new(&values, kv_width, 0))

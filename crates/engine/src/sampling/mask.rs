@@ -13,6 +13,12 @@ pub trait Mask: Send {
     /// # Errors
     /// The token was not allowed, or the mask cannot go on.
     fn accept(&mut self, id: u32) -> Result<(), MaskError>;
+
+    /// How many of `tokens`, from the first on, it may allow in a row; changes nothing. They are a guess of what comes next, and
+    /// those behind are not worth computing. Whoever does not know says all of them.
+    fn n_allowed(&mut self, tokens: &[u32]) -> usize {
+        tokens.len()
+    }
 }
 
 /// Why a mask cannot go on.

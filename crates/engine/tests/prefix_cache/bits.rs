@@ -176,7 +176,7 @@ fn generated_pages_of_an_exact_cache_are_as_good_as_a_prompts() {
     let mut generation = reader.generation(reader.cache.sequence(), &prompt);
     let mut cursor = store.cursor(&reader.cache, &reader.scope);
     for _ in 0..200 {
-        reader.engine.advance(&mut [(&mut generation, 128)]).unwrap().remove(0).unwrap();
+        reader.engine.advance(&mut [(&mut generation, 128)]).unwrap();
         let n_tokens = generation.sequence().len();
         store.keep(&mut cursor, generation.sequence(), n_tokens, false);
         if generation.is_done() {

@@ -49,6 +49,22 @@ fn a_token_that_is_not_allowed_is_an_error_with_a_reason() {
 }
 
 #[test]
+fn a_guess_is_cut_where_it_is_not_allowed_and_spends_nothing() {
+    let mut mask = schema(json!({"const": {"a": [1, 2]}})).unwrap().mask();
+    assert_eq!(n_accepted(&mut *mask, "{\"a\":"), 5);
+    let before = allowed(&mut *mask);
+    let guess: Vec<u32> = "[1,2]}x".bytes().map(u32::from).collect();
+    for _ in 0..1000 {
+        assert_eq!(mask.n_allowed(&guess), 6);
+        assert_eq!(mask.n_allowed(&guess[1..]), 0);
+    }
+    assert_eq!(mask.n_allowed(&[&guess[..6], &[END]].concat()), 7);
+    assert_eq!((mask.n_allowed(&[]), mask.n_allowed(&[99_999])), (0, 0));
+    assert_eq!(allowed(&mut *mask), before);
+    assert_eq!(n_accepted(&mut *mask, "[1,2]}"), 7);
+}
+
+#[test]
 fn any_object_is_an_object() {
     let constraint = Constraint::json_object(&toy(), &Limits::default()).unwrap();
     assert!(accepts(&constraint, r#"{"a":[1,{"b":null}],"c":"d"}"#));

@@ -155,6 +155,18 @@ impl Mask for ThinkingMask {
         }
         Ok(())
     }
+
+    fn n_allowed(&mut self, tokens: &[u32]) -> usize {
+        match (self.state, &mut self.answer) {
+            (State::Answer, Some(answer)) => answer.n_allowed(tokens),
+            (State::Closing { at }, _) => {
+                let closing = &self.shared.closing[at..];
+                let n_closing = tokens.iter().zip(closing).take_while(|(id, closing)| id == closing).count();
+                if n_closing < closing.len() { n_closing } else { tokens.len() }
+            }
+            _ => tokens.len(),
+        }
+    }
 }
 
 /// Whether bytes end with a character that is not complete.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lossy_engine::prefix_cache::Scope;
-use lossy_engine::{Finish, GenerationOptions, Mask, PAGE_TOKENS, Sampled, Step};
+use lossy_engine::{Finish, Generation, GenerationOptions, Mask, PAGE_TOKENS, Sampled, Step};
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedSender;
 use utoipa::ToSchema;
@@ -137,6 +137,10 @@ pub struct Timings {
     pub predicted_ms: f64,
     /// tokens generated a second, without the first
     pub predicted_per_second: f64,
+    /// tokens that were guessed and computed with others
+    pub draft_n: usize,
+    /// those of them that were right
+    pub draft_n_accepted: usize,
     /// milliseconds that the request waited before its prompt was read
     pub waiting_ms: f64,
     /// why not more of the prompt was cached; absent if nothing was missing
@@ -167,7 +171,8 @@ pub struct Clock {
 
 impl Clock {
     /// Counts and times up to now.
-    pub fn timings(&self, n_prompt: usize, admission: &Admission, n_generated: usize) -> Timings {
+    pub fn timings(&self, admission: &Admission, generation: &Generation) -> Timings {
+        let (n_prompt, n_generated) = (generation.n_prompt(), generation.n_generated());
         let first = self.first.unwrap_or_else(Instant::now);
         let read = first.duration_since(self.admitted).as_secs_f64();
         let generated = self.last.map_or(0.0, |last| last.duration_since(first).as_secs_f64());
@@ -181,6 +186,8 @@ impl Clock {
             predicted_n: n_generated,
             predicted_ms: 1e3 * generated,
             predicted_per_second: rate(n_generated.saturating_sub(1), generated),
+            draft_n: generation.n_drafted(),
+            draft_n_accepted: generation.n_accepted(),
             waiting_ms: 1e3 * self.admitted.duration_since(self.arrived).as_secs_f64(),
             cache_miss: admission.miss.clone(),
         }

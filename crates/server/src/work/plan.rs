@@ -3,12 +3,17 @@
 //! Whoever decodes gets one token, the oldest first. What the round may read of prompts goes, in turns, to the oldest prompt
 //! and to the one with the fewest tokens left: a short prompt does not wait for a long one, and a long one gets on. If there
 //! is no room for a token of a lane that decodes, the newest lane gives up its pages.
+//!
+//! What a lane may guess beyond its token comes out of a limit for the round, the oldest first, and only into room that is there:
+//! nobody gives way for it. How much of that is worth computing is the engine's affair.
 
 /// What a lane, a generation that runs, needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lane {
     /// tokens of the prompt that are still to be read; 0: it decodes
     pub to_read: usize,
+    /// tokens that may be guessed after its next one
+    pub to_guess: usize,
     /// smaller came earlier
     pub arrival: u64,
 }
@@ -18,6 +23,8 @@ pub struct Lane {
 pub struct Round {
     /// most tokens of prompts
     pub read: usize,
+    /// most guessed tokens
+    pub guess: usize,
     /// most bytes of new pages
     pub bytes: usize,
     /// the number of the round: even ones favour the oldest prompt
@@ -53,6 +60,17 @@ pub fn plan(lanes: &[Lane], round: Round, bytes_of: &dyn Fn(usize, usize) -> usi
         match bytes.checked_sub(bytes_of(index, 1)) {
             Some(left) => (bytes, shares[index]) = (left, 1),
             None => is_starved = true,
+        }
+    }
+    let mut guess = round.guess;
+    for index in by_arrival(true).into_iter().filter(|_| !is_starved) {
+        let more = lanes[index].to_guess.min(guess);
+        let cost = |n: usize| bytes_of(index, 1 + n).saturating_sub(bytes_of(index, 1));
+        let fits = (1..=more).rev().find(|n| cost(*n) <= bytes);
+        if let Some(n) = fits.filter(|_| shares[index] > 0) {
+            bytes -= cost(n);
+            guess -= n;
+            shares[index] += n;
         }
     }
     let mut readers = by_arrival(false);
@@ -92,11 +110,12 @@ mod tests {
     use super::*;
 
     fn lanes(to_read: &[usize]) -> Vec<Lane> {
-        to_read.iter().zip(0..).map(|(&to_read, arrival)| Lane { to_read, arrival }).collect()
+        let lane = |(&to_read, arrival)| Lane { to_read, to_guess: 0, arrival };
+        to_read.iter().zip(0..).map(lane).collect()
     }
 
     fn round(read: usize, bytes: usize, number: u64) -> Round {
-        Round { read, bytes, number }
+        Round { read, guess: 0, bytes, number }
     }
 
     /// One byte a token.
@@ -145,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_guess_first_and_nobody_gives_way_for_a_guess() {
+        let guessing = |guesses: [usize; 3]| {
+            let lane = |(to_guess, arrival)| Lane { to_read: 0, to_guess, arrival };
+            guesses.into_iter().zip(0..).map(lane).collect::<Vec<Lane>>()
+        };
+        let round = |guess, bytes| Round { guess, ..round(0, bytes, 0) };
+        let plan_of = |guesses, guess, bytes| plan(&guessing(guesses), round(guess, bytes), &by_token);
+        assert_eq!(plan_of([5, 0, 7], 20, 99), Plan::Run(vec![6, 1, 8]));
+        assert_eq!(plan_of([5, 0, 7], 8, 99), Plan::Run(vec![6, 1, 4]));
+        assert_eq!(plan_of([5, 0, 7], 20, 5), Plan::Run(vec![3, 1, 1]), "tokens come before guesses");
+        assert_eq!(plan_of([5, 0, 7], 20, 2), Plan::Suspend(2), "for want of tokens, not of guesses");
+    }
+
+    #[test]
     fn nobody_gets_more_than_there_is() {
         let mut random = 1u64;
         let mut next = |n: u64| {
@@ -152,8 +185,9 @@ mod tests {
             ((random >> 33) % n) as usize
         };
         for number in 0..2000 {
-            let lanes = lanes(&(0..next(6)).map(|_| next(2) * next(400)).collect::<Vec<_>>());
-            let round = round(next(600), next(700), number);
+            let mut lanes = lanes(&(0..next(6)).map(|_| next(2) * next(400)).collect::<Vec<_>>());
+            lanes.iter_mut().for_each(|lane| lane.to_guess = next(2) * next(16));
+            let round = Round { guess: next(2) * next(40), ..round(next(600), next(700), number) };
             // Pages of 128 tokens.
             let bytes_of = |index: usize, n: usize| (index * 37 % 128 + n).div_ceil(128) * 50;
             match plan(&lanes, round, &bytes_of) {
@@ -163,7 +197,9 @@ mod tests {
                     let read: usize =
                         shares.iter().zip(&lanes).filter(|(_, lane)| lane.to_read > 0).map(|(n, _)| n).sum();
                     assert!(bytes <= round.bytes && read <= round.read);
-                    assert!(lanes.iter().zip(&shares).all(|(lane, &n)| lane.to_read > 0 || n == 1));
+                    let decoding = || lanes.iter().zip(&shares).filter(|(lane, _)| lane.to_read == 0);
+                    assert!(decoding().all(|(lane, &n)| (1..=1 + lane.to_guess).contains(&n)));
+                    assert!(decoding().map(|(_, n)| n - 1).sum::<usize>() <= round.guess);
                 }
                 Plan::Suspend(index) => assert_eq!(index + 1, lanes.len()),
                 Plan::NoRoom(index) => assert_eq!((index, lanes.len()), (0, 1)),

@@ -13,6 +13,9 @@ use super::worker::Worker;
 use crate::counters::Counters;
 use crate::error::ApiError;
 
+/// The most tokens of a round that are guessed. How many of them pay, which are fewer the more requests run, the engine knows.
+const GUESSED: usize = 32;
+
 impl Worker {
     /// Runs one batch, or a piece of a prompt and rounds of decoding between its layers.
     pub(super) fn round(&mut self) {
@@ -40,10 +43,13 @@ impl Worker {
         }
     }
 
-    /// Bytes of new pages that a lane may need in a round: one that decodes may get a token after each layer of a prompt.
+    /// Bytes of new pages that a lane may need in a round: one that decodes may get its share after each layer of a prompt.
     fn bytes_of(&self, running: &Running, share: usize) -> usize {
         let n = match running.to_read() {
-            0 if share > 0 => self.engine.info().n_layers,
+            0 if share > 0 && self.running.iter().any(|running| running.to_read() > 0) => {
+                self.engine.info().n_layers * share
+            }
+            0 if share > 0 => self.engine.info().n_layers.max(share),
             _ => share,
         };
         if n == 0 {
@@ -77,7 +83,7 @@ impl Worker {
     fn read_beside_decoding(&mut self, shares: Vec<usize>) {
         let lanes = std::mem::take(&mut self.running).into_iter().zip(shares);
         let (mut readers, others): (Vec<_>, Vec<_>) = lanes.partition(|(running, _)| running.to_read() > 0);
-        let mut decoders: Vec<Running> = others.into_iter().map(|(running, _)| running).collect();
+        let mut decoders: Vec<(Running, usize)> = others;
         let before: Vec<usize> = readers.iter().map(|(running, _)| running.len()).collect();
         let n_pieces: usize = readers.iter().map(|(_, share)| *share).sum();
         let (began, mut decoding) = (Instant::now(), Duration::ZERO);
@@ -97,7 +103,8 @@ impl Worker {
         let reading = began.elapsed().saturating_sub(decoding);
         let shares: Vec<usize> = readers.iter().map(|(_, share)| *share).collect();
         // Those that have ended were told.
-        decoders.retain(|running| !running.generation.is_done());
+        decoders.retain(|(running, _)| !running.generation.is_done());
+        let decoders = decoders.into_iter().map(|(running, _)| running);
         // Only the readers for now, in the order of `before`.
         self.running = readers.into_iter().map(|(running, _)| running).collect();
         let steps = match steps {
@@ -119,36 +126,32 @@ impl Worker {
     /// Takes what a batch has made.
     fn take(&mut self, steps: Steps, before: &[usize]) {
         let mut ended = Vec::new();
-        for (index, (step, before)) in steps.into_iter().zip(before).enumerate() {
+        for (index, (steps, before)) in steps.into_iter().zip(before).enumerate() {
             let running = &mut self.running[index];
             let len = running.len();
-            if len == *before && matches!(step, Ok(None)) && !running.generation.is_done() {
+            if len == *before && steps.is_empty() && !running.generation.is_done() {
                 continue;
             }
             if *before < running.prompt.len() {
                 running.keep(&mut self.documents);
                 running.reply.send(Event::Reading(len.min(running.prompt.len())));
             }
-            let is_first = matches!(step, Ok(Some(_))) && running.clock.first.is_none()
-                || matches!(step, Ok(None)) && running.generation.is_done();
+            // Nothing was to be generated.
+            let is_empty = steps.is_empty() && running.generation.is_done();
+            let is_first = matches!(steps.first(), Some(Ok(_))) && running.clock.first.is_none() || is_empty;
             if is_first && !running.generation.prompt_logprobs().is_empty() {
                 running.reply.send(Event::Prompt(running.generation.prompt_logprobs().to_vec()));
             }
-            match step {
-                Ok(Some(step)) => {
-                    let finish = step.finish;
-                    running.tell(step, &self.counters);
-                    if let Some(finish) = finish {
-                        running.keep_for_later(&mut self.documents);
-                        ended.push((index, Ok(finish)));
-                    }
+            if is_empty {
+                ended.push((index, Ok(Finish::Length)));
+            }
+            match running.tell_all(steps, &self.counters) {
+                Some(Ok(finish)) => {
+                    running.keep_for_later(&mut self.documents);
+                    ended.push((index, Ok(finish)));
                 }
-                // Nothing was to be generated.
-                Ok(None) if running.generation.is_done() => {
-                    ended.push((index, Ok(Finish::Length)));
-                }
-                Ok(None) => {}
-                Err(error) => ended.push((index, Err(error.into()))),
+                Some(Err(error)) => ended.push((index, Err(error.into()))),
+                None => {}
             }
         }
         for (index, end) in ended.into_iter().rev() {
@@ -178,12 +181,16 @@ impl Worker {
             let lanes: Vec<Lane> = self
                 .running
                 .iter()
-                .map(|running| Lane { to_read: running.to_read(), arrival: running.arrival })
+                .map(|running| Lane {
+                    to_read: running.to_read(),
+                    to_guess: running.generation.most_drafted(),
+                    arrival: running.arrival,
+                })
                 .collect();
             let n_decoding = lanes.iter().filter(|lane| lane.to_read == 0).count();
             let read = self.pace.prompt_tokens(n_decoding > 0, self.engine.chunk());
             let bytes = if is_written { self.bytes_left_written() } else { self.bytes_for(read) };
-            let round = Round { read, bytes, number: self.n_rounds };
+            let round = Round { read, guess: GUESSED, bytes, number: self.n_rounds };
             let bytes_of = |index: usize, n: usize| self.bytes_of(&self.running[index], n);
             match plan(&lanes, round, &bytes_of) {
                 Plan::Run(mut shares) => {
@@ -258,10 +265,12 @@ impl Worker {
         let engine = &mut self.engine;
         let alone = |(running, share): (&mut Running, &usize)| {
             if *share == 0 {
-                return Ok(None);
+                return Vec::new();
             }
-            let steps = engine.advance(&mut [(&mut running.generation, *share)])?;
-            steps.into_iter().next().unwrap_or(Ok(None))
+            match engine.advance(&mut [(&mut running.generation, *share)]) {
+                Ok(steps) => steps.into_iter().next().unwrap_or_default(),
+                Err(error) => vec![Err(error)],
+            }
         };
         self.running.iter_mut().zip(shares).map(alone).collect()
     }
@@ -272,43 +281,39 @@ fn batch_of<'a>(lanes: impl Iterator<Item = (&'a mut Running, usize)>) -> Vec<(&
     lanes.filter(|(_, share)| *share > 0).map(|(running, share)| (&mut running.generation, share)).collect()
 }
 
-/// A step for each lane, where those without a share have made none.
+/// The steps of each lane, where those without a share have made none.
 fn in_place(steps: Steps, shares: &[usize]) -> Steps {
     let mut steps = steps.into_iter();
-    let step = |share: &usize| if *share > 0 { steps.next().unwrap_or(Ok(None)) } else { Ok(None) };
-    shares.iter().map(step).collect()
+    let of_lane = |share: &usize| if *share > 0 { steps.next().unwrap_or_default() } else { Vec::new() };
+    shares.iter().map(of_lane).collect()
 }
 
 /// A round of those that decode, between two layers of a prompt. Whoever ends is told at once. An error of the whole round
 /// is left to the next round of all, which finds out whose it is.
 fn decode(
     advance: impl FnOnce(&mut [(&mut Generation, usize)]) -> Result<Steps, RequestError>,
-    decoders: &mut [Running],
+    decoders: &mut [(Running, usize)],
     documents: &mut PrefixCache,
     counters: &Counters,
 ) -> Duration {
     let began = Instant::now();
-    let mut going: Vec<&mut Running> = decoders
+    let mut going: Vec<&mut (Running, usize)> = decoders
         .iter_mut()
-        .filter(|running| !running.generation.is_done() && !running.reply.is_closed())
+        .filter(|(running, _)| !running.generation.is_done() && !running.reply.is_closed())
         .collect();
     if going.is_empty() {
         return began.elapsed();
     }
-    let mut batch = batch_of(going.iter_mut().map(|running| (&mut **running, 1)));
+    let mut batch = batch_of(going.iter_mut().map(|(running, share)| (running, *share)));
     let Ok(steps) = advance(&mut batch) else { return began.elapsed() };
-    for (running, step) in going.into_iter().zip(steps) {
-        match step {
-            Ok(Some(step)) => {
-                let finish = step.finish;
-                running.tell(step, counters);
-                if let Some(finish) = finish {
-                    running.keep_for_later(documents);
-                    running.finish(finish, counters);
-                }
+    for ((running, _), steps) in going.into_iter().zip(steps) {
+        match running.tell_all(steps, counters) {
+            Some(Ok(finish)) => {
+                running.keep_for_later(documents);
+                running.finish(finish, counters);
             }
-            Ok(None) => {}
-            Err(error) => running.fail(error.into(), counters),
+            Some(Err(error)) => running.fail(error.into(), counters),
+            None => {}
         }
     }
     began.elapsed()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lossy_engine::prefix_cache::{Cursor, PrefixCache, Scope};
-use lossy_engine::{Finish, Generation, PAGE_TOKENS, Step};
+use lossy_engine::{Finish, Generation, PAGE_TOKENS, RequestError, Step};
 
 use super::handle::Slot;
 use super::job::{Admission, Clock, Event, Outcome, Outline, Reply};
@@ -29,6 +29,8 @@ pub(super) struct Running {
     pub cursor: Cursor,
     /// lengths, whole pages, after which other prompts may go on; ascending
     checkpoints: Vec<usize>,
+    /// guessed tokens, and right ones among them, that the counters have
+    counted: (usize, usize),
 }
 
 /// Where other prompts may go on: where the first and the last messages end, and here and there in long ones.
@@ -60,7 +62,19 @@ impl Running {
         let Admitted { prompt, setting, scope, reply, admission, arrived, outline } = admitted;
         let clock = Clock { arrived, admitted: Instant::now(), first: None, last: None };
         let checkpoints = checkpoints(prompt.len(), &outline);
-        Running { arrival, generation, prompt, setting, scope, reply, admission, clock, cursor, checkpoints }
+        Running {
+            arrival,
+            generation,
+            prompt,
+            setting,
+            scope,
+            reply,
+            admission,
+            clock,
+            cursor,
+            checkpoints,
+            counted: (0, 0),
+        }
     }
 
     /// Tokens in its sequence.
@@ -102,8 +116,32 @@ impl Running {
         documents.keep(&mut self.cursor, sequence, len, true);
     }
 
+    /// Tells the listener of the tokens of a round. Returns how the answer has ended, if it has.
+    pub fn tell_all(
+        &mut self,
+        steps: Vec<Result<Step, RequestError>>,
+        counters: &Counters,
+    ) -> Option<Result<Finish, RequestError>> {
+        let counts = (self.generation.n_drafted(), self.generation.n_accepted());
+        let (drafted, accepted) = std::mem::replace(&mut self.counted, counts);
+        counters.drafted_tokens.increment((counts.0 - drafted) as u64);
+        counters.accepted_tokens.increment((counts.1 - accepted) as u64);
+        counters.drafts.increment(u64::from(counts.0 > drafted));
+        let mut end = None;
+        for step in steps {
+            match step {
+                Ok(step) => {
+                    end = step.finish.map(Ok);
+                    self.tell(step, counters);
+                }
+                Err(error) => end = Some(Err(error)),
+            }
+        }
+        end
+    }
+
     /// Tells the listener of a token, and the counters how long it took.
-    pub fn tell(&mut self, step: Step, counters: &Counters) {
+    fn tell(&mut self, step: Step, counters: &Counters) {
         let now = Instant::now();
         match self.clock.last {
             None => {
@@ -119,7 +157,7 @@ impl Running {
 
     /// Tells the listener that it has ended.
     pub fn finish(&mut self, finish: Finish, counters: &Counters) {
-        let timings = self.clock.timings(self.prompt.len(), &self.admission, self.generation.n_generated());
+        let timings = self.clock.timings(&self.admission, &self.generation);
         counters.prompt_seconds.increment(timings.prompt_ms / 1e3);
         counters.generated_seconds.increment(timings.predicted_ms / 1e3);
         if timings.prompt_n > 0 {

@@ -25,7 +25,7 @@ fn requests() -> Vec<Value> {
 }
 
 /// All that must be the same.
-fn answer(server: &Server, request: &Value) -> String {
+pub fn answer(server: &Server, request: &Value) -> String {
     let found = server.chat(request);
     let choice = &found["choices"][0];
     format!("{} {} {}", choice["message"], choice["logprobs"], choice["finish_reason"])
@@ -41,7 +41,7 @@ fn together(server: &Server, order: impl Fn(usize) -> usize) -> Vec<String> {
     at_once(server, &requests(), order)
 }
 
-fn at_once(server: &Server, requests: &[Value], order: impl Fn(usize) -> usize) -> Vec<String> {
+pub fn at_once(server: &Server, requests: &[Value], order: impl Fn(usize) -> usize) -> Vec<String> {
     let mut answers = vec![String::new(); requests.len()];
     std::thread::scope(|scope| {
         let mut threads = Vec::new();

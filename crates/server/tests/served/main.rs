@@ -8,6 +8,7 @@ mod errors;
 mod faults;
 mod forms;
 mod guarded;
+mod guesses;
 mod interfaces;
 mod start;
 mod unwell;

@@ -150,8 +150,8 @@ fn ask(loaded: &mut Loaded, questions: &[Question], prompts: &[Prompt]) -> Resul
         }
         let mut batch: Vec<(&mut Generation, usize)> =
             generations.iter_mut().map(|generation| (generation, usize::MAX)).collect();
-        for (question, step) in questions.iter().zip(loaded.engine.advance(&mut batch)?) {
-            let step = step?.context("a question has no answer")?;
+        for (question, mut steps) in questions.iter().zip(loaded.engine.advance(&mut batch)?) {
+            let step = steps.pop().context("a question has no answer")??;
             answers.push(Answer::of(question, &step.sampled.logprobs_of));
         }
         spinner.measured("asking", answers.len(), answers.capacity());

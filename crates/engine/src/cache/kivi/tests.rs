@@ -86,7 +86,7 @@ fn pass(cx: &Compute, texts: &[&Text], caches: &mut [KvSequence], n: &[usize]) -
         .zip(n)
         .map(|(cache, n)| {
             end += n;
-            Span { cache, rows: end - n..end }
+            Span { cache, rows: end - n..end, one_by_one: false }
         })
         .collect();
     append_layer(cx, 0, &mut spans, Rows::new(&keys, D, 0), Rows::new(&values, D, 0)).expect("finite values");
