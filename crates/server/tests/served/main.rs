@@ -9,5 +9,6 @@ mod faults;
 mod forms;
 mod guarded;
 mod interfaces;
+mod page;
 mod start;
 mod unwell;
