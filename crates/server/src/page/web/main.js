@@ -37,12 +37,15 @@ async function route() {
     else byId(`tab-${name}`).removeAttribute("aria-current");
   }
   close("sidebar");
+  // There always is a conversation, also where it is not in sight.
+  if (!chat.conversation) await chat.open(isQuestions ? null : id, defaults());
   if (isQuestions) {
     document.title = `Questions · lossy`;
     return questions.shown();
   }
-  const isEmpty = !id && chat.conversation && !chat.conversation.record.head;
-  const isFound = isEmpty || (await chat.open(id, defaults()));
+  const { record } = chat.conversation;
+  const isShown = id ? id === record.id : !record.head;
+  const isFound = isShown || (await chat.open(id, defaults()));
   if (id && !isFound) history.replaceState(null, "", "#chat");
   follow();
   if (!matchMedia("(pointer: coarse)").matches) composer.focus();

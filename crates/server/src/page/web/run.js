@@ -66,6 +66,7 @@ export class Run {
   #take({ choices, usage, timings, prompt_progress: progress }) {
     const { message } = this;
     if (progress) {
+      if (!this.progress) this.#estimate.add(0, progress.cache);
       this.progress = progress;
       this.#estimate.add(progress.time_ms, progress.processed);
     }

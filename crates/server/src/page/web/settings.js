@@ -49,7 +49,7 @@ class Form {
     this.element = el(
       "form",
       { class: "settings", onsubmit: submit, novalidate: true },
-      this.#field("system", "System prompt", "what the model is told before everything else", el("textarea", { rows: "4", value: settings.system })),
+      this.#field("system", "System prompt", "what the model is told before everything else", el("textarea", { rows: "4", value: settings.system, autofocus: true })),
       el("fieldset", { class: "grid" }, el("legend", { text: "Sampling" }), NUMBERS.map((number) => this.#number(number, settings[number.name], usual[number.name]))),
       this.#choices(settings, server),
       this.#field("tools", "Tools", "a list of functions in JSON; you answer the calls yourself", el("textarea", { rows: "6", value: settings.tools, spellcheck: "false", class: "mono", placeholder: '[{"name": "get_weather", "description": "…", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]' })),
