@@ -62,7 +62,7 @@ class Opened:
         self.page.wait_for_selector("#messages > .assistant:last-child .message-foot button[aria-label^=Copy]", timeout=LONG_MS)
         return self.answers.last.locator(".rich").last.inner_text()
 
-    def until(self, holds: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    def until(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
         """Waits until something holds; events of the page are noted meanwhile."""
         end = time.monotonic() + seconds
         while not holds():
@@ -283,7 +283,7 @@ def questions_about_a_document(server: Server) -> None:
         choose(it, "Enter", text_file(folder, "questions.csv", QUESTIONS))
         it.until(lambda: page.locator("tbody tr").count() == 3, "the questions are imported")
         page.get_by_role("button", name="Ask all").press("Enter")
-        it.until(lambda: page.locator(".result strong").count() == 3, "all are answered", 60)
+        it.until(lambda: page.locator(".result strong").count() == 3, "all are answered", 120)
         page.get_by_role("button", name="Ask all").wait_for()
         page.get_by_role("button", name="Export answers as CSV").focus()
         with page.expect_download() as download:
