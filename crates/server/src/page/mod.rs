@@ -156,7 +156,9 @@ mod tests {
             let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
             match path.is_dir() {
                 true => names_in(&path, &format!("{name}/"), names),
-                false => drop(names.insert(name)),
+                false => {
+                    names.insert(name);
+                }
             }
         }
     }
