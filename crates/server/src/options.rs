@@ -123,6 +123,8 @@ pub struct ServerOptions {
     pub seed: Option<u64>,
     /// whether `/metrics` answers
     pub metrics: bool,
+    /// whether there is a page at `/`
+    pub page: bool,
     /// whether system texts that begin with `x-anthropic-billing-header:` stay in the prompt
     pub keep_billing_header: bool,
     /// a stream says something after so long a silence

@@ -16,16 +16,18 @@ use utoipa::OpenApi;
 use crate::anthropic;
 use crate::app::App;
 use crate::error::ApiError;
+use crate::http::guard::Caller;
 use crate::http::json::TOO_LARGE;
 use crate::native::{cache, status, template, tokens};
 use crate::openai::{chat, completions, decisions, models, responses};
 use crate::openapi::Description;
+use crate::page;
 
 /// All endpoints.
 pub fn router(app: Arc<App>) -> Router {
     let limits = app.options.limits;
-    Router::new()
-        .route("/v1/chat/completions", post(chat::post))
+    let page = if app.options.page { page::routes() } else { Router::new() };
+    page.route("/v1/chat/completions", post(chat::post))
         .route("/v1/completions", post(completions::post))
         .route("/v1/decisions", post(decisions::post))
         .route("/v1/responses", post(responses::post))
@@ -83,7 +85,13 @@ async fn guarded(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     // A browser sends no key with the question whether it may.
     let is_question = method == Method::OPTIONS && headers.contains_key("access-control-request-method");
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let checked = match app.guard.check(request.uri().path(), &headers) {
+    let path = request.uri().path();
+    let may_ask = match app.options.page && page::has(path) {
+        // The page asks for the key.
+        true => app.guard.check_page(&headers).map(|()| Caller::default()),
+        false => app.guard.check(path, &headers),
+    };
+    let checked = match may_ask {
         _ if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) => {
             Err(ApiError::bad_request("a request of HTTP/1.1 names its host"))
         }

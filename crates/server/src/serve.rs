@@ -74,7 +74,7 @@ pub fn serve(
     let engine = Engine::start(engine, caches, documents, counters.clone(), work)?;
     let guard = Guard::new(options.access.clone(), &options.address);
     let (address, limits, drain) = (options.address.clone(), options.limits, options.drain);
-    let app = Arc::new(App { served, engine, counters, options, guard });
+    let app = Arc::new(App { served, engine, kv_budget: budget, counters, options, guard });
     runtime.block_on(async {
         let listen = |error| ServeError::Listen { address: format!("{address:?}"), error };
         let listener = Listener::bind(&address).await.map_err(listen)?;

@@ -104,6 +104,10 @@ struct NetworkArgs {
     #[arg(long)]
     no_metrics: bool,
 
+    /// There is no page at /
+    #[arg(long)]
+    no_page: bool,
+
     /// Largest body of a request
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_bytes)]
     max_body: usize,
@@ -235,6 +239,7 @@ pub fn run(args: ServeArgs) -> Result<Outcome> {
         seed: u64::try_from(args.sampling.seed).ok(),
         defaults,
         metrics: !args.network.no_metrics,
+        page: !args.network.no_page,
         keep_billing_header: args.work.keep_billing_header,
         heartbeat: Duration::from_secs(5),
         drain: Duration::from_secs(args.network.drain_timeout),

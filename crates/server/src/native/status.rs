@@ -57,6 +57,8 @@ pub struct ServerInfo {
     kv_cache_bytes: usize,
     /// of those, of documents that no request uses
     kv_cache_idle_bytes: usize,
+    /// bytes that the KV cache may use; null: as many as there are
+    kv_cache_budget_bytes: Option<usize>,
 }
 
 /// What is served and how
@@ -72,6 +74,7 @@ pub async fn server_info(State(app): State<Arc<App>>) -> Json<ServerInfo> {
         running: snapshot.slots.len(),
         kv_cache_bytes: snapshot.cache_bytes,
         kv_cache_idle_bytes: snapshot.idle_bytes,
+        kv_cache_budget_bytes: app.kv_budget,
     })
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use lossy_engine::{BatchItem, Cache, CacheOptions, Engine, EngineOptions, Logits, ModelSource};
+use lossy_server::Access;
 use lossy_testkit::TestModel;
 use serde_json::Value;
 
@@ -17,6 +18,9 @@ struct Programs {
     python: String,
     node: String,
     node_modules: String,
+    browser_python: String,
+    axe: String,
+    chromium: String,
 }
 
 fn repository() -> PathBuf {
@@ -33,11 +37,18 @@ fn programs() -> &'static Programs {
             let path = paths[name].as_str().expect(name).to_string();
             assert!(
                 Path::new(&path).exists(),
-                "{path} is not there: run python3 tools/fetch_test_clients.py"
+                "{path} is not there: python3 tools/fetch_test_clients.py brings it, or says what does"
             );
             path
         };
-        Programs { python: path("python"), node: path("node"), node_modules: path("node_modules") }
+        Programs {
+            python: path("python"),
+            node: path("node"),
+            node_modules: path("node_modules"),
+            browser_python: path("browser_python"),
+            axe: path("axe"),
+            chromium: path("chromium"),
+        }
     })
 }
 
@@ -45,8 +56,14 @@ fn programs() -> &'static Programs {
 #[track_caller]
 fn run(server: &Server, script: &str, options: &[&str]) {
     let programs = programs();
-    let is_node = script.ends_with(".mjs");
-    let mut command = Command::new(if is_node { &programs.node } else { &programs.python });
+    let interpreter = if script.ends_with(".mjs") { &programs.node } else { &programs.python };
+    run_with(interpreter, server, script, options);
+}
+
+#[track_caller]
+fn run_with(interpreter: &str, server: &Server, script: &str, options: &[&str]) {
+    let programs = programs();
+    let mut command = Command::new(interpreter);
     command
         .arg(repository().join("crates/server/tests/clients").join(script))
         .arg(format!("http://127.0.0.1:{}", server.port))
@@ -65,6 +82,23 @@ fn smollm2() -> Server {
 
 fn qwen() -> Server {
     Wanted { model: TestModel::QwenCoder.path(), n_ctx: 4096, ..Wanted::default() }.start()
+}
+
+/// Walks through the page in a browser.
+#[track_caller]
+fn walk(server: &Server, options: &[&str]) {
+    let Programs { browser_python, axe, chromium, .. } = programs();
+    let options = [&["--chromium", chromium, "--axe", axe], options].concat();
+    run_with(browser_python, server, "page.py", &options);
+}
+
+#[test]
+fn the_page_in_a_browser() {
+    let kv = vec!["k2v2", "f16"];
+    walk(&Wanted { kv: kv.clone(), n_ctx: 8192, ..Wanted::default() }.start(), &["--without", "secret"]);
+    let access = Access { keys: vec!["secret".into()], ..Access::default() };
+    let server = Wanted { kv, access, ..Wanted::default() }.start();
+    walk(&server, &["--api-key", "secret", "--only", "secret"]);
 }
 
 #[test]

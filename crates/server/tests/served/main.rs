@@ -10,5 +10,6 @@ mod forms;
 mod guarded;
 mod guesses;
 mod interfaces;
+mod page;
 mod start;
 mod unwell;

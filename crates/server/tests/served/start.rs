@@ -28,6 +28,7 @@ pub struct Wanted {
     pub directory: Option<PathBuf>,
     pub ram: Option<usize>,
     pub metrics: bool,
+    pub page: bool,
     pub drain: Duration,
 }
 
@@ -45,6 +46,7 @@ impl Default for Wanted {
             directory: None,
             ram: Some(256 << 20),
             metrics: true,
+            page: true,
             drain: Duration::from_secs(20),
         }
     }
@@ -98,6 +100,7 @@ impl Wanted {
                 },
                 seed: None,
                 metrics: self.metrics,
+                page: self.page,
                 keep_billing_header: false,
                 heartbeat: Duration::from_millis(500),
                 drain: self.drain,
