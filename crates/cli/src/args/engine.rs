@@ -81,8 +81,8 @@ impl UnreadArgs {
 /// How keys and values are stored.
 #[derive(Args, Clone, Debug)]
 pub struct CacheArgs {
-    /// How the KV cache is stored: f16, f32, k2v2, k3v3, k4v4, …, with parameters as in k2v2:sinks=8,residual=128
-    /// [default: f16, or f32 with --activations f32]
+    /// How the KV cache is stored: f16, f32, k2v2, k3v3, k4v4, …, with parameters as in k2v2:sinks=8,residual=128;
+    /// k2v2:sparse=0.05 skips pages that hardly matter [default: f16, or f32 with --activations f32]
     #[arg(long, value_name = "SCHEME", env = "LOSSY_KV", value_parser = parse_scheme)]
     pub kv: Option<KvScheme>,
 
