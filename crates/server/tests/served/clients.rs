@@ -95,9 +95,10 @@ fn walk(server: &Server, options: &[&str]) {
 #[test]
 fn the_page_in_a_browser() {
     let kv = vec!["k2v2", "f16"];
-    walk(&Wanted { kv: kv.clone(), n_ctx: 8192, ..Wanted::default() }.start(), &["--without", "secret"]);
+    let open = Wanted { kv: kv.clone(), n_ctx: 8192, ..Wanted::default() };
+    walk(&open.start_alone(), &["--without", "secret"]);
     let access = Access { keys: vec!["secret".into()], ..Access::default() };
-    let server = Wanted { kv, access, ..Wanted::default() }.start();
+    let server = Wanted { kv, access, ..Wanted::default() }.start_alone();
     walk(&server, &["--api-key", "secret", "--only", "secret"]);
 }
 

@@ -1,7 +1,7 @@
 //! Starts a server in this process.
 
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -52,15 +52,65 @@ impl Default for Wanted {
     }
 }
 
+/// Who has servers: tests that may run side by side, and one that wants the machine for itself.
+#[derive(Default)]
+struct Turns {
+    n_beside: usize,
+    is_one_alone: bool,
+}
+
+static TURNS: Mutex<Turns> = Mutex::new(Turns { n_beside: 0, is_one_alone: false });
+static CHANGED: Condvar = Condvar::new();
+
+/// The right to run servers. One who waits to be alone lets others begin meanwhile, so a test may start several.
+struct Turn {
+    is_alone: bool,
+}
+
+impl Turn {
+    fn take(is_alone: bool) -> Turn {
+        let must_wait = |turns: &mut Turns| turns.is_one_alone || is_alone && turns.n_beside > 0;
+        let mut turns = CHANGED.wait_while(TURNS.lock().unwrap(), must_wait).unwrap();
+        if is_alone {
+            turns.is_one_alone = true;
+        } else {
+            turns.n_beside += 1;
+        }
+        Turn { is_alone }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turns = TURNS.lock().unwrap();
+        if self.is_alone {
+            turns.is_one_alone = false;
+        } else {
+            turns.n_beside -= 1;
+        }
+        CHANGED.notify_all();
+    }
+}
+
 /// A server that runs until it is dropped.
 pub struct Server {
     pub port: u16,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    _turn: Turn,
 }
 
 impl Wanted {
     pub fn start(self) -> Server {
+        self.start_in(Turn::take(false))
+    }
+
+    /// A server beside which no other runs, for a client that a busy machine would make too slow.
+    pub fn start_alone(self) -> Server {
+        self.start_in(Turn::take(true))
+    }
+
+    fn start_in(self, turn: Turn) -> Server {
         let (end, ended) = oneshot::channel::<()>();
         let (ready, url) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -116,7 +166,7 @@ impl Wanted {
         let url = url.recv_timeout(Duration::from_secs(120)).expect("the server starts");
         // A Unix socket has none.
         let port = url.rsplit(':').next().unwrap().parse().unwrap_or(0);
-        Server { port, end: Some(end), thread: Some(thread) }
+        Server { port, end: Some(end), thread: Some(thread), _turn: turn }
     }
 }
 
