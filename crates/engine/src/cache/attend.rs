@@ -12,6 +12,7 @@ use crate::positions::Positions;
 
 use super::code::Place;
 use super::head::UNPACKED;
+use super::layout::PackedLayers;
 use super::page::Page;
 use super::sequence::{PageToWrite, Seen};
 use super::span::{Form, Span, StoredRows, forms, rows_of};
@@ -255,6 +256,15 @@ impl LayerOfSequence<'_> {
         }
     }
 
+    /// The page, if rows of queries read it as codes: with integers, and as if its frames were turned as a whole.
+    fn read_as_codes(&self, asked: &Asked) -> Option<(&Page, &PackedLayers)> {
+        let (Seen::Packed(page), Some(layers)) = (self.seen(asked), self.pool().packed()) else {
+            return None;
+        };
+        let reads_floats = self.activations == ActivationKind::F32 || self.turns(asked).is_some();
+        (!reads_floats).then_some((page, layers))
+    }
+
     fn codes<'a>(&self, page: &'a Page, kv_head: usize) -> &'a [u8] {
         &page.head(self.layer, kv_head)[..self.pool().code_bytes(self.layer)]
     }
@@ -286,12 +296,9 @@ impl PageSource for LayerOfSequence<'_> {
     }
 
     fn is_estimated(&self, asked: &Asked) -> bool {
-        let Some(layers) = self.pool().packed() else { return false };
-        layers.codes[self.layer].is_estimated()
-            && self.activations != ActivationKind::F32
-            && !layers.has_sinks(asked.page)
-            && matches!(self.seen(asked), Seen::Packed(_))
-            && self.turns(asked).is_none()
+        self.read_as_codes(asked).is_some_and(|(_, layers)| {
+            layers.codes[self.layer].is_estimated() && !layers.has_sinks(asked.page)
+        })
     }
 
     fn estimate_rows(
@@ -302,9 +309,7 @@ impl PageSource for LayerOfSequence<'_> {
         shifts: &[f32],
         weights: &mut [f32],
     ) {
-        let (Seen::Packed(page), Some(layers)) = (self.seen(&asked), self.pool().packed()) else {
-            unreachable!("a page that is estimated is packed")
-        };
+        let (page, layers) = self.read_as_codes(&asked).expect("a page that is estimated is read as codes");
         let codes = self.codes(page, asked.kv_head);
         layers.codes[self.layer].estimate_rows(isa, self.place(&asked), codes, queries, shifts, weights);
     }
@@ -317,14 +322,8 @@ impl PageSource for LayerOfSequence<'_> {
         rows: &[u16],
         states: RowStates<'_>,
     ) -> usize {
-        let pool = self.pool();
-        let (Seen::Packed(page), Some(layers)) = (self.seen(&asked), pool.packed()) else {
-            return PAGE_TOKENS;
-        };
-        if self.activations == ActivationKind::F32 || self.turns(&asked).is_some() {
-            return PAGE_TOKENS;
-        }
-        let (codes, sinks) = pool.parts(self.layer, asked.page, page.head(self.layer, asked.kv_head));
+        let Some((page, layers)) = self.read_as_codes(&asked) else { return PAGE_TOKENS };
+        let (codes, sinks) = self.pool().parts(self.layer, asked.page, page.head(self.layer, asked.kv_head));
         let stored = Stored { bytes: codes, sinks, next: self.next(&asked, true) };
         if layers.codes[self.layer].attend_rows(isa, self.place(&asked), stored, queries, rows, states) {
             sinks.map_or(0, |sinks| sinks.n_tokens)

@@ -183,7 +183,7 @@ mod tests {
                 chances.push((1..=n).map(|n| rate.powi(n as i32)).collect());
             }
             let n_rows = chances.len();
-            let rate = |shares: &[usize]| {
+            let rate = |costs: &PassCosts, shares: &[usize]| {
                 let right: f64 =
                     chances.iter().zip(shares).map(|(all, n)| all[..*n].iter().sum::<f64>()).sum();
                 (n_rows as f64 + right) / costs.relative(n_rows + shares.iter().sum::<usize>())
@@ -195,16 +195,11 @@ mod tests {
                     .flat_map(|shares| (0..=draft.len()).map(move |n| [&shares[..], &[n]].concat()))
                     .collect();
             }
-            let best = all.iter().map(|shares| rate(shares)).fold(0.0, f64::max);
-            let none = rate(&vec![0; n_rows]);
+            let best = all.iter().map(|shares| rate(&costs, shares)).fold(0.0, f64::max);
+            let none = rate(&costs, &vec![0; n_rows]);
             let found = costs.choose(n_rows, &chances);
-            let rate = |shares: &[usize]| {
-                let right: f64 =
-                    chances.iter().zip(shares).map(|(all, n)| all[..*n].iter().sum::<f64>()).sum();
-                (n_rows as f64 + right) / costs.relative(n_rows + shares.iter().sum::<usize>())
-            };
             let wanted = if best > LEAST_GAIN * none { best } else { none };
-            assert!((rate(&found) / wanted - 1.0).abs() < 1e-9, "{chances:?}: {found:?}");
+            assert!((rate(&costs, &found) / wanted - 1.0).abs() < 1e-9, "{chances:?}: {found:?}");
             n_drafted += usize::from(found.iter().any(|n| *n > 0));
         }
         assert!((100..450).contains(&n_drafted), "{n_drafted} of 500 times something is drafted");

@@ -16,6 +16,8 @@ use crate::page::PAGE_TOKENS;
 #[derive(Debug, Default)]
 pub(super) struct SparseScratch {
     choice: Choice,
+    /// the pages that every row reads
+    near: Vec<Step>,
     /// the pages that could be skipped
     far: Vec<Step>,
 }
@@ -32,9 +34,12 @@ impl Batch<'_> {
     /// if there is only one token and no page that could be skipped: it asks the cache directly then.
     pub(super) fn compute_sparse(&self, item: &WorkItem, sparsity: f32, scratch: &mut Scratch) -> bool {
         let source = self.requests[item.request].source;
-        let SparseScratch { choice, far } = &mut scratch.sparse;
+        let SparseScratch { choice, near, far } = &mut scratch.sparse;
+        near.clear();
         far.clear();
-        far.extend(self.steps(item).filter(|step| self.is_estimated(item, *step)));
+        for step in self.steps(item) {
+            if self.is_estimated(item, step) { far.push(step) } else { near.push(step) }
+        }
         if far.is_empty() && item.tokens.len() == 1 {
             return false;
         }
@@ -46,9 +51,9 @@ impl Batch<'_> {
                 self.set_queries(item, step.rotation, block);
             }
         };
-        for step in self.steps(item).filter(|step| !self.is_estimated(item, *step)) {
-            turn_to(block, &step);
-            self.attend_block(item, step, block, tile);
+        for step in near.iter() {
+            turn_to(block, step);
+            self.attend_block(item, *step, block, tile);
         }
         choice.set_shape(far.len(), block.n_rows());
         for (index, step) in far.iter().enumerate() {

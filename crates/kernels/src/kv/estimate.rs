@@ -10,7 +10,7 @@
 //! weight of a row = Σ 2^(s[t] + v − m)                         within 3 % each: `approximate_exp2`
 //! ```
 //! It is a figure to choose by, not a bound: what it leaves out may matter. On Qwen2.5 it finds nearly the same pages as
-//! exact scores do (docs/LOG.md, sparse attention). This is the specification; `avx2::estimate` has the same bits.
+//! exact scores do (docs/LOG.md, pages that are skipped). This is the specification; `avx2::estimate` has the same bits.
 
 use super::head::HeadCode;
 use super::keys::QUAD;

@@ -188,9 +188,7 @@ impl HeadCode {
             },
         }
     }
-}
 
-impl HeadCode {
     /// Estimates, from a quarter of the code, what the tokens of a packed page weigh together for each query row, if a score
     /// of `shifts` (log₂) weighs 1. `frames` says where its frames are seen. To choose pages by, not to compute with.
     ///

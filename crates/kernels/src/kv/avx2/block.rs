@@ -196,14 +196,13 @@ impl Job<'_> {
     ) {
         let code = &self.code.keys;
         let tiles = Tiles::new(scores.len());
-        let tops = &code.top_at.as_chunks::<32>().0[..code.planes.n_stored.div_ceil(8)];
         let mut in_frame = [FrameQueries::<MAX_HEADS>::EMPTY; MAX_TILES];
         let in_frame = &mut in_frame[..tiles.n];
         for (block, keys) in codes.keys.iter().enumerate() {
             if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
                 let turn = &turns[block * BLOCK_TOKENS / FRAME_TOKENS];
                 for (queries_of, tile) in in_frame.iter_mut().zip(tiles.iter()) {
-                    queries_of.set_rows(tops, queries, &rows[tile], turn);
+                    queries_of.set_rows(code, queries, &rows[tile], turn);
                 }
             }
             for (queries, rows) in in_frame.iter().zip(tiles.iter()) {

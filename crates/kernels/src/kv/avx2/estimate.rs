@@ -193,24 +193,19 @@ impl RowsInFrame {
         code: &EstimateCode,
         rows: &[&[f32]],
         shifts: &[f32],
-        turn: &EstimateTurn<'_, V>,
+        frame: &EstimateTurn<'_, V>,
     ) {
         let sets = EstimateQueries::<V>::SETS;
         let mut means = [_mm256_setzero_ps(); MAX_HEADS];
         let mut totals = [_mm_setzero_si128(); MAX_HEADS];
         for (h, row) in rows.iter().enumerate() {
             let (xy, rest) = row.split_at(32 * sets);
-            let (mean_cos, mean_sin) = rest.as_chunks::<8>().0[..2 * V].split_at(V);
-            let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-            for i in 0..V {
-                low = _mm256_fmadd_ps(load(&mean_cos[i]), load(&turn.cos[i]), low);
-                high = _mm256_fmadd_ps(load(&mean_sin[i]), load(&turn.sin[i]), high);
-            }
-            means[h] = _mm256_add_ps(low, high);
+            let means_of_row: &[[[f32; 8]; V]] = rest.as_chunks::<8>().0.as_chunks().0;
+            means[h] = turn::mean_product(&means_of_row[0], &means_of_row[1], frame.cos, frame.sin);
             let (x, y) = xy.as_chunks::<16>().0.split_at(sets);
             for (set, (x, y)) in x.iter().zip(y).enumerate() {
                 let (x, y) = (x.as_chunks::<8>().0, y.as_chunks::<8>().0);
-                let (cos, sin) = (turn.cos_at[set].as_chunks::<8>().0, turn.sin_at[set].as_chunks::<8>().0);
+                let (cos, sin) = (frame.cos_at[set].as_chunks::<8>().0, frame.sin_at[set].as_chunks::<8>().0);
                 let integers = |i: usize| {
                     let product = _mm256_mul_ps(load(&x[i]), load(&cos[i]));
                     _mm256_cvtps_epi32(_mm256_fmadd_ps(load(&y[i]), load(&sin[i]), product))

@@ -9,13 +9,14 @@
 //! row        x [D] · y [D] · mean_cos [D/2] · mean_sin [D/2]; x and y at `place` of their positions
 //! ```
 
+use std::arch::x86_64::*;
+
 use super::super::keys::KeyCode;
 use super::super::query::QUERY_TOP;
 use super::query::FrameQueries;
 use super::{MAX_DIM, MAX_HEADS, load_row};
 use crate::math::avx2::{load, max_across, splat, store};
 use crate::page::{Frame, QueryRows};
-use std::arch::x86_64::*;
 
 /// Where stored position `position` lies among 32: packing takes four channels of each of four vectors, first from their lower
 /// halves, then from the upper ones.
@@ -144,29 +145,24 @@ impl<'a, const V: usize> Turn<'a, V> {
 }
 
 impl FrameQueries<MAX_HEADS> {
-    /// Takes some of the rows, [`MAX_HEADS`] at most, as they meet a frame: integers for the positions that `tops` has the largest
-    /// codes of.
+    /// Takes some of the rows, [`MAX_HEADS`] at most, as they meet a frame.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     pub(super) fn set_rows<const V: usize>(
         &mut self,
-        tops: &[[u8; 32]],
+        code: &KeyCode,
         queries: BlockQueries<'_, V>,
         rows: &[u16],
         turn: &Turn<'_, V>,
     ) {
         let mut means = [_mm256_setzero_ps(); MAX_HEADS];
         let mut twice = [_mm256_setzero_si256(); MAX_HEADS];
+        let tops = &code.top_at.as_chunks::<32>().0[..code.planes.n_stored.div_ceil(8)];
         let (cos_at, sin_at) = (fours(&turn.cos_at), fours(&turn.sin_at));
         let out = self.quads.iter_mut().zip(&mut self.unit).zip(means.iter_mut().zip(&mut twice));
         for (row, ((quads, unit), (mean, twice))) in rows.iter().zip(out) {
             let ([x, y, [mean_cos, mean_sin]], from_unit) = queries.row(*row);
-            let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-            for i in 0..V {
-                low = _mm256_fmadd_ps(load(&mean_cos[i]), load(&turn.cos[i]), low);
-                high = _mm256_fmadd_ps(load(&mean_sin[i]), load(&turn.sin[i]), high);
-            }
-            *mean = _mm256_add_ps(low, high);
+            *mean = mean_product(mean_cos, mean_sin, turn.cos, turn.sin);
             *unit = *from_unit;
             let x = x.as_flattened().as_chunks::<4>().0.iter().zip(cos_at);
             let y = y.as_flattened().as_chunks::<4>().0.iter().zip(sin_at);
@@ -187,6 +183,23 @@ impl FrameQueries<MAX_HEADS> {
         }
         self.set_sums(means, twice);
     }
+}
+
+/// The lanes of the product of a row with the mean key in a frame, of both factors and the frame's rotation.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn mean_product<const V: usize>(
+    mean_cos: &[[f32; 8]; V],
+    mean_sin: &[[f32; 8]; V],
+    cos: &[[f32; 8]; V],
+    sin: &[[f32; 8]; V],
+) -> __m256 {
+    let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+    for i in 0..V {
+        low = _mm256_fmadd_ps(load(&mean_cos[i]), load(&cos[i]), low);
+        high = _mm256_fmadd_ps(load(&mean_sin[i]), load(&sin[i]), high);
+    }
+    _mm256_add_ps(low, high)
 }
 
 /// Eights by fours: those of 32 positions.
