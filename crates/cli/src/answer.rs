@@ -8,7 +8,7 @@ use lossy_engine::{Finish, Generation, GenerationOptions, KvScheme, RequestError
 
 use crate::interrupt;
 use crate::loaded::Loaded;
-use crate::terminal::Prefill;
+use crate::terminal::{self, Prefill};
 use crate::units;
 
 /// What was generated, and how long it took.
@@ -75,6 +75,8 @@ pub struct Stats {
     pub n_accepted: usize,
     /// of the cache at the end
     pub kv_bytes: usize,
+    /// of the pages that the prompt and the answer saw, where they may skip some
+    pub share_of_pages_read: Option<f64>,
 }
 
 impl Stats {
@@ -94,6 +96,9 @@ impl Stats {
             rate(n_timed, self.generation_time),
             units::bytes(self.kv_bytes as u64),
         );
+        if let Some(share) = self.share_of_pages_read {
+            line.push_str(&format!(" | {}", terminal::pages_read(share)));
+        }
         if self.n_drafted > 0 {
             let (right, guessed) =
                 (units::grouped(self.n_accepted as u64), units::grouped(self.n_drafted as u64));
@@ -173,6 +178,7 @@ impl Speaker<'_> {
         (answer.stats.n_drafted, answer.stats.n_accepted) = (generation.n_drafted(), generation.n_accepted());
         *sequence = generation.into_sequence();
         answer.stats.kv_bytes = sequence.kv_bytes();
+        answer.stats.share_of_pages_read = sequence.share_of_pages_read();
         result.map(|()| answer)
     }
 
@@ -198,7 +204,7 @@ impl Speaker<'_> {
             // Behind a prompt stands one step at most.
             first = self.advance(generation)?.pop().transpose()?;
             let (n_done, elapsed) = (generation.sequence().len(), start.elapsed());
-            bar.set(n_done - n_cached);
+            bar.set(n_done - n_cached, generation.sequence().share_of_pages_read());
             if self.notes == Notes::Many {
                 let chunk = (n_done - n_before, elapsed - before);
                 bar.note(&chunk_line(n_done - n_cached, n_total, chunk, elapsed));
@@ -306,9 +312,10 @@ mod tests {
             n_drafted: 1000,
             n_accepted: 7,
             kv_bytes: 27 << 20,
+            share_of_pages_read: Some(0.314),
         };
         let line = "prompt 1,200 tokens (+ 34 cached), 600.0 t/s | generated 11 (end of text), 100.0 t/s | KV cache 27.0 MiB (f16) \
-                    | 7 of 1,000 guesses right | first token after 2.01 s | seed 7";
+                    | 31 % of pages read | 7 of 1,000 guesses right | first token after 2.01 s | seed 7";
         assert_eq!(stats.line(End::Finished(Finish::EndOfText), &f16(), Some(7)), line);
     }
 

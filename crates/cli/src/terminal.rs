@@ -92,7 +92,7 @@ impl Prefill {
         }
         let bar = bar(
             n_tokens as u64,
-            "reading the prompt  {bar:24}  {pos} of {len} tokens  {tokens_per_s}  {eta} left",
+            "reading the prompt  {bar:24}  {pos} of {len} tokens  {tokens_per_s}{prefix}  {eta} left",
         );
         Prefill { bar: Some(bar) }
     }
@@ -105,12 +105,20 @@ impl Prefill {
         }
     }
 
-    /// Tokens that are done.
-    pub fn set(&self, n_done: usize) {
+    /// Tokens that are done, and the share of pages that they read, if they may skip some.
+    pub fn set(&self, n_done: usize, share_of_pages_read: Option<f64>) {
         if let Some(bar) = &self.bar {
+            if let Some(share) = share_of_pages_read {
+                bar.set_prefix(format!("  {}", pages_read(share)));
+            }
             bar.set_position(n_done as u64);
         }
     }
+}
+
+/// The share of pages that were read, in words.
+pub fn pages_read(share: f64) -> String {
+    format!("{:.0} % of pages read", 100.0 * share)
 }
 
 impl Drop for Prefill {

@@ -1,14 +1,17 @@
-//! How long a decode round of several short sequences takes.
+//! How long a decode round of several sequences takes.
 //!
-//! `cargo run --release -p lossy-engine --example round_bench -- MODEL [SEQUENCES …]` prints for each number of sequences (1, 2, 4, 5,
-//! 6, 8, 12 and 16 unless named) the milliseconds of a round, in which each gets one token: the fastest and the median of 25, in
-//! which the numbers take turns. Each begins with 16 tokens of its own and goes on with the likeliest. `LOSSY_BENCH_THREADS` and `LOSSY_ISA`
-//! choose threads and instructions.
+//! `cargo run --release -p lossy-engine --example round_bench -- MODEL [SEQUENCES …] [SCHEME …] [at=DEPTH]` prints for each KV
+//! scheme (f16 unless named) and number of sequences (1, 2, 4, 5, 6, 8, 12 and 16 unless named) the milliseconds of a round, in which each
+//! gets one token: the fastest and the median of 25, in which all take turns. Each sequence begins with DEPTH tokens (none
+//! unless named) that all of a scheme share, reads 16 of its own, and goes on with the likeliest.
+//! `LOSSY_BENCH_THREADS` and `LOSSY_ISA` choose threads and instructions.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use lossy_engine::{
-    BatchItem, CacheOptions, Engine, EngineOptions, LogitRows, Logits, ModelSource, Sequence,
+    BatchItem, CacheOptions, Engine, EngineOptions, KvScheme, KvType, LogitRows, Logits, ModelSource,
+    Sequence,
 };
 use lossy_kernels::Isa;
 
@@ -23,8 +26,36 @@ fn likeliest(logits: &LogitRows) -> Vec<u32> {
     (0..logits.len()).map(|row| best(logits.row(row))).collect()
 }
 
+/// What is timed.
+struct Named {
+    counts: Vec<usize>,
+    schemes: Vec<KvScheme>,
+    depth: usize,
+}
+
+impl Named {
+    fn parse(words: impl Iterator<Item = String>) -> Result<Named, Box<dyn std::error::Error>> {
+        let mut named = Named { counts: Vec::new(), schemes: Vec::new(), depth: 0 };
+        for word in words {
+            match (word.strip_prefix("at="), word.parse()) {
+                (Some(depth), _) => named.depth = depth.parse()?,
+                (None, Ok(count)) => named.counts.push(count),
+                (None, Err(_)) => named.schemes.push(word.parse()?),
+            }
+        }
+        if named.counts.is_empty() {
+            named.counts = SEQUENCES.to_vec();
+        }
+        if named.schemes.is_empty() {
+            named.schemes = vec![KvScheme::exact(KvType::F16)];
+        }
+        Ok(named)
+    }
+}
+
 /// Sequences that are decoded together.
 struct Group {
+    scheme: String,
     sequences: Vec<Sequence>,
     /// the token that each gets next
     next: Vec<u32>,
@@ -33,9 +64,8 @@ struct Group {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let model = arguments.next().ok_or("usage: round_bench MODEL [SEQUENCES …]")?;
-    let named = arguments.map(|text| text.parse()).collect::<Result<Vec<usize>, _>>()?;
-    let counts = if named.is_empty() { SEQUENCES.to_vec() } else { named };
+    let model = arguments.next().ok_or("usage: round_bench MODEL [SEQUENCES …] [SCHEME …] [at=DEPTH]")?;
+    let named = Named::parse(arguments)?;
     let mut options = EngineOptions::default();
     if let Ok(threads) = std::env::var("LOSSY_BENCH_THREADS") {
         options.n_threads = Some(threads.parse()?);
@@ -44,19 +74,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         options.isa = Isa::by_name(&name)?;
     }
     let mut engine = Engine::load(&ModelSource::open(model.as_ref())?, &options)?;
-    let cache = engine.cache(&CacheOptions::default())?;
     let mut groups = Vec::new();
-    for n in counts {
-        let mut sequences: Vec<Sequence> = (0..n).map(|_| cache.sequence()).collect();
-        let prompts: Vec<Vec<u32>> =
-            (0..n).map(|i| (0..PROMPT).map(|j| (100 + 37 * i + 11 * j) as u32).collect()).collect();
-        let mut batch: Vec<BatchItem> = sequences
-            .iter_mut()
-            .zip(&prompts)
-            .map(|(sequence, tokens)| BatchItem { sequence, tokens, logits: Logits::Last })
-            .collect();
-        let next = likeliest(&engine.forward(&mut batch)?);
-        groups.push(Group { sequences, next, milliseconds: Vec::new() });
+    for scheme in &named.schemes {
+        let cache = engine.cache(&CacheOptions::scheme(scheme.clone()))?;
+        let mut shared = cache.sequence();
+        if named.depth > 0 {
+            let tokens: Vec<u32> = (0..named.depth).map(|i| (100 + 7919 * i % 20_011) as u32).collect();
+            engine.prefill(&mut shared, &tokens, &mut |_| ControlFlow::Continue(()))?;
+        }
+        for n in named.counts.iter().copied() {
+            let mut sequences: Vec<Sequence> = (0..n).map(|_| shared.fork()).collect();
+            let prompts: Vec<Vec<u32>> =
+                (0..n).map(|i| (0..PROMPT).map(|j| (100 + 37 * i + 11 * j) as u32).collect()).collect();
+            let mut batch: Vec<BatchItem> = sequences
+                .iter_mut()
+                .zip(&prompts)
+                .map(|(sequence, tokens)| BatchItem { sequence, tokens, logits: Logits::Last })
+                .collect();
+            let next = likeliest(&engine.forward(&mut batch)?);
+            groups.push(Group { scheme: scheme.to_string(), sequences, next, milliseconds: Vec::new() });
+        }
     }
     for _ in 0..ROUNDS {
         for group in &mut groups {
@@ -73,10 +110,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!("{} with {} threads", engine.isa(), engine.n_threads());
-    for Group { sequences, milliseconds, .. } in &mut groups {
+    for Group { scheme, sequences, milliseconds, .. } in &mut groups {
         milliseconds.sort_by(f64::total_cmp);
         let (fastest, median) = (milliseconds[0], milliseconds[ROUNDS / 2]);
-        println!("{:>3} sequences: {fastest:>6.1} ms, median {median:.1}", sequences.len());
+        println!("{scheme:>8} {:>3} sequences: {fastest:>6.1} ms, median {median:.1}", sequences.len());
     }
     Ok(())
 }

@@ -30,6 +30,15 @@ pub struct Progress {
     pub n_done: usize,
     /// tokens of the prompt
     pub n_total: usize,
+    /// [`Sequence::share_of_pages_read`]; `None` too where no sequence is read
+    pub share_of_pages_read: Option<f64>,
+}
+
+impl Progress {
+    /// So many of so many tokens, or of whatever else is counted.
+    pub fn new(n_done: usize, n_total: usize) -> Progress {
+        Progress { n_done, n_total, share_of_pages_read: None }
+    }
 }
 
 /// Is told about progress, and stops the work by breaking.
@@ -225,7 +234,7 @@ impl Engine {
         // Its windows are longer than most chunks, so buffers of its own, which go when it ends.
         let mut forward = self.forward.fresh();
         let mut n_done = 0;
-        let mut is_stopped = progress(Progress { n_done, n_total }).is_break();
+        let mut is_stopped = progress(Progress::new(n_done, n_total)).is_break();
         // What is left at the end is too short to be worth a window.
         for window in tokens.chunks_exact(n_window) {
             if is_stopped {
@@ -236,13 +245,13 @@ impl Engine {
             let mut observe = |layer: usize, [queries, keys, values]: [Rows<'_>; 3]| {
                 calibrator.observe(&self.cx, layer, queries, keys, values);
                 let n_done = n_done + window.len() * (layer + 1) / geometry.n_layers;
-                is_stopped |= progress(Progress { n_done, n_total }).is_break();
+                is_stopped |= progress(Progress::new(n_done, n_total)).is_break();
             };
             let hooks = Hooks { observe: Some(&mut observe), ..Hooks::default() };
             forward.run(&self.cx, &self.model, &mut items, hooks)?;
             n_done += window.len();
         }
-        let _ = progress(Progress { n_done: n_total, n_total });
+        let _ = progress(Progress::new(n_total, n_total));
         Ok(Arc::new(calibrator.finish()))
     }
 
@@ -361,7 +370,8 @@ impl Engine {
         let mut last = Vec::new();
         sequence.begin_prompt();
         for chunk in tokens.chunks(self.chunk) {
-            if progress(Progress { n_done, n_total }).is_break() {
+            let share_of_pages_read = sequence.share_of_pages_read();
+            if progress(Progress { n_done, n_total, share_of_pages_read }).is_break() {
                 return Err(RequestError::Stopped { n_done, n_total });
             }
             n_done += chunk.len();
@@ -369,7 +379,8 @@ impl Engine {
             last = self.forward(&mut [BatchItem { sequence, tokens: chunk, logits }])?.into_values();
         }
         sequence.end_prompt();
-        let _ = progress(Progress { n_done, n_total });
+        let share_of_pages_read = sequence.share_of_pages_read();
+        let _ = progress(Progress { n_done, n_total, share_of_pages_read });
         Ok(last)
     }
 }

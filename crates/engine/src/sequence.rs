@@ -178,6 +178,12 @@ impl Sequence {
         self.kv.bytes()
     }
 
+    /// Of the pages that its tokens saw, the share that they read, where the scheme lets them skip some: all layers and heads
+    /// together, since it began or was forked. `None`: nothing could be skipped yet.
+    pub fn share_of_pages_read(&self) -> Option<f64> {
+        self.kv.share_of_pages_read()
+    }
+
     /// Bytes of new pages that `n_new` more tokens need.
     pub fn bytes_needed(&self, n_new: usize) -> usize {
         self.kv.bytes_to_reserve(n_new)

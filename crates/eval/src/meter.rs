@@ -288,6 +288,6 @@ pub(crate) struct Share {
 
 impl Share {
     fn of(self, part: Progress) -> Progress {
-        Progress { n_done: self.part * part.n_total + part.n_done, n_total: self.n_parts * part.n_total }
+        Progress::new(self.part * part.n_total + part.n_done, self.n_parts * part.n_total)
     }
 }

@@ -196,7 +196,7 @@ impl Clock {
         }
         let elapsed = self.start.elapsed();
         let n_total = self.n_steps.unwrap_or(usize::MAX);
-        if self.bar.set(Progress { n_done: step, n_total }).is_break() {
+        if self.bar.set(Progress::new(step, n_total)).is_break() {
             return Next::Stop;
         }
         match self.limit {

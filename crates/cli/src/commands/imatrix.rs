@@ -65,7 +65,7 @@ pub fn run(args: ImatrixArgs) -> Result<Outcome> {
     while let Some(layer) = collection.next_layer().map_err(in_file(&path))? {
         let n_done = layer.layer + 1;
         imatrix.entries.extend(layer.matrices.into_iter().map(|matrix| matrix.into_entry()));
-        if bar.set(Progress { n_done, n_total }).is_break() {
+        if bar.set(Progress::new(n_done, n_total)).is_break() {
             return Ok(Outcome::Interrupted);
         }
     }

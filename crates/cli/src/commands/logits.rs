@@ -105,7 +105,7 @@ fn write(
     let mut sequence = loaded.cache.sequence();
     if !before.is_empty() {
         let mut progress = |progress: lossy_engine::Progress| {
-            bar.set(progress.n_done);
+            bar.set(progress.n_done, progress.share_of_pages_read);
             interrupt::go_on()
         };
         match loaded.engine.prefill(&mut sequence, before, &mut progress) {
@@ -122,7 +122,7 @@ fn write(
         for value in rows.into_values() {
             writer.write_all(&value.to_le_bytes()).context("writing the logits")?;
         }
-        bar.set(sequence.len());
+        bar.set(sequence.len(), sequence.share_of_pages_read());
     }
     let file = writer.into_inner().map_err(|error| error.into_error()).context("writing the logits")?;
     file.commit()?;

@@ -175,7 +175,7 @@ fn listed(layers: &[usize]) -> String {
 
 fn see(bar: &Bar, event: Event) -> ControlFlow<()> {
     match event {
-        Event::Progress(n_done, n_total) => return bar.set(Progress { n_done, n_total }),
+        Event::Progress(n_done, n_total) => return bar.set(Progress::new(n_done, n_total)),
         Event::Removed(found) => bar.note(&format!(
             "layer {} goes: KL {:.4} ({:.4} on the text that it was chosen on)",
             found.layer, found.held_out, found.chosen

@@ -178,9 +178,7 @@ fn write(
         imatrix,
         moments: by_name.as_mut().map(|of| of as &mut MomentsOf<'_>),
         n_threads: args.threads.count(),
-        progress: &mut |n_done, n_total| {
-            bar.set(Progress { n_done: n_done as usize, n_total: n_total as usize })
-        },
+        progress: &mut |n_done, n_total| bar.set(Progress::new(n_done as usize, n_total as usize)),
     };
     let written = plan.write(&args.out, &mut how);
     drop(bar);

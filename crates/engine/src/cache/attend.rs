@@ -332,6 +332,10 @@ impl PageSource for LayerOfSequence<'_> {
         }
     }
 
+    fn note_pages(&self, n_read: u64, n_seen: u64) {
+        self.sequence.choices.add(n_read, n_seen);
+    }
+
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
         let n_tokens = asked.tokens.end;
         match self.seen(&asked) {

@@ -29,6 +29,7 @@ mod attend;
 mod budget;
 mod calibrated;
 mod calibration;
+mod choices;
 mod code;
 mod error;
 mod exact;

@@ -7,6 +7,7 @@ use lossy_kernels::attention::{Meeting, PagePart};
 
 use crate::positions::{Moved, Positions};
 
+use super::choices::Choices;
 use super::code::Place;
 use super::layout::PageKind;
 use super::page::Page;
@@ -35,6 +36,8 @@ pub struct KvSequence {
     positions: Arc<Positions>,
     /// for each page with reserved tokens: the earlier frames they see at shifted positions; `None`: they see none shifted
     moved: Vec<(usize, Option<Arc<Moved>>)>,
+    /// pages that its tokens read, since it began or was forked
+    pub(super) choices: Choices,
 }
 
 /// A page to be written.
@@ -60,7 +63,15 @@ pub(super) enum Seen<'a> {
 
 impl KvSequence {
     pub(super) fn new(pool: Arc<KvPool>, positions: Arc<Positions>) -> KvSequence {
-        KvSequence { pool, slots: Vec::new(), len: 0, keeps_exact: false, positions, moved: Vec::new() }
+        KvSequence {
+            pool,
+            slots: Vec::new(),
+            len: 0,
+            keeps_exact: false,
+            positions,
+            moved: Vec::new(),
+            choices: Choices::default(),
+        }
     }
 
     /// A sequence of `len` tokens that lie in `slots`.
@@ -95,6 +106,12 @@ impl KvSequence {
             if slot.exact.is_some() { tokens } else { 0 }
         };
         self.slots.iter().enumerate().map(of_slot).sum()
+    }
+
+    /// Of the pages that tokens saw, the share that they read, since it began or was forked: all layers and heads together.
+    /// `None`: nothing could be skipped yet.
+    pub fn share_of_pages_read(&self) -> Option<f64> {
+        self.choices.share_read()
     }
 
     /// The pool its pages come from.
@@ -152,6 +169,7 @@ impl KvSequence {
             keeps_exact: self.keeps_exact,
             positions: self.positions.clone(),
             moved: Vec::new(),
+            choices: Choices::default(),
         };
         fork.truncate(self.len);
         fork

@@ -121,7 +121,7 @@ pub fn run<L: Lanes>(
         let mut start = 0;
         for tokens in window.tokens.chunks(options.chunk.max(1)) {
             let chunk = Chunk::new(window, start, tokens.len());
-            if progress(Progress { n_done, n_total }).is_break() {
+            if progress(Progress::new(n_done, n_total)).is_break() {
                 return Ok(divergence);
             }
             let rows = match &reference {
@@ -148,7 +148,7 @@ pub fn run<L: Lanes>(
                 let is_running = divergence.settings[index].failure.is_none();
                 found.push(match sequence.as_mut().filter(|_| is_running) {
                     Some(sequence) => {
-                        if progress(Progress { n_done, n_total }).is_break() {
+                        if progress(Progress::new(n_done, n_total)).is_break() {
                             return Ok(divergence);
                         }
                         let began = Instant::now();
@@ -181,7 +181,7 @@ pub fn run<L: Lanes>(
             start += tokens.len();
         }
     }
-    let _ = progress(Progress { n_done, n_total });
+    let _ = progress(Progress::new(n_done, n_total));
     divergence.is_complete = true;
     Ok(divergence)
 }

@@ -78,7 +78,7 @@ pub fn run<L: Lanes>(
         }
         done.cases.push(CaseRun { depth: case.depth, answers });
     }
-    let _ = progress(Progress { n_done, n_total });
+    let _ = progress(Progress::new(n_done, n_total));
     done.is_complete = true;
     Ok(done)
 }
@@ -128,7 +128,7 @@ impl<L: Lanes> Reader<'_, L> {
         let n_shared = n_shared.min(prompt.len() - 1);
         let mut logits = Vec::new();
         while at < prompt.len() {
-            if (self.progress)(Progress { n_done: self.n_done + at, n_total: self.n_total }).is_break() {
+            if (self.progress)(Progress::new(self.n_done + at, self.n_total)).is_break() {
                 return Ok(None);
             }
             // Chunks end where those of an ordinary prefill end, and where the next case parts.
@@ -199,7 +199,7 @@ impl<L: Lanes> Reader<'_, L> {
             if is_stopped || tokens.len() == task.max_answer_tokens {
                 break;
             }
-            if (self.progress)(Progress { n_done: self.n_done, n_total: self.n_total }).is_break() {
+            if (self.progress)(Progress::new(self.n_done, self.n_total)).is_break() {
                 return Ok(None);
             }
             logits = self.lanes.forward(self.lane, sequence, &[top], Logits::Last)?;

@@ -86,6 +86,10 @@ pub trait PageSource: Sync {
         panic!("pages of this source are not estimated")
     }
 
+    /// Is told that query rows of a layer read `n_read` of the `n_seen` pages that they saw, if some could be skipped. Threads
+    /// call it at any time.
+    fn note_pages(&self, _n_read: u64, _n_seen: u64) {}
+
     /// The page as float32.
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile);
 }

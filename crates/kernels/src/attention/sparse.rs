@@ -63,8 +63,11 @@ impl Batch<'_> {
             source.estimate_rows(self.isa, asked, queries, states.max, choice.weights_mut(index));
         }
         choice.choose(block.rows_and_states().2.sum, sparsity);
+        let n_rows = block.n_rows();
+        let mut n_read = near.len() * n_rows;
         for (index, step) in far.iter().enumerate() {
             let rows = choice.rows(index);
+            n_read += rows.len();
             if !rows.is_empty() {
                 turn_to(block, step);
                 let asked = self.asked(item, *step, 0..PAGE_TOKENS);
@@ -73,6 +76,7 @@ impl Batch<'_> {
                 assert_eq!(left, 0, "tokens of an estimated page that are left");
             }
         }
+        source.note_pages(n_read as u64, ((near.len() + far.len()) * n_rows) as u64);
         self.finish_block(item, block);
         true
     }

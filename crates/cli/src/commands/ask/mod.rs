@@ -171,7 +171,7 @@ fn read_input(loaded: &mut Loaded, prompts: &[Prompt]) -> Result<Option<Sequence
     }
     let bar = Prefill::start(n_common);
     let mut progress = |progress: Progress| {
-        bar.set(progress.n_done);
+        bar.set(progress.n_done, progress.share_of_pages_read);
         interrupt::go_on()
     };
     match loaded.engine.prefill(&mut sequence, &first.ids[..n_common], &mut progress) {

@@ -142,7 +142,7 @@ impl Job<'_> {
     fn priced(&self) -> Result<Option<Priced>> {
         let bar = Bar::start("what every type of every tensor loses", "Ctrl-C ends");
         let pricing = Pricing::new(self.source, self.parted, self.kept, self.args.threads.count());
-        let priced = pricing.run(&mut |n_done, n_total| bar.set(Progress { n_done, n_total }));
+        let priced = pricing.run(&mut |n_done, n_total| bar.set(Progress::new(n_done, n_total)));
         match priced {
             Err(PriceError::Stopped) => Ok(None),
             priced => Ok(Some(priced.map_err(in_file(self.path))?)),
@@ -266,9 +266,7 @@ impl Job<'_> {
             imatrix: None,
             moments: Some(&mut moments),
             n_threads: self.args.threads.count(),
-            progress: &mut |n_done, n_total| {
-                bar.set(Progress { n_done: n_done as usize, n_total: n_total as usize })
-            },
+            progress: &mut |n_done, n_total| bar.set(Progress::new(n_done as usize, n_total as usize)),
         };
         match plan.write_kept(out, &mut how, self.kept) {
             Err(QuantizeError::Stopped) => Ok(None),
