@@ -9,7 +9,7 @@ pub enum Logits {
     Last,
     /// after every token
     All,
-    /// after every token, computed as if the tokens came in passes of their own. With most caches a token has other bits among
+    /// after every token, computed as if the tokens came in passes of their own. With some caches a token has other bits among
     /// others of its page than alone; see [`Cache::computes_alike`](crate::Cache::computes_alike)
     OneByOne,
 }

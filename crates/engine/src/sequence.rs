@@ -78,10 +78,12 @@ impl Cache {
         self.pool.bytes_of_length(n_tokens)
     }
 
-    /// Whether a token has the same bits alone as together with others of its page: in exact caches with the model's own
-    /// positions. Then generated tokens are as good as a prompt's, and a sequence can be cut anywhere.
+    /// Whether a token has the same bits alone as together with others of its page: with the model's own positions in exact
+    /// caches, and in those of `k2v2` to `k4v4` unless activations are float32. Then generated tokens are as good as a
+    /// prompt's.
     pub fn computes_alike(&self) -> bool {
-        self.pool.computes_alike()
+        let sees_alike = !self.exact_prefill || self.pool.packed().is_none();
+        sees_alike && self.pool.computes_alike(self.activations)
     }
 
     /// The first page that tokens of a prompt after `len` may see as it is.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use lossy_engine::{
-    BatchItem, Cache, CacheOptions, Engine, EngineOptions, Generation, GenerationOptions, Logits,
-    ModelSource, PositionScheme, SamplingOptions,
+    ActivationKind, BatchItem, Cache, CacheOptions, Engine, EngineOptions, Generation, GenerationOptions,
+    Logits, ModelSource, PositionScheme, SamplingOptions,
 };
 use lossy_testkit::TestModel;
 use lossy_tokenizer::Tokenizer;
@@ -180,11 +180,23 @@ fn an_exact_prefill_is_exact_again_after_a_suspension() {
 }
 
 #[test]
-fn only_exact_caches_with_the_models_own_positions_compute_alike() {
+fn what_reads_several_tokens_in_another_way_does_not_compute_alike() {
     let (mut engine, _) = engine();
     for scheme in SCHEMES {
-        assert_eq!(cache(&mut engine, scheme).computes_alike(), scheme == "f16");
+        let wanted = ["f16", "k2v2:calibration=none"].contains(&scheme);
+        assert_eq!(cache(&mut engine, scheme).computes_alike(), wanted, "{scheme}");
     }
+    let k2v2 = || CacheOptions::scheme("k2v2:calibration=none".parse().unwrap());
+    let exact_prefill = CacheOptions { exact_prefill: true, ..k2v2() };
+    assert!(
+        !engine.cache(&exact_prefill).unwrap().computes_alike(),
+        "a prompt sees other pages than an answer"
+    );
+    let source = ModelSource::open(&TestModel::SmolLm2.path()).unwrap();
+    let options = EngineOptions { activations: ActivationKind::F32, ..EngineOptions::default() };
+    let mut exact = Engine::load(&source, &options).unwrap();
+    assert!(!exact.cache(&k2v2()).unwrap().computes_alike(), "several tokens read codes as float32");
+    assert!(exact.cache(&CacheOptions::default()).unwrap().computes_alike());
     for (positions, wanted) in [("linear", true), ("self-extend:group=4,window=128", false)] {
         let positions = positions.parse::<PositionScheme>().unwrap();
         let cache = engine.cache(&CacheOptions { positions, ..CacheOptions::default() }).unwrap();

@@ -159,7 +159,7 @@ pub fn attend_layer(
             spans.iter().zip(&sources).filter(|(span, _)| span.cache.pool().padding() == padding);
         let requests: Vec<Request<'_>> = of_padding
             .flat_map(|(span, source)| {
-                let is_cut = span.one_by_one && !span.cache.pool().computes_alike();
+                let is_cut = span.one_by_one && !span.cache.pool().computes_alike(activations);
                 let n_together = if is_cut { 1 } else { span.rows.len().max(1) };
                 span.rows.clone().step_by(n_together).map(move |row| Request {
                     source,

@@ -210,6 +210,10 @@ impl PageCode for CalibratedPage {
         true
     }
 
+    fn computes_alike(&self) -> bool {
+        true
+    }
+
     fn is_estimated(&self) -> bool {
         true
     }

@@ -80,6 +80,11 @@ pub trait PageCode: Debug + Send + Sync {
         false
     }
 
+    /// Whether a row of several has the bits that it has in [`attend_token`](PageCode::attend_token), where no frames are moved.
+    fn computes_alike(&self) -> bool {
+        false
+    }
+
     /// Whether [`estimate_rows`](PageCode::estimate_rows) estimates the weight of a page.
     fn is_estimated(&self) -> bool {
         false

@@ -85,6 +85,10 @@ impl PageCode for ExactPage {
         out.load(self.head(packed));
     }
 
+    fn computes_alike(&self) -> bool {
+        true
+    }
+
     fn attend_token(
         &self,
         isa: Isa,

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lossy_kernels::KvType;
 use lossy_kernels::memory::Slabs;
 use lossy_kernels::page::HeadShape;
+use lossy_kernels::{ActivationKind, KvType};
 
 use crate::positions::Positions;
 
@@ -50,7 +50,8 @@ pub struct KvPool {
     padding: Padding,
     layout: CacheLayout,
     positions: Arc<Positions>,
-    computes_alike: bool,
+    /// whether every query meets every key where both are
+    moves_nothing: bool,
     /// by [`PageKind`]
     kinds: [PageLayout; 3],
     budget: Arc<Budget>,
@@ -100,14 +101,14 @@ impl KvPool {
         let kinds = PageKind::ALL.map(|kind| PageLayout::new(&geometry, stored_dim, &layout, kind));
         let slabs = Slabs::new(SLAB_BYTES);
         let pages = Mutex::default();
-        let computes_alike = layout.packed.is_none() && positions.moves_nothing();
+        let moves_nothing = positions.moves_nothing();
         let pool = Arc::new(KvPool {
             geometry,
             heads,
             padding,
             layout,
             positions,
-            computes_alike,
+            moves_nothing,
             kinds,
             budget,
             slabs,
@@ -157,10 +158,14 @@ impl KvPool {
         self.layout.packed.as_ref()
     }
 
-    /// Whether a token has the same bits alone as together with others of its page. One token reads codes, and frames that
-    /// a position map moves, in another way than several.
-    pub fn computes_alike(&self) -> bool {
-        self.computes_alike
+    /// Whether a token has the same bits alone as together with others of its page. One token reads frames that a position map
+    /// moves in another way than several, and so it does some codes: all of them if several read them as float32, as with
+    /// activations in float32.
+    pub fn computes_alike(&self, activations: ActivationKind) -> bool {
+        let reads_alike = |packed: &PackedLayers| {
+            activations == ActivationKind::Q8 && packed.codes.iter().all(|code| code.computes_alike())
+        };
+        self.moves_nothing && self.packed().is_none_or(reads_alike)
     }
 
     /// Bytes of a page of [`PAGE_TOKENS`] tokens far from both ends of a sequence.

@@ -68,7 +68,7 @@ impl PrefixCache {
     /// [`exact_prefill`](crate::CacheOptions::exact_prefill) until the logits of the prompt are accepted.
     ///
     /// Tokens must have been read as a prompt, in the pieces of [`Generation::wanted`](crate::Generation::wanted), in a
-    /// sequence that came from [`find`](PrefixCache::find) or was empty. Generated tokens differ from those in rounding:
+    /// sequence that came from [`find`](PrefixCache::find) or was empty. Generated tokens may differ from those in rounding:
     /// `upto` ends before them, unless the cache [computes alike](Cache::computes_alike).
     pub fn keep(&mut self, cursor: &mut Cursor, sequence: &Sequence, upto: usize, resumable: bool) {
         let stamp = self.tick();

@@ -43,21 +43,19 @@ def model_is_listed(server: Server) -> None:
 
 
 @check
-def prompt(server: Server) -> None:
-    streamed = llm(server, "-m", "served", *GREEDY, QUESTION)
-    expect(streamed.strip(), "no text")
-    equal("without a stream", llm(server, "-m", "served", "--no-stream", *GREEDY, QUESTION), streamed)
+def prompt_usage_and_conversation(server: Server) -> None:
+    """Each run of the program takes seconds to start: what the log of one says is looked at behind it."""
+    whole = llm(server, "-m", "served", "--no-stream", *GREEDY, QUESTION)
+    expect(whole.strip(), "no text")
+    equal("as a stream", llm(server, "-m", "served", *GREEDY, QUESTION), whole)
+    last = json.loads(llm(server, "logs", "-n", "1", "--json"))[0]
+    expect(last["input_tokens"] and last["output_tokens"], f"usage: {last['input_tokens']}, {last['output_tokens']}")
+    expect(llm(server, "-c", *GREEDY, "One more, please.").strip(), "no second answer")
 
 
 @check
 def system_prompt(server: Server) -> None:
     expect(llm(server, "-m", "served", "-s", "Be brief.", *GREEDY, QUESTION).strip(), "no text")
-
-
-@check
-def conversation(server: Server) -> None:
-    llm(server, "-m", "served", *GREEDY, QUESTION)
-    expect(llm(server, "-c", *GREEDY, "One more, please.").strip(), "no second answer")
 
 
 @check
@@ -73,13 +71,6 @@ def schema(server: Server) -> None:
 def plain_completion(server: Server) -> None:
     options = ("-o", "temperature", "0", "-o", "max_tokens", "8")
     expect(llm(server, "-m", "served-text", "--no-stream", *options, "One, two,").strip(), "no text")
-
-
-@check
-def usage_is_shown(server: Server) -> None:
-    llm(server, "-m", "served", *GREEDY, QUESTION)
-    last = json.loads(llm(server, "logs", "-n", "1", "--json"))[0]
-    expect(last["input_tokens"] and last["output_tokens"], f"usage: {last['input_tokens']}, {last['output_tokens']}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The same request gets the same bytes: alone, among fifteen others, in any order, beside a long prompt, from the cache.
 
-usage: same_bytes.py URL [--api-key KEY] [--long-tokens N] [--rounds N] [--record FILE] [--compare FILE]
+usage: same_bytes.py URL [--api-key KEY] [--long-tokens N] [--answer-tokens N] [--rounds N]
+                     [--record FILE] [--compare FILE]
 
 Sixteen prompts, half of them sampled with a seed; text, finish_reason and all log-probabilities are compared as the JSON
 that came. --record keeps the answers, --compare expects those of another run: of another number of threads, after a
@@ -31,7 +32,7 @@ def requests(server: Server) -> list[dict]:
         asked = {
             "model": server.model,
             "messages": [{"role": "user", "content": f"{facts} What is the price of item {number}? Explain."}],
-            "max_tokens": 24 + 3 * number,
+            "max_tokens": server.options.answer_tokens * (8 + number) // 8,
             "logprobs": True,
             "top_logprobs": 3,
         }
@@ -165,6 +166,8 @@ def recorded_answers(server: Server) -> None:
 if __name__ == "__main__":
     parser = checks.parser("The same request gets the same bytes.")
     parser.add_argument("--long-tokens", type=int, default=30_000, help="of the prompt that arrives in between")
+    parser.add_argument("--answer-tokens", type=int, default=24,
+                        help="of the shortest; the longest has three times as many")
     parser.add_argument("--rounds", type=int, default=3, help="random orders")
     parser.add_argument("--record", type=pathlib.Path, metavar="FILE", help="keep the answers")
     parser.add_argument("--compare", type=pathlib.Path, metavar="FILE", help="expect the answers of another run")
