@@ -106,7 +106,8 @@ class DocumentRouter(RequestRouter):
                 break
             known = of_id.get(self.places.get(asked[n_blocks - 1]))
             if known:
-                return [[known], [replica for replica in candidate_replicas if replica is not known]]
+                # Asked several times, each time more patiently: on a busy machine it may not say in time that it has room.
+                return [[known]] * 4 + [[replica for replica in candidate_replicas if replica is not known]]
         # Of the first rank the one with the shortest queue is taken, and among equals the first.
         n_read = Counter(self.places.values())
         random.shuffle(candidate_replicas := list(candidate_replicas))

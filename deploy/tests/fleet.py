@@ -70,10 +70,13 @@ class Fleet(NamedTuple):
     url: str
     model: str
 
-    def ask(self, messages: list[dict], n_tokens: int, stream: bool = False) -> Ended:
-        """One request, to its end. Answers are as long as they may be, so that a server can die within one."""
+    def ask(self, messages: list[dict], n_tokens: int, begun: Callable[[], None] | None = None) -> Ended:
+        """One request, to its end. Answers are as long as they may be, so that a server can die within one.
+
+        `begun` is called when an answer begins to come, and makes it a stream.
+        """
         body = {"model": self.model, "messages": messages, "max_tokens": n_tokens, "temperature": 0, "ignore_eos": True}
-        if stream:
+        if begun:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         parts = urlsplit(self.url)
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
@@ -83,7 +86,7 @@ class Fleet(NamedTuple):
             response = connection.getresponse()
             if response.status != 200:
                 return Ended("", False, f"{response.status}: {response.read()[:200]!r}")
-            return ended_stream(response) if stream else ended_whole(json.loads(response.read()))
+            return ended_stream(response, begun) if begun else ended_whole(json.loads(response.read()))
         except TimeoutError:
             return Ended("", False, None)  # nobody said anything: the request is lost
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -98,12 +101,14 @@ def ended_whole(answer: dict) -> Ended:
     return Ended(choice["message"]["content"], bool(choice["finish_reason"]), None, usage["prompt_tokens"], cached)
 
 
-def ended_stream(response: http.client.HTTPResponse) -> Ended:
+def ended_stream(response: http.client.HTTPResponse, begun: Callable[[], None]) -> Ended:
     """A stream is whole if it has a reason to end, and its last line. A connection that breaks raises, as it does in clients."""
     text, reason, usage, is_done = "", None, {}, False
     received = b""
     # Lines of `http.client` end silently where a connection breaks; this does not.
     while piece := response.read1(1 << 16):
+        if not received:
+            begun()
         received += piece
     for line in received.decode().splitlines():
         data = line.removeprefix("data:").strip()
@@ -156,33 +161,32 @@ def second_questions_are_cached(fleet: Fleet) -> str:
     return told
 
 
-def nothing_is_lost(fleet: Fleet, kill: Callable[[], None], n_requests: int = 8) -> str:
-    """Half of the requests are streams. A server is killed while they run; then more are asked.
+def nothing_is_lost(fleet: Fleet, kill: Callable[[], None]) -> str:
+    """Half of the requests are streams. A server is killed when all of these have begun; afterwards more are asked.
 
     # Errors
     A request ended with neither a whole answer nor an error, or the server that is left does not answer.
     """
+    n_requests, n_streams = 8, 4
     start = time.monotonic()
-    begun = threading.Barrier(n_requests + 1)
+    begun = threading.Semaphore(0)
 
     def ask(number: int) -> Ended:
-        question = f"{document(number % 2)[:300]}\n\nTell me more, {NAMES[number % len(NAMES)]}."
-        begun.wait()
-        return fleet.ask([{"role": "user", "content": question}], 150, stream=number % 4 < 2)
+        # Two long beginnings, so that both servers have something to do.
+        question = f"{document(number % 2)[:1500]}\n\nTell me more, {NAMES[number]}."
+        return fleet.ask([{"role": "user", "content": question}], 150, begun.release if number < n_streams else None)
 
     with concurrent.futures.ThreadPoolExecutor(n_requests) as pool:
         running = [pool.submit(ask, number) for number in range(n_requests)]
-        begun.wait()
-        time.sleep(1.0)
-        n_early = sum(future.done() for future in running)
+        all_run = all(begun.acquire(timeout=PATIENCE_S) for _ in range(n_streams))
         kill()
         ended = [future.result() for future in running]
-    assert n_early < n_requests, "all requests had ended before the server died"
     lost = [one for one in ended if one.is_lost]
-    n_whole = sum(one.is_whole for one in ended)
-    errors = sorted({one.error for one in ended if one.error})
-    told = f"{n_whole} whole answers, {n_requests - n_whole - len(lost)} errors {errors}, {len(lost)} lost"
+    errors = [one.error for one in ended if one.error]
+    told = f"{sum(one.is_whole for one in ended)} whole answers, {len(errors)} errors {sorted(set(errors))}, {len(lost)} lost"
+    assert all_run, f"not all streams began: {told}"
     assert not lost, f"{told}: {lost}"
+    assert errors, f"no stream ran where the server died, so nothing was tested: {told}"
     afterwards = [fleet.ask([{"role": "user", "content": f"Are you there? {n}"}], 4) for n in range(6)]
     n_after = sum(one.is_whole for one in afterwards)
     assert not any(one.is_lost for one in afterwards), f"lost after the server died: {afterwards}"
@@ -224,6 +228,10 @@ class Server(NamedTuple):
         self.started.kill()
         self.started.wait()
 
+    def load(self) -> int:
+        """Requests that it has."""
+        return get(self.url, "/get_load")["load"]
+
 
 @contextlib.contextmanager
 def lossy(program: str, model: str, folder: pathlib.Path, name: str) -> Iterator[Server]:
@@ -249,15 +257,27 @@ def wait_for(found: Callable[[], T], started: subprocess.Popen, log: pathlib.Pat
     raise SystemExit(f"error: {started.args[0]}: {why}\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def models(url: str) -> list[str]:
-    """The models that are served there; none if nobody answers."""
+def get(url: str, path: str) -> dict:
+    """What is answered there, as JSON.
+
+    # Errors
+    Nobody answers, or not with 200.
+    """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
     try:
-        connection.request("GET", "/v1/models")
+        connection.request("GET", path)
         response = connection.getresponse()
-        return [model["id"] for model in json.loads(response.read())["data"]] if response.status == 200 else []
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
-        return []
+        if response.status != 200:
+            raise OSError(f"{path}: {response.status}")
+        return json.loads(response.read())
     finally:
         connection.close()
+
+
+def models(url: str) -> list[str]:
+    """The models that are served there; none if nobody answers."""
+    try:
+        return [model["id"] for model in get(url, "/v1/models")["data"]]
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return []

@@ -31,6 +31,7 @@ FOLDER = pathlib.Path(__file__).resolve().parent.parent / "kubernetes"
 VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
 
 NAME = {"type": "string", "minLength": 1, "maxLength": 253}
+LABEL = {"type": "string", "maxLength": 63}
 PORT = {
     "type": "object",
     "properties": {"number": {"type": "integer", "minimum": 1, "maximum": 65535}},
@@ -48,7 +49,7 @@ POOL = {
             "properties": {
                 "selector": {
                     "type": "object",
-                    "properties": {"matchLabels": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 63}}},
+                    "properties": {"matchLabels": {"type": "object", "additionalProperties": LABEL}},
                     "required": ["matchLabels"],
                     "additionalProperties": False,
                 },
@@ -158,7 +159,8 @@ def read(name: str) -> list[dict]:
     return list(yaml.safe_load_all((FOLDER / name).read_text()))
 
 
-MANIFESTS = {(one["kind"], one["metadata"]["name"]): one for name in ("server.yaml", "pool.yaml", "kserve.yaml") for one in read(name)}
+FILES = ("server.yaml", "pool.yaml", "kserve.yaml")
+MANIFESTS = {(one["kind"], one["metadata"]["name"]): one for name in FILES for one in read(name)}
 
 
 def option(container: dict, name: str) -> str:
@@ -212,7 +214,8 @@ class Parts(unittest.TestCase):
         server = MANIFESTS["StatefulSet", "lossy"]["spec"]
         selectors = [MANIFESTS["Service", name]["spec"]["selector"] for name in ("lossy", "lossy-servers")]
         selectors += [server["selector"]["matchLabels"]]
-        selectors += [MANIFESTS[kind, "lossy"]["spec"]["selector"]["matchLabels"] for kind in ("PodDisruptionBudget", "InferencePool")]
+        others = [MANIFESTS[kind, "lossy"]["spec"] for kind in ("PodDisruptionBudget", "InferencePool")]
+        selectors += [other["selector"]["matchLabels"] for other in others]
         for selector in selectors:
             self.assertLessEqual(selector.items(), labels)
         self.assertIn(("Service", server["serviceName"]), MANIFESTS)

@@ -7,6 +7,7 @@ Needs `ray[serve]` in this Python: `python3 tools/fetch_test_clients.py ray` mak
 listens on the loopback only. Exit code 0: all holds; 1: something does not, and it is said what.
 """
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import signal
@@ -33,15 +34,31 @@ def servers(program: str, model: str) -> list[tuple[int, int]]:
     return found
 
 
-def wait_for_servers(program: str, model: str, n: int, gone: int, within_s: float = 120) -> float:
-    """Until there are `n` servers, none of which is the one that is gone; the seconds that took."""
-    start = time.monotonic()
+def wait_for_servers(program: str, model: str, victim: int, within_s: float = 180) -> float:
+    """The seconds from a server's death until there are two again."""
+    start, died = time.monotonic(), None
     while time.monotonic() - start < within_s:
         pids = [pid for pid, _ in servers(program, model)]
-        if len(pids) == n and gone not in pids:
-            return time.monotonic() - start
-        time.sleep(0.2)
-    raise AssertionError(f"after {within_s:.0f} s there are {servers(program, model)}, and not {n} servers")
+        if died is None and victim not in pids:
+            died = time.monotonic()
+        if died and len(pids) == 2:
+            return time.monotonic() - died
+        time.sleep(0.1)
+    raise AssertionError(f"after {within_s:.0f} s there are {servers(program, model)}, and not two servers")
+
+
+def memory(model: str) -> str:
+    """What Ray itself takes: processes of this Python's folder and of the session, without the servers."""
+    total, n = 0, 0
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+            if (b"ray" in words or words.startswith(b"ray::")) and model.encode() not in words:
+                pss = next(line for line in (folder / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+                total, n = total + int(pss.split()[1]), n + 1
+        except (OSError, StopIteration):
+            continue
+    return f"{total / 1e6:.1f} GB in {n} processes of Ray"
 
 
 def main() -> int:
@@ -50,6 +67,8 @@ def main() -> int:
     parser.add_argument("--model", required=True, metavar="FILE")
     args = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(HERE.parent / "ray")}
+    # All of Ray's own connections stay on the loopback, as on systems where it forms no clusters.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
     import application
     import ray
@@ -57,8 +76,9 @@ def main() -> int:
 
     program, model = str(pathlib.Path(args.lossy).resolve()), str(pathlib.Path(args.model).resolve())
     start = time.monotonic()
+    # More CPUs than there may be: replicas of a small model share them.
     small = {"num_cpus": 4, "object_store_memory": 100 << 20, "include_dashboard": False}
-    ray.init(**small, _node_ip_address="127.0.0.1", log_to_driver=False, configure_logging=False)
+    ray.init(**small, log_to_driver=False, configure_logging=False)
     try:
         port = fleet.free_port()
         serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 120})
@@ -66,13 +86,15 @@ def main() -> int:
         serve.run(application.build(settings), route_prefix="/")
         url = f"http://127.0.0.1:{port}"
         behind = fleet.Fleet(url, fleet.models(url)[0])
-        print(f"two replicas after {time.monotonic() - start:.1f} s", flush=True)
+        print(f"two replicas after {time.monotonic() - start:.1f} s, {memory(model)}", flush=True)
         print("ok second questions are cached:", fleet.second_questions_are_cached(behind), flush=True)
+        pool = concurrent.futures.ThreadPoolExecutor(1)
         for what, which in (("a server", 0), ("a replica", 1)):
             victim = servers(program, model)[0]
+            watch = pool.submit(wait_for_servers, program, model, victim[0])
             told = fleet.nothing_is_lost(behind, lambda: os.kill(victim[which], signal.SIGKILL))
             print(f"ok nothing is lost when {what} dies:", told, flush=True)
-            print(f"ok there are two again after {wait_for_servers(program, model, 2, victim[0]):.1f} s", flush=True)
+            print(f"ok there are two again {watch.result():.1f} s later", flush=True)
     except AssertionError as error:
         print(f"FAILED: {error}")
         return 1
