@@ -122,8 +122,9 @@ class DocumentRouter(RequestRouter):
 
 
 def asked_of(pending_request: PendingRequest | None) -> tuple[bytes, ...]:
+    # Serve copies the router's class together with what it uses, so its `Asked` is another class than that of the request.
     args = pending_request.args if pending_request else ()
-    return args[0].beginnings if args and isinstance(args[0], Asked) else ()
+    return args[0].beginnings if args else ()
 
 
 @serve.deployment

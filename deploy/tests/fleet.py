@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 N_CHATS = 20
@@ -229,8 +229,8 @@ class Server(NamedTuple):
         self.started.wait()
 
     def load(self) -> int:
-        """Requests that it has."""
-        return get(self.url, "/get_load")["load"]
+        """Requests that it runs."""
+        return sum(slot["is_processing"] for slot in get(self.url, "/slots"))
 
 
 @contextlib.contextmanager
@@ -257,7 +257,7 @@ def wait_for(found: Callable[[], T], started: subprocess.Popen, log: pathlib.Pat
     raise SystemExit(f"error: {started.args[0]}: {why}\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def get(url: str, path: str) -> dict:
+def get(url: str, path: str) -> Any:
     """What is answered there, as JSON.
 
     # Errors

@@ -113,9 +113,9 @@ def check_kserve(value: Any, kind: str, place: str) -> None:
             check_kserve(item, mapped[1], f"{place}.{name}")
     elif kind == "V1ObjectMeta":
         check_core({"apiVersion": "v1", "kind": "ConfigMap", "metadata": value}, place)
-    elif kind == "V1Container":
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": {"containers": [value]}}
-        check_core(pod, place)
+    elif kind in ("V1Container", "V1Volume"):
+        has = {"containers": [value]} if kind == "V1Container" else {"containers": [], "volumes": [value]}
+        check_core({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": has}, place)
     elif model := kserve_model(kind):
         of_name = {field: name for name, field in model.attribute_map.items()}
         for field, item in value.items():
@@ -253,6 +253,12 @@ class Parts(unittest.TestCase):
             self.assertEqual((rights["readOnlyRootFilesystem"], rights["allowPrivilegeEscalation"]), (True, False))
             self.assertEqual(rights["capabilities"], {"drop": ["ALL"]})
         self.assertTrue(self.pods["spec"]["securityContext"]["runAsNonRoot"] and self.runtime["securityContext"]["runAsNonRoot"])
+        runtime = MANIFESTS["ServingRuntime", "lossy"]["spec"]
+        for container in (self.container, self.runtime):
+            # What it learns about a model needs a place.
+            self.assertIn({"name": "HOME", "value": "/cache"}, container["env"])
+            self.assertIn({"name": "cache", "mountPath": "/cache"}, container["volumeMounts"])
+        self.assertEqual([volume["name"] for volume in runtime["volumes"]], ["cache"])
         user = re.search(r"^USER (\d+)", (FOLDER.parent / "Containerfile").read_text(), re.MULTILINE)[1]
         self.assertEqual(self.pods["spec"]["securityContext"]["runAsUser"], int(user))
 

@@ -69,6 +69,8 @@ def main() -> int:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(HERE.parent / "ray")}
     # All of Ray's own connections stay on the loopback, as on systems where it forms no clusters.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # On a busy machine its proxy does not start within 5 s.
+    os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
 
     import application
     import ray
