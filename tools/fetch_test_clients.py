@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Put in place the clients of other people that the server is tested with: Python packages, one of npm, and what drives a browser.
+"""Put in place the programs of other people that the server is tested with: clients, what drives a browser, and routers.
 
-usage: python3 tools/fetch_test_clients.py [--print] [python] [node] [browser]        (no name: all)
+usage: python3 tools/fetch_test_clients.py [--print] [python] [node] [browser] [routers]        (no name: these four)
+       python3 tools/fetch_test_clients.py ray kubernetes        what `cargo test` does not need, but deploy/tests does
 
 Each kind has a folder in $LOSSY_TEST_CLIENTS, or else in $XDG_CACHE_HOME/lossy/test-clients
 (~/.cache/lossy/test-clients). Its name ends with a hash of the versions below, so other versions make another folder.
@@ -12,6 +13,9 @@ The file `complete` is written last; a folder without it is made again.
     node-<hash>/bin/node           Node.js of a pinned version; it comes as a Python package, so no machine needs its own
     browser-<hash>/bin/python      a virtual environment with what drives a browser; it brings none
     browser-<hash>/node_modules    the packages of BROWSER_NODE, which run in the page
+    routers-<hash>/bin             programs of ROUTERS, which send requests to several servers
+    ray-<hash>/bin/python          a virtual environment with Ray Serve
+    kubernetes-<hash>/bin/python   a virtual environment with schemas of Kubernetes and of KServe
 
 The browser is Chromium of the system: $LOSSY_CHROMIUM, or `chromium` on the path. This script does not install it, and says
 how where it is missing.
@@ -47,7 +51,15 @@ NODE = ("openai@7.59.0",)
 BROWSER = ("playwright==1.65.2",)
 BROWSER_NODE = ("axe-core@4.14.1",)
 
-KINDS = ("python", "node", "browser")
+ROUTERS = ("smg==1.13.0", "vllm-router==0.1.17")
+RAY = ("ray[serve]==2.60.0",)
+KUBERNETES = ("kubernetes-validate==1.37.0", "six==1.17.0", "urllib3==2.8.0")
+# Of this one only descriptions of types are read; what its server needs is left out.
+KSERVE = ("kserve==0.21.0",)
+
+KINDS = ("python", "node", "browser", "routers")
+# Kinds that no test of `cargo test` runs with; they are installed when they are named.
+OPTIONAL = ("ray", "kubernetes")
 
 # Names of Chromium on the path, and where there is none.
 CHROMIUM = ("chromium", "chromium-browser")
@@ -66,20 +78,25 @@ def clients_dir() -> pathlib.Path:
     return pathlib.Path(cache) / "lossy" / "test-clients"
 
 
+PINS = {
+    "python": PYTHON,
+    "node": NODE_RUNTIME + NODE,
+    "browser": BROWSER + NODE_RUNTIME + BROWSER_NODE,
+    "routers": ROUTERS,
+    "ray": RAY,
+    "kubernetes": KUBERNETES + KSERVE,
+}
+
+
 def folder_of(kind: str) -> pathlib.Path:
     """The folder of a kind; packages are compiled for one version of Python, so that is part of its name."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    pins = {
-        "python": (version, *PYTHON),
-        "node": (version, *NODE_RUNTIME, *NODE),
-        "browser": (version, *BROWSER, *NODE_RUNTIME, *BROWSER_NODE),
-    }[kind]
+    pins = (f"{sys.version_info.major}.{sys.version_info.minor}", *PINS[kind])
     return clients_dir() / f"{kind}-{hashlib.sha256(json.dumps(pins).encode()).hexdigest()[:12]}"
 
 
 def paths() -> dict[str, str]:
     """What a test runs, by name."""
-    python, node, browser = (folder_of(kind) for kind in KINDS)
+    python, node, browser, routers, ray, kubernetes = (folder_of(kind) for kind in KINDS + OPTIONAL)
     return {
         "python": str(python / "bin" / "python"),
         "node": str(node / "bin" / "node"),
@@ -87,6 +104,10 @@ def paths() -> dict[str, str]:
         "browser_python": str(browser / "bin" / "python"),
         "axe": str(browser / "node_modules" / "axe-core" / "axe.min.js"),
         "chromium": chromium() or "chromium",
+        "smg": str(routers / "bin" / "smg"),
+        "vllm_router": str(routers / "bin" / "vllm-router"),
+        "ray_python": str(ray / "bin" / "python"),
+        "kubernetes_python": str(kubernetes / "bin" / "python"),
     }
 
 
@@ -112,9 +133,12 @@ def make_environment(folder: pathlib.Path, requirements: tuple[str, ...]) -> pat
     """A virtual environment with these packages; its interpreter."""
     run([sys.executable, "-m", "venv", str(folder)])
     python = folder / "bin" / "python"
-    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-    run([*command, "--prefer-binary", *requirements])
+    pip_install(python, "--prefer-binary", *requirements)
     return python
+
+
+def pip_install(python: pathlib.Path, *words: str) -> None:
+    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", *words])
 
 
 def install_python(folder: pathlib.Path) -> None:
@@ -134,6 +158,23 @@ def install_browser(folder: pathlib.Path) -> None:
     install_npm(folder, BROWSER_NODE)
 
 
+def install_routers(folder: pathlib.Path) -> None:
+    make_environment(folder, ROUTERS)
+    for program in ("smg", "vllm-router"):
+        run([str(folder / "bin" / program), "--help"])
+
+
+def install_ray(folder: pathlib.Path) -> None:
+    python = make_environment(folder, RAY)
+    run([str(python), "-c", "import ray.serve"])
+
+
+def install_kubernetes(folder: pathlib.Path) -> None:
+    python = make_environment(folder, KUBERNETES)
+    pip_install(python, "--no-deps", *KSERVE)
+    run([str(python), "-c", "import kubernetes_validate"])
+
+
 def install_npm(folder: pathlib.Path, packages: tuple[str, ...]) -> pathlib.Path:
     """Packages of npm beside an environment that has Node.js; its interpreter."""
     python = folder / "bin" / "python"
@@ -149,6 +190,16 @@ def install_npm(folder: pathlib.Path, packages: tuple[str, ...]) -> pathlib.Path
     quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     run([str(node), str(npm), "install", "--ignore-scripts", "--save-exact", *quiet, *packages], cwd=folder)
     return node
+
+
+INSTALL = {
+    "python": install_python,
+    "node": install_node,
+    "browser": install_browser,
+    "routers": install_routers,
+    "ray": install_ray,
+    "kubernetes": install_kubernetes,
+}
 
 
 def n_bytes(folder: pathlib.Path) -> int:
@@ -168,21 +219,20 @@ def fetch(kind: str) -> None:
     start = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    {"python": install_python, "node": install_node, "browser": install_browser}[kind](folder)
+    INSTALL[kind](folder)
     size = n_bytes(folder)
-    pins = {"python": PYTHON, "node": NODE_RUNTIME + NODE, "browser": BROWSER + NODE_RUNTIME + BROWSER_NODE}
-    complete.write_text("\n".join(pins[kind]) + "\n")
+    complete.write_text("\n".join(PINS[kind]) + "\n")
     print(f"{folder}: installed in {time.monotonic() - start:.0f} s, {size / 1e6:.0f} MB", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Put in place the clients that the server is tested with.")
-    parser.add_argument("kinds", nargs="*", metavar="|".join(KINDS), help="what to install [default: all]")
+    parser.add_argument("kinds", nargs="*", metavar="|".join(KINDS + OPTIONAL), help=f"what to install [default: {', '.join(KINDS)}]")
     parser.add_argument("--print", action="store_true", help="install nothing; print the paths as JSON")
     args = parser.parse_args()
-    unknown = [kind for kind in args.kinds if kind not in KINDS]
+    unknown = [kind for kind in args.kinds if kind not in KINDS + OPTIONAL]
     if unknown:
-        parser.error(f"no kind of client is named {unknown[0]!r}; there are: {', '.join(KINDS)}")
+        parser.error(f"no kind of client is named {unknown[0]!r}; there are: {', '.join(KINDS + OPTIONAL)}")
     if args.print:
         print(json.dumps(paths(), indent=2))
         return 0

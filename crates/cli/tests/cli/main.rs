@@ -22,6 +22,8 @@ mod quantize;
 mod real_model;
 mod reference_model;
 #[cfg(unix)]
+mod routers;
+#[cfg(unix)]
 mod serve;
 mod templates;
 #[cfg(unix)]

@@ -78,6 +78,46 @@ pub async fn server_info(State(app): State<Arc<App>>) -> Json<ServerInfo> {
     })
 }
 
+/// How much there is to do.
+#[derive(Serialize, ToSchema)]
+pub struct Load {
+    /// requests that run or wait
+    load: usize,
+}
+
+/// How much there is to do, for routers that send requests where least is
+#[utoipa::path(get, path = "/get_load", responses((status = 200, body = Load)))]
+pub async fn load(State(app): State<Arc<App>>) -> Json<Load> {
+    Json(Load { load: app.engine.snapshot().slots.len() + app.engine.n_waiting() })
+}
+
+/// What the model is, in SGLang's words.
+#[derive(Serialize, ToSchema)]
+pub struct ModelFacts {
+    model_path: String,
+    /// as `/v1/models` has it
+    served_model_name: String,
+    /// its architecture, in the file's own word
+    model_type: String,
+    /// whether it generates text; others embed
+    is_generation: bool,
+    /// tokens of a context
+    context_length: usize,
+}
+
+/// What the model is, for routers
+#[utoipa::path(get, path = "/model_info", responses((status = 200, body = ModelFacts)))]
+pub async fn model_info(State(app): State<Arc<App>>) -> Json<ModelFacts> {
+    let served = &app.served;
+    Json(ModelFacts {
+        model_path: served.path.clone(),
+        served_model_name: served.id.clone(),
+        model_type: served.info.architecture.clone(),
+        is_generation: true,
+        context_length: served.usual().cache.n_ctx(),
+    })
+}
+
 /// Properties, in llama-server's words.
 #[derive(Serialize, ToSchema)]
 pub struct Props {

@@ -6,5 +6,6 @@ pub mod decisions;
 pub mod form;
 pub mod messages;
 pub mod models;
+pub mod rendered;
 pub mod responses;
 pub mod usage;

@@ -9,7 +9,7 @@ use crate::request::unique;
 use crate::work::Timings;
 
 /// What a stream has besides.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct StreamOptions {
     /// a last chunk with the usage
     pub include_usage: Option<bool>,

@@ -160,6 +160,11 @@ impl Engine {
         }
     }
 
+    /// Jobs that were submitted and do not run yet.
+    pub fn n_waiting(&self) -> usize {
+        self.shared.n_waiting.load(Ordering::SeqCst)
+    }
+
     /// What it does at the moment.
     pub fn snapshot(&self) -> Snapshot {
         self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -154,6 +154,63 @@ fn tokens_and_templates() {
 }
 
 #[test]
+fn rendered_prompts_are_those_that_are_read() {
+    let server = Wanted::default().start();
+    let chat = json!({
+        "messages": [{"role": "user", "content": "Hi"}],
+        "model": "test", "max_tokens": 5, "temperature": 0.5, "seed": 3, "stream": true, "cache_salt": "s"
+    });
+    let rendered = server.ok("/v1/chat/completions/render", &chat);
+    // The template's text, encoded as a whole, is another way to the same tokens.
+    let text = server.ok("/apply-template", &chat)["prompt"].clone();
+    let ids = server.ok("/tokenize", &json!({"content": text}))["tokens"].clone();
+    assert_eq!(rendered["token_ids"], ids);
+    assert!(rendered["request_id"].as_str().unwrap().starts_with("chatcmpl-"));
+    let said = json!([rendered["model"], rendered["stream"], rendered["cache_salt"], rendered["features"]]);
+    assert_eq!(said, json!(["test", true, "s", null]));
+    let sampling = &rendered["sampling_params"];
+    let said = json!([sampling["max_tokens"], sampling["temperature"], sampling["seed"], sampling["n"]]);
+    assert_eq!(said, json!([5, 0.5, 3, 1]));
+    let answer = server.chat(&json!({"messages": chat["messages"], "max_tokens": 1}));
+    assert_eq!(answer["usage"]["prompt_tokens"], json!(ids.as_array().unwrap().len()));
+
+    let items = server.ok("/v1/responses/render", &json!({"input": "Hi", "max_output_tokens": 7}));
+    assert_eq!((&items["token_ids"], &items["sampling_params"]["max_tokens"]), (&ids, &json!(7)));
+
+    let texts = server.ok("/v1/completions/render", &json!({"prompt": ["One two three", "Four"]}));
+    assert_eq!(texts[0]["token_ids"], server.ok("/tokenize", &json!({"prompt": "One two three"}))["tokens"]);
+    assert_eq!(texts[1]["token_ids"], server.ok("/tokenize", &json!({"prompt": "Four"}))["tokens"]);
+    let sampling = &texts[0]["sampling_params"];
+    assert_eq!((&sampling["max_tokens"], &sampling["seed"]), (&json!(16), &json!(null)));
+    let of_ids = server.ok("/v1/completions/render", &json!({"prompt": [5, 6, 7], "max_tokens": 1_000_000}));
+    assert_eq!(of_ids[0]["token_ids"], json!([5, 6, 7]));
+    assert_eq!(of_ids[0]["sampling_params"]["max_tokens"], 4096 - 3);
+    // Nothing was computed.
+    assert_eq!(server.metric("vllm:generation_tokens_total"), 1.0);
+}
+
+#[test]
+fn what_cannot_be_rendered_is_named() {
+    let server = Wanted { n_ctx: 128, ..Wanted::default() }.start();
+    let long = "word ".repeat(200);
+    let chat = |content: &str| json!([{"role": "user", "content": content}]);
+    for (path, body, param) in [
+        ("/v1/chat/completions/render", json!({"messages": []}), "messages"),
+        ("/v1/chat/completions/render", json!({"messages": chat(&long)}), "messages"),
+        ("/v1/chat/completions/render", json!({"messages": chat("Hi"), "temperature": -1}), "temperature"),
+        ("/v1/chat/completions/render", json!({"messages": chat("Hi"), "model": "other"}), "model"),
+        ("/v1/completions/render", json!({"prompt": [1_000_000]}), "prompt"),
+        ("/v1/completions/render", json!({"prompt": ""}), "prompt"),
+        ("/v1/responses/render", json!({"input": "Hi", "previous_response_id": "r"}), "previous_response_id"),
+        ("/v1/responses/render", json!({"input": long}), "input"),
+    ] {
+        let answer = server.post(path, &body);
+        let wanted = if param == "model" { 404 } else { 400 };
+        assert_eq!((answer.status, answer.error().1.as_str()), (wanted, param), "{path} {}", answer.body);
+    }
+}
+
+#[test]
 fn the_server_says_what_it_is_and_what_it_costs() {
     let server = Wanted { kv: vec!["k2v2", "f16"], ..Wanted::default() }.start();
     assert_eq!(server.get("/health").json(), json!({"status": "ok"}));
@@ -173,9 +230,16 @@ fn the_server_says_what_it_is_and_what_it_costs() {
     assert_eq!(props["loss"], model["meta"]["loss"]);
     assert_eq!(server.get("/slots").json().as_array().unwrap().len(), 16);
     assert!(server.get("/version").json()["version"].is_string());
-    assert_eq!(server.get("/server_info").json()["model_id"], "test");
+    for path in ["/server_info", "/get_server_info"] {
+        assert_eq!(server.get(path).json()["model_id"], "test");
+    }
+    for path in ["/model_info", "/get_model_info"] {
+        let model = server.get(path).json();
+        assert_eq!((&model["model_type"], &model["is_generation"]), (&json!("llama"), &json!(true)));
+    }
+    assert_eq!(server.get("/get_load").json(), json!({"load": 0}));
     let openapi = server.get("/openapi.json").json();
-    for path in ["/v1/chat/completions", "/v1/completions", "/tokenize", "/metrics", "/cache"] {
+    for path in ["/v1/chat/completions", "/v1/completions/render", "/tokenize", "/metrics", "/cache"] {
         assert!(openapi["paths"][path].is_object(), "{path}");
     }
     server.chat(&hello());

@@ -15,13 +15,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use self::answer::{AnswerMessage, finish_reason};
+use self::fields::REFUSED;
 pub use self::fields::{ChatFields, ChatRequest};
 pub use self::prepare::{budget, turns};
 use self::streamed::ChatStream;
 use super::form::FormFields;
+use super::rendered::{Asked, RenderedPrompt};
 use super::usage::{Head, Usage};
-use crate::app::App;
-use crate::conversation::{Answer, ChatLogprobs, begin, collect};
+use crate::app::{App, aside};
+use crate::conversation::{self, Answer, ChatLogprobs, begin, collect};
 use crate::error::{ApiError, ErrorBody};
 use crate::http::guard::Caller;
 use crate::http::json::Body;
@@ -82,6 +84,23 @@ fn completion(app: &App, answers: Vec<Answer>, has_logprobs: bool) -> ChatComple
     let choices = choices.collect();
     let head = Head::new("chatcmpl", "chat.completion", &app.served.id);
     ChatCompletion { head, choices, usage, timings }
+}
+
+/// The tokens of a conversation's prompt; no text is generated
+#[utoipa::path(post, path = "/v1/chat/completions/render", request_body = ChatRequest,
+               responses((status = 200, body = RenderedPrompt), (status = 400, body = ErrorBody)))]
+pub async fn render(State(app): State<Arc<App>>, body: Body) -> Result<axum::Json<RenderedPrompt>, ApiError> {
+    aside(move || {
+        body.refuse(&REFUSED)?;
+        let fields: ChatFields = body.read()?;
+        app.check_model(fields.model.as_deref())?;
+        let prompt = conversation::render(&app, &turns(&app, &fields)?)?.prompt;
+        let ChatFields { model, stream, stream_options, .. } = fields;
+        let field = "messages";
+        let asked = Asked { prefix: "chatcmpl-", field, model, stream, stream_options, max_tokens: None };
+        Ok(axum::Json(asked.with(&app, &body.read()?, prompt)?))
+    })
+    .await
 }
 
 /// Reads a body up to where the model is needed.

@@ -19,6 +19,7 @@ use self::fields::{CompletionFields, Prompts};
 use self::logprobs::CompletionLogprobs;
 use self::streamed::CompletionStream;
 use super::form::FormFields;
+use super::rendered::{Asked, RenderedPrompt};
 use super::usage::{Head, Usage};
 use crate::app::{App, aside};
 use crate::error::{ApiError, ErrorBody};
@@ -66,6 +67,9 @@ struct Prepared {
     fields: CompletionFields,
 }
 
+/// Most tokens of an answer that says nothing about it: OpenAI's default, for this interface.
+const MOST_TOKENS: usize = 16;
+
 /// Fields that change an answer and are not computed.
 const REFUSED: [(&str, &str); 4] = [
     ("prompt_logprobs", "use `echo` with `logprobs`"),
@@ -94,9 +98,8 @@ fn prepare(app: &App, body: &Body) -> Result<Prepared, ApiError> {
     let seed = sampling.seed(app.options.seed)?;
     let setting = app.served.setting(sampling.kv.as_deref(), sampling.positions.as_deref())?;
     let mut options = sampling.options(&app.options.defaults, app.served.info.n_vocab, seed)?;
-    // OpenAI's default, for this interface.
     if sampling.limit().is_none() && options.max_tokens.is_none() {
-        (options.max_tokens, options.stop_cycles) = (Some(16), false);
+        (options.max_tokens, options.stop_cycles) = (Some(MOST_TOKENS), false);
     }
     if let Some(n) = fields.logprobs {
         if n as usize > MOST_LOGPROBS {
@@ -261,6 +264,28 @@ pub async fn post(
     });
     let head = Head::new("cmpl", "text_completion", &app.served.id);
     Ok(axum::Json(Completion { head, choices: choices.collect(), usage, timings }).into_response())
+}
+
+/// The tokens of each prompt; no text is generated
+#[utoipa::path(post, path = "/v1/completions/render", request_body = CompletionRequest,
+               responses((status = 200, body = Vec<RenderedPrompt>), (status = 400, body = ErrorBody)))]
+pub async fn render(
+    State(app): State<Arc<App>>,
+    body: Body,
+) -> Result<axum::Json<Vec<RenderedPrompt>>, ApiError> {
+    aside(move || {
+        body.refuse(&REFUSED)?;
+        let fields: CompletionFields = body.read()?;
+        let sampling: SamplingFields = body.read()?;
+        app.check_model(fields.model.as_deref())?;
+        let prompts = prompts(&app, &fields)?;
+        let CompletionFields { model, stream, stream_options, .. } = fields;
+        let (field, max_tokens) = ("prompt", Some(MOST_TOKENS));
+        let asked = Asked { prefix: "cmpl-", field, model, stream, stream_options, max_tokens };
+        let rendered = prompts.iter().map(|prompt| asked.with(&app, &sampling, prompt.ids.to_vec()));
+        Ok(axum::Json(rendered.collect::<Result<_, _>>()?))
+    })
+    .await
 }
 
 /// Reads a body up to where the model is needed.

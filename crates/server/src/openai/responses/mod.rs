@@ -21,6 +21,7 @@ pub use self::fields::{ResponseFields, ResponseRequest};
 pub use self::output::{ResponseObject, ResponseUsage};
 use self::streamed::ResponseStream;
 use super::form::form_of_type;
+use super::rendered::{Asked, RenderedPrompt};
 use crate::app::{App, aside};
 use crate::conversation::{Turns, Wishes, begin, render};
 use crate::error::{ApiError, ErrorBody};
@@ -62,6 +63,24 @@ struct Request {
 }
 
 fn read(app: &App, body: &Body) -> Result<(Request, Turns, Wishes), ApiError> {
+    let (fields, sampling) = fields(app, body)?;
+    let (turns, custom) = turns(app, &fields)?;
+    let format = fields.text.as_ref().and_then(|text| text.format.as_ref());
+    let form = match format {
+        Some(format) => form_of_type(app, &format.r#type, format.schema.as_ref(), ("text.format", "schema"))?,
+        None => None,
+    };
+    let includes = |what: &str| fields.include.iter().flatten().any(|included| included == what);
+    let n_logprobs = match fields.top_logprobs {
+        Some(n) if n > 0 => Some(n as usize),
+        _ => includes("message.output_text.logprobs").then_some(0),
+    };
+    let thinking_budget = super::chat::budget("thinking_token_budget", fields.thinking_token_budget)?;
+    let wishes = Wishes { sampling, n_logprobs, form, thinking_budget };
+    Ok((Request { fields, custom }, turns, wishes))
+}
+
+fn fields(app: &App, body: &Body) -> Result<(ResponseFields, SamplingFields), ApiError> {
     body.refuse(&REFUSED)?;
     let fields: ResponseFields = body.read()?;
     let mut sampling: SamplingFields = body.read()?;
@@ -77,20 +96,7 @@ fn read(app: &App, body: &Body) -> Result<(Request, Turns, Wishes), ApiError> {
         }
         sampling.max_completion_tokens = Some(n);
     }
-    let (turns, custom) = turns(app, &fields)?;
-    let format = fields.text.as_ref().and_then(|text| text.format.as_ref());
-    let form = match format {
-        Some(format) => form_of_type(app, &format.r#type, format.schema.as_ref(), ("text.format", "schema"))?,
-        None => None,
-    };
-    let includes = |what: &str| fields.include.iter().flatten().any(|included| included == what);
-    let n_logprobs = match fields.top_logprobs {
-        Some(n) if n > 0 => Some(n as usize),
-        _ => includes("message.output_text.logprobs").then_some(0),
-    };
-    let thinking_budget = super::chat::budget("thinking_token_budget", fields.thinking_token_budget)?;
-    let wishes = Wishes { sampling, n_logprobs, form, thinking_budget };
-    Ok((Request { fields, custom }, turns, wishes))
+    Ok((fields, sampling))
 }
 
 fn turns(app: &App, fields: &ResponseFields) -> Result<(Turns, BTreeSet<String>), ApiError> {
@@ -130,6 +136,24 @@ pub async fn count(State(app): State<Arc<App>>, body: Body) -> Result<Json<Input
         app.check_model(fields.model.as_deref())?;
         let rendered = render(&app, &turns(&app, &fields)?.0)?;
         Ok(Json(InputTokens { object: "response.input_tokens", input_tokens: rendered.prompt.len() }))
+    })
+    .await
+}
+
+/// The tokens of a prompt; no text is generated
+#[utoipa::path(post, path = "/v1/responses/render", request_body = ResponseRequest,
+               responses((status = 200, body = RenderedPrompt), (status = 400, body = ErrorBody)))]
+pub async fn render_prompt(
+    State(app): State<Arc<App>>,
+    body: Body,
+) -> Result<Json<RenderedPrompt>, ApiError> {
+    aside(move || {
+        let (fields, sampling) = fields(&app, &body)?;
+        let prompt = render(&app, &turns(&app, &fields)?.0)?.prompt;
+        let ResponseFields { model, stream, .. } = fields;
+        let (field, stream_options) = ("input", None);
+        let asked = Asked { prefix: "resp_", field, model, stream, stream_options, max_tokens: None };
+        Ok(Json(asked.with(&app, &sampling, prompt)?))
     })
     .await
 }
