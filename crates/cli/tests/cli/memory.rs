@@ -46,7 +46,8 @@ fn a_model_that_is_larger_in_float32_than_all_memory_is_compressed() {
     let dry = home.lossy(&[&args[..], &["--dry-run"]].concat()).output().unwrap();
     let estimated = told(text(&dry.stdout).lines().find(|line| line.starts_with("estimated from")).unwrap());
     // What a process of this program has before it does anything: code, stacks, tables.
-    let least = (1..).map(|n| n * (8 << 20)).find(|&bytes| limited(&home, bytes, &["--version"]).status.success());
+    let least =
+        (1..).map(|n| n * (8 << 20)).find(|&bytes| limited(&home, bytes, &["--version"]).status.success());
     let least = least.unwrap();
     let in_float32 = 4 * 753_664 * N_LAYERS as u64;
     let limit = least + fs::metadata(&model).unwrap().len() + estimated;
@@ -56,7 +57,11 @@ fn a_model_that_is_larger_in_float32_than_all_memory_is_compressed() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(home.path().join("small.gguf").exists());
     // The limit is one: with half of it there is no file, and a message.
-    let output = limited(&home, limit / 2, &["compress", "deep.gguf", "-o", "other.gguf", "--max-bits", "3", "-t", "2"]);
+    let output = limited(
+        &home,
+        limit / 2,
+        &["compress", "deep.gguf", "-o", "other.gguf", "--max-bits", "3", "-t", "2"],
+    );
     assert!(!output.status.success() && !output.stderr.is_empty());
     assert!(!home.path().join("other.gguf").exists());
 }
