@@ -255,7 +255,8 @@ impl Compress<'_> {
     /// Two models, with a cache of each, and rows of logits.
     fn measurement(&self, shapes: &Shapes<'_>, machine: Machine) -> Stage {
         let kv = Projection::Key.shape(shapes.info)[0] as u64;
-        let caches = 2 * 2 * F32 * MEASURED_CONTEXT * kv * shapes.layers();
+        let n_ctx = MEASURED_CONTEXT.min(shapes.info.n_ctx_train as u64);
+        let caches = 2 * 2 * F32 * n_ctx * kv * shapes.layers();
         let logits = 2 * F32 * MEASURED_CHUNK * shapes.info.n_vocab as u64;
         let each = 2 * (shapes.layers() * shapes.block + shapes.head());
         Stage {

@@ -176,66 +176,6 @@ fn wide_with(change: impl Fn(&str, &mut [f32])) -> Vec<u8> {
     add(writer, "output.weight", N_VOCAB, 0.25).to_bytes()
 }
 
-/// Shapes of [`write_deep`]; rows are whole super-blocks.
-const DEEP: [(&str, usize, usize); 7] = [
-    ("attn_q", 256, 256),
-    ("attn_k", 64, 256),
-    ("attn_v", 64, 256),
-    ("attn_output", 256, 256),
-    ("ffn_gate", 768, 256),
-    ("ffn_up", 768, 256),
-    ("ffn_down", 256, 768),
-];
-
-/// Writes `deep.gguf`, a model of many layers in Q3_K: small as a file, and nine times as large in float32.
-///
-/// # Panics
-/// If `folder` cannot be written to.
-pub fn write_deep(folder: &Path, n_layers: usize) -> PathBuf {
-    const N_EMBD: usize = 256;
-    let mut writer = GgufWriter::new()
-        .set("general.architecture", "llama")
-        .set("llama.block_count", n_layers as u32)
-        .set("llama.context_length", 512u32)
-        .set("llama.embedding_length", N_EMBD as u32)
-        .set("llama.feed_forward_length", 768u32)
-        .set("llama.attention.head_count", 4u32)
-        .set("llama.attention.head_count_kv", 1u32)
-        .set("llama.attention.layer_norm_rms_epsilon", 1e-5f32);
-    for (key, value) in tokenizer(&[]) {
-        writer = writer.set(key, value);
-    }
-    let mut state = 1u64;
-    let mut byte = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    let norm = [1.0; N_EMBD];
-    let table: Vec<f32> = (0..N_VOCAB * N_EMBD).map(|_| f32::from(byte()) / 128.0 - 1.0).collect();
-    writer = writer.tensor_from_f32("token_embd.weight", DType::F16, &[N_VOCAB, N_EMBD], &table);
-    for layer in 0..n_layers {
-        for (matrix, n_rows, n_cols) in DEEP {
-            let dtype = DType::Q3K;
-            let n_blocks = n_rows * n_cols / dtype.block_len();
-            let mut bytes: Vec<u8> = (0..n_blocks * dtype.block_bytes()).map(|_| byte()).collect();
-            for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
-                // A scale of 0.0012 ends a block: with random codes and inner scales, values of some 0.05.
-                let at = block.len() - 2;
-                block[at..].copy_from_slice(&0x1500u16.to_le_bytes());
-            }
-            writer = writer.tensor(&format!("blk.{layer}.{matrix}.weight"), dtype, &[n_rows, n_cols], &bytes);
-        }
-        for name in ["attn_norm", "ffn_norm"] {
-            let name = format!("blk.{layer}.{name}.weight");
-            writer = writer.tensor_from_f32(&name, DType::F32, &[N_EMBD], &norm);
-        }
-    }
-    writer = writer.tensor_from_f32("output_norm.weight", DType::F32, &[N_EMBD], &norm);
-    let path = folder.join("deep.gguf");
-    fs::write(&path, writer.to_bytes()).expect("a file in a temporary folder");
-    path
-}
-
 /// A SentencePiece vocabulary of single characters, but for tokens that are given by id.
 fn tokenizer(others: &[(usize, String)]) -> Vec<(&'static str, Value)> {
     let characters = ('!'..='~').map(String::from);

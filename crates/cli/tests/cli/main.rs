@@ -11,8 +11,6 @@ mod hub;
 mod kv_cache;
 mod loss;
 mod measure;
-#[cfg(target_os = "linux")]
-mod memory;
 mod mock_hub;
 mod no_model;
 mod package;
