@@ -10,6 +10,7 @@ mod chat;
 mod commands;
 mod completion;
 mod directories;
+mod estimated;
 mod hint;
 mod hub;
 mod instructions;
@@ -24,6 +25,7 @@ mod prompt_cache;
 mod saved_file;
 mod terminal;
 mod text_file;
+mod training;
 mod units;
 mod version;
 

@@ -37,6 +37,11 @@ pub fn piece_name(tensor: &str, dtype: DType) -> String {
     format!("{name}.{}", dtype.name())
 }
 
+/// A short name for whatever a piece depends on beside the job.
+pub fn short_hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A folder of pieces.
 #[derive(Debug)]
 pub struct Kept {

@@ -22,6 +22,7 @@ pub mod lessons;
 pub mod student;
 pub mod train;
 pub mod distill;
+pub mod estimate;
 pub mod prune;
 
 pub use real::Real;

@@ -98,7 +98,7 @@ impl Sensitivity {
 }
 
 /// Rows of logits that are in memory at once.
-const ROWS: usize = 64;
+pub(crate) const ROWS: usize = 64;
 
 /// Gives the sensitivities of every matrix to `each`, seven of a layer at a time, from the first layer to the last.
 /// `seed` draws the tokens.

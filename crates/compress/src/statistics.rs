@@ -150,7 +150,7 @@ pub fn windows(tokens: &[u32]) -> Result<Vec<&[u32]>, StatisticsError> {
 }
 
 /// Windows whose inputs are in memory at once: a bound on memory, and not on the number of threads.
-const GROUP: usize = 4;
+pub(crate) const GROUP: usize = 4;
 
 /// Reads the windows and gives the statistics of every layer to `each`, from the first to the last.
 ///

@@ -1,9 +1,12 @@
 //! A distilled file beside the one that it was: only half-precision scales and norms differ, and it is what was measured.
 
 use lossy_compress::calibration::Split;
-use lossy_compress::distill::{Provenance, check_vocabulary, write};
+use lossy_compress::distill::{Provenance, check_vocabulary, write, write_adapters};
+use lossy_compress::prune::Pruned;
+use lossy_compress::prune::write::Plan;
 use lossy_compress::student::Student;
 use lossy_compress::train::{Next, TrainOptions, TrainProgress, Trained, divergence, train};
+use lossy_compress::weights::{Edited, WeightSource};
 use lossy_engine::ModelSource;
 use lossy_formats::TensorView;
 use lossy_formats::gguf::{Gguf, write::GgufWriter};
@@ -43,7 +46,7 @@ fn tokens(n: usize) -> Vec<u32> {
 }
 
 fn options(n_threads: usize) -> TrainOptions {
-    TrainOptions { n_steps: 12, look: 4, rate: 1e-2, n_threads, ..TrainOptions::default() }
+    TrainOptions { n_steps: Some(12), look: 4, rate: 1e-2, n_threads, ..TrainOptions::default() }
 }
 
 fn taught<'a>(
@@ -54,9 +57,9 @@ fn taught<'a>(
     let tokens = tokens(3000);
     let mut split = Split::of(&tokens).unwrap();
     split.shuffle(1);
-    let mut student = Student::of_file(source).unwrap().unwrap();
+    let mut student = Student::of_file(source).unwrap();
     let mut go_on = |_| Next::GoOn;
-    let trained = train(&mut student, teacher, &split.open, &split.held_out, &options, &mut go_on).unwrap();
+    let trained = train(&mut student, teacher, &split, &options, &mut go_on).unwrap();
     (student, trained)
 }
 
@@ -124,13 +127,13 @@ fn the_file_is_the_same_at_any_number_of_threads_and_with_a_plan_made_on_the_way
     let tokens = tokens(3000);
     let mut split = Split::of(&tokens).unwrap();
     split.shuffle(1);
-    let mut planned = Student::of_file(&source).unwrap().unwrap();
-    let wide = TrainOptions { n_steps: 1000, ..options(2) };
+    let mut planned = Student::of_file(&source).unwrap();
+    let wide = TrainOptions { n_steps: None, ..options(2) };
     let mut plan = |progress: TrainProgress| match progress.step {
         5 => Next::Steps(12),
         _ => Next::GoOn,
     };
-    let trained = train(&mut planned, &teacher, &split.open, &split.held_out, &wide, &mut plan).unwrap();
+    let trained = train(&mut planned, &teacher, &split, &wide, &mut plan).unwrap();
     assert_eq!(file("planned.gguf", &planned, trained), wanted);
 }
 
@@ -142,10 +145,9 @@ fn whoever_stops_a_training_gets_the_best_state_that_was_looked_at() {
     let tokens = tokens(3000);
     let split = Split::of(&tokens).unwrap();
     let stopped_at = |last: usize| {
-        let mut student = Student::of_file(&source).unwrap().unwrap();
+        let mut student = Student::of_file(&source).unwrap();
         let mut see = |progress: TrainProgress| if progress.step == last { Next::Stop } else { Next::GoOn };
-        let trained =
-            train(&mut student, &teacher, &split.open, &split.held_out, &options(2), &mut see).unwrap();
+        let trained = train(&mut student, &teacher, &split, &options(2), &mut see).unwrap();
         (trained, student.vectors().clone(), student.factors().clone())
     };
     let (at_a_look, later) = (stopped_at(4), stopped_at(6));
@@ -159,7 +161,7 @@ fn a_student_that_nothing_was_trained_of_is_the_file_that_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let (teacher, student) = teacher_and_student(folder.path());
     let [teacher, source] = [teacher, student].map(|path| ModelSource::open(&path).unwrap());
-    let (student, trained) = taught(&source, &teacher, TrainOptions { n_steps: 0, ..options(1) });
+    let (student, trained) = taught(&source, &teacher, TrainOptions { n_steps: Some(0), ..options(1) });
     assert_eq!(trained.before, trained.after);
     for tensor in source.gguf().unwrap().tensors() {
         assert_eq!(*student.bytes_of(&tensor).unwrap(), *tensor.bytes, "{}", tensor.name);
@@ -170,11 +172,105 @@ fn a_student_that_nothing_was_trained_of_is_the_file_that_it_was() {
 fn biases_and_norms_of_heads_are_trained_too() {
     for (family, wanted) in [("qwen2", "blk.0.attn_q.bias"), ("qwen3", "blk.0.attn_k_norm.weight")] {
         let source = ModelSource::open(&testdata().join("tiny").join(family).join("model.gguf")).unwrap();
-        let student = Student::of_file(&source).unwrap().unwrap();
+        let student = Student::of_file(&source).unwrap();
         assert!(student.vectors().contains_key(wanted), "{family}: {:?}", student.vectors().keys());
     }
     let directory = ModelSource::open(&testdata().join("tiny/qwen3")).unwrap();
-    assert!(Student::of_file(&directory).unwrap().is_none());
+    let error = Student::of_file(&directory).err().unwrap().to_string();
+    assert!(error.contains("Hugging Face directory"), "{error}");
+}
+
+/// A model of floats whose second layer is missing: what is left is to make up for it.
+fn pruned(folder: &Path) -> (PathBuf, PathBuf) {
+    let teacher = tiny_model::write_wide(folder);
+    let source = ModelSource::open(&teacher).unwrap();
+    let mut pruned = Pruned::new(&source);
+    pruned.remove(&[1]).unwrap();
+    let out = folder.join("pruned.gguf");
+    Plan::new(&pruned, Default::default()).unwrap().write(&out).unwrap();
+    (teacher, out)
+}
+
+#[test]
+fn merged_adapters_and_whole_matrices_are_what_was_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, pruned) = pruned(folder.path());
+    let [teacher, source] = [teacher, pruned].map(|path| ModelSource::open(&path).unwrap());
+    let tokens = tokens(3000);
+    let split = Split::of(&tokens).unwrap();
+    for name in ["lora", "all"] {
+        let mut student = match name {
+            "lora" => Student::with_merged_adapters(&source, 4, 1).unwrap(),
+            _ => Student::with_matrices(&source).unwrap(),
+        };
+        let options = TrainOptions { rate: if name == "lora" { 1e-2 } else { 1e-3 }, ..options(2) };
+        let trained = train(&mut student, &teacher, &split, &options, &mut |_| Next::GoOn).unwrap();
+        assert!(trained.after < 0.9 * trained.before, "{name}: {trained:?}");
+        let out = folder.path().join(format!("{name}.gguf"));
+        write(&student, &Provenance { trained: name, ..provenance(trained) }, &out).unwrap();
+        let again = ModelSource::open(&out).unwrap();
+        let cx = Compute::with_isa(1, Isa::best());
+        assert_eq!(divergence(&cx, &again, &teacher, &split.held_out).unwrap(), trained.after, "{name}");
+        let (old, new) = (source.gguf().unwrap(), again.gguf().unwrap());
+        for (old, new) in old.tensors().zip(new.tensors()) {
+            assert_eq!((old.name, old.dtype, old.shape), (new.name, new.dtype, new.shape));
+            let is_matrix = old.name.starts_with("blk.") && old.shape.len() == 2;
+            assert_eq!(old.bytes != new.bytes, is_matrix || old.shape.len() == 1, "{}", old.name);
+        }
+    }
+}
+
+#[test]
+fn adapters_alone_are_a_file_of_their_product() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = teacher_and_student(folder.path());
+    let [teacher, source] = [teacher, student].map(|path| ModelSource::open(&path).unwrap());
+    let tokens = tokens(3000);
+    let split = Split::of(&tokens).unwrap();
+    let mut student = Student::with_adapters(&source, 4, 1).unwrap();
+    let trained = train(&mut student, &teacher, &split, &options(2), &mut |_| Next::GoOn).unwrap();
+    assert!(trained.after < 0.9 * trained.before, "{trained:?}");
+    let out = folder.path().join("adapter.gguf");
+    write_adapters(&student, &Provenance { trained: "lora", ..provenance(trained) }, &out).unwrap();
+    let file = Gguf::open(&out).unwrap();
+    let metadata = file.metadata();
+    assert_eq!((metadata.str("general.type"), metadata.str("adapter.type")), (Ok("adapter"), Ok("lora")));
+    let alpha = metadata.f32("adapter.lora.alpha").unwrap();
+    // Added to the student's own weights by hand, they are the model that was measured.
+    let mut edited = Edited::new(&source);
+    let parts: Vec<TensorView<'_>> = file.tensors().collect();
+    assert_eq!(parts.len(), 2 * 7 * source.info().n_layers);
+    for pair in parts.chunks(2) {
+        let (a, b) = (&pair[0], &pair[1]);
+        let matrix = a.name.strip_suffix(".lora_a").unwrap();
+        assert_eq!(b.name, format!("{matrix}.lora_b"));
+        let ([rank, n_cols], [n_rows, inner]) =
+            (<[usize; 2]>::try_from(a.shape).unwrap(), <[usize; 2]>::try_from(b.shape).unwrap());
+        assert_eq!((rank, inner), (4, 4));
+        let (a, b) = (floats(a), floats(b));
+        let mut values = WeightSource::values(&source, matrix).unwrap();
+        assert_eq!(values.len(), n_rows * n_cols);
+        for row in 0..n_rows {
+            for col in 0..n_cols {
+                let product: f32 = (0..rank).map(|part| b[row * rank + part] * a[part * n_cols + col]).sum();
+                values[row * n_cols + col] += alpha / rank as f32 * product;
+            }
+        }
+        edited.replace(matrix, values.into()).unwrap();
+    }
+    let cx = Compute::with_isa(1, Isa::best());
+    let found = divergence(&cx, &edited, &teacher, &split.held_out).unwrap();
+    assert!((found / trained.after - 1.0).abs() < 1e-4, "{found} is not {}", trained.after);
+}
+
+#[test]
+fn whole_matrices_of_a_quantized_file_are_not_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, student) = teacher_and_student(folder.path());
+    let source = ModelSource::open(&student).unwrap();
+    let merged = Student::with_merged_adapters(&source, 4, 1).err().unwrap().to_string();
+    let whole = Student::with_matrices(&source).err().unwrap().to_string();
+    assert!(merged == whole && merged.starts_with("`blk.0.attn_q.weight` is "), "{merged}");
 }
 
 #[test]
@@ -207,7 +303,7 @@ fn a_norm_keeps_its_type() {
     }
     std::fs::write(&path, writer.to_bytes()).unwrap();
     let source = ModelSource::open(&path).unwrap();
-    let student = Student::of_file(&source).unwrap().unwrap();
+    let student = Student::of_file(&source).unwrap();
     assert!(student.factors().is_empty() && !student.vectors().is_empty());
     for tensor in source.gguf().unwrap().tensors() {
         assert_eq!(*student.bytes_of(&tensor).unwrap(), *tensor.bytes, "{}", tensor.name);

@@ -65,6 +65,7 @@ pub use bundled::{BUNDLED, BundledText};
 pub use certificate::{Certificate, LEAST_PREDICTIONS, Loss, cheapest};
 pub use certificates::{Certificates, Saved};
 pub use error::EvalError;
+pub use html::{Spent, Way, frontier};
 pub use lanes::{EngineLanes, Lanes, Measurable, NamedEngine, ReferenceModel};
 pub use measurement::{Measurement, ReferenceFigures, SettingFigures};
 pub use meter::{Meter, MeterOptions, TaskScores};

@@ -10,6 +10,9 @@ use lossy_engine::ModelSource;
 
 use crate::loaded::in_file;
 
+/// Tokens of the bundled text, about.
+const BUNDLED_TOKENS: u64 = 20_000;
+
 /// `-f`
 #[derive(Args, Clone, Debug)]
 pub struct CalibrationText {
@@ -29,6 +32,15 @@ impl CalibrationText {
     /// Whether a text was given.
     pub fn is_given(&self) -> bool {
         !self.files.is_empty()
+    }
+
+    /// Tokens, about: a file is not read, and has one for four bytes.
+    pub fn n_tokens_about(&self) -> u64 {
+        if self.files.is_empty() {
+            return BUNDLED_TOKENS;
+        }
+        let bytes = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        self.files.iter().map(|path| bytes(path) / 4).sum()
     }
 
     /// Reads it.

@@ -1,33 +1,33 @@
 //! `lossy distill`
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use lossy_compress::calibration::{Split, WINDOW};
 use lossy_compress::distill::{self, Provenance, check_vocabulary};
 use lossy_compress::network::check;
-use lossy_compress::student::Student;
-use lossy_compress::train::{Next, TrainOptions, TrainProgress, Trained, WARM_UP, train};
-use lossy_engine::{ModelSource, Progress};
+use lossy_compress::student::{RANK, Student, StudentError};
+use lossy_compress::train::{BYTES_PER_NUMBER, Next, TrainOptions, train};
+use lossy_engine::ModelSource;
 
 use crate::args::{CalibrationText, Threads};
 use crate::loaded::{in_file, open};
-use crate::observer::Bar;
 use crate::outcome::Outcome;
 use crate::terminal::note;
-use crate::units::grouped;
-use crate::{hub, interrupt, new_model};
+use crate::training::{Amount, Clock, minutes, positive};
+use crate::units::{bytes, grouped};
+use crate::{hub, interrupt, new_model, usage_error};
 
-/// Trains a quantized model until it predicts what the model it was made of predicts; types, bytes and codes stay
+/// Trains a smaller model until it predicts what the model it was made of predicts; types and bytes stay
 ///
-/// Trained are the norms, the biases, and the half-precision scale of every block. A part of the text is held out and decides: the
-/// file is never worse on it than STUDENT.
+/// Of a quantized model the norms, the biases, and the half-precision scale of every block are trained; of a pruned one adapters
+/// (--train lora). A part of the text is held out and decides: the file is never worse on it than STUDENT.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   lossy distill model-q3_k_s.gguf better.gguf --teacher model-f16.gguf
-  lossy distill model-q3_k_s.gguf better.gguf --teacher model-f16.gguf -f letters.txt --minutes 30")]
+  lossy distill model-q3_k_s.gguf better.gguf --teacher model-f16.gguf -f letters.txt --minutes 30
+  lossy distill pruned-f16.gguf better.gguf --teacher model-f16.gguf --train lora")]
 pub struct DistillArgs {
     /// GGUF file that is trained, user/repo:quant of the hub, or an alias
     #[arg(value_name = "STUDENT")]
@@ -56,9 +56,17 @@ pub struct DistillArgs {
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = What::Scales)]
     train: What,
 
-    /// The highest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = TrainOptions::default().rate, value_parser = rate)]
-    rate: f64,
+    /// Rank of the adapters of --train lora
+    #[arg(long, value_name = "N", default_value_t = RANK as u16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    rank: u16,
+
+    /// With --train lora, of a STUDENT in any types: OUT is the adapters alone, a GGUF file for llama.cpp's --lora
+    #[arg(long)]
+    adapter: bool,
+
+    /// The highest learning rate [default: 0.001, and 0.00005 for all]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<f64>,
 
     /// The order of the text
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -70,35 +78,39 @@ pub struct DistillArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// norms, biases, and the scales of blocks
+    /// norms, biases, and the scales of blocks: for quantized models
     Scales,
+    /// norms, biases, and an adapter of low rank for every matrix, which becomes part of it: for models of floats
+    Lora,
+    /// all weights of the layers: for models of floats, and much memory
+    All,
 }
 
 impl What {
     fn name(self) -> &'static str {
         match self {
             What::Scales => "scales",
+            What::Lora => "lora",
+            What::All => "all",
         }
     }
-}
 
-fn minutes(text: &str) -> Result<f64, String> {
-    positive(text, "minutes", 1e6)
+    /// The highest learning rate, if none is given.
+    fn rate(self) -> f64 {
+        match self {
+            What::Scales | What::Lora => TrainOptions::default().rate,
+            What::All => 5e-5,
+        }
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
     positive(text, "a rate", 1.0)
 }
 
-fn positive(text: &str, what: &str, most: f64) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= most => Ok(value),
-        _ => Err(format!("expected {what} above 0, and at most {most}")),
-    }
-}
-
 /// Trains.
 pub fn run(args: DistillArgs) -> Result<Outcome> {
+    args.check()?;
     let path = hub::resolve(&args.student)?;
     let source = open(&path)?;
     let file = new_model::gguf_of(&source, &path, "distill")?;
@@ -107,7 +119,11 @@ pub fn run(args: DistillArgs) -> Result<Outcome> {
     let teacher = open(&teacher_path)?;
     check(&teacher).map_err(in_file(&teacher_path))?;
     check_vocabulary(&source, &teacher)?;
-    let layout = distill::layout(file, None)?;
+    let mut student = args.student(&source).map_err(in_file(&path))?;
+    let layout = match args.adapter {
+        true => distill::adapter_layout(&student, None)?,
+        false => distill::layout(file, None)?,
+    };
     new_model::check(&args.out, &layout, file, "STUDENT", 0)?;
     if let Some(teacher) = teacher.gguf() {
         new_model::check(&args.out, &layout, teacher, "TEACHER", 0)?;
@@ -115,145 +131,86 @@ pub fn run(args: DistillArgs) -> Result<Outcome> {
     let text = args.text.tokens(&source)?;
     let mut split = Split::of(&text.tokens)?;
     split.shuffle(args.seed);
-    let Some(mut student) = Student::of_file(&source).map_err(in_file(&path))? else {
-        bail!("{} is no GGUF file", path.display())
-    };
-    for line in remarks(&source, &student) {
+    for line in args.remarks(&source, &student) {
         note(&line);
     }
     interrupt::listen(interrupt::Second::Ends);
-    let mut clock = Clock::start(&args);
+    let amount = args.steps.map_or(Amount::Minutes(args.minutes), |n| Amount::Steps(n as usize));
     let options = TrainOptions {
-        // Until the clock has a plan.
-        n_steps: args.steps.map_or(usize::MAX, |n| n as usize),
-        rate: args.rate,
+        n_steps: amount.steps(),
+        rate: args.rate.unwrap_or(args.train.rate()),
         n_threads: args.threads.count(),
         ..TrainOptions::default()
     };
-    clock.look = options.look;
-    let mut see = |progress: TrainProgress| clock.see(progress);
-    let trained = train(&mut student, &teacher, &split.open, &split.held_out, &options, &mut see)?;
-    let n_held_out = split.held_out.len() * WINDOW;
+    let mut clock = Clock::start(amount, &options, Next::Stop, "Ctrl-C ends, and keeps the best so far");
+    let trained = train(&mut student, &teacher, &split, &options, &mut |progress| clock.see(progress))?;
     let name = teacher.info().name.clone();
     let name = name.or_else(|| Some(teacher_path.file_name()?.to_string_lossy().into_owned()));
     let provenance =
         Provenance { teacher: name.unwrap_or_default(), trained: args.train.name(), result: trained };
-    distill::write(&student, &provenance, &args.out)?;
-    for line in clock.told(&args, trained, options.batch * WINDOW, n_held_out) {
+    match args.adapter {
+        true => distill::write_adapters(&student, &provenance, &args.out)?,
+        false => distill::write(&student, &provenance, &args.out)?,
+    }
+    let out = args.out.display();
+    if trained.best_step == 0 {
+        let has = if args.adapter { "changes nothing" } else { "has its weights" };
+        note(&format!(
+            "nothing was better than STUDENT, so {out} {has}: another text, more of it, or a lower --rate may help"
+        ));
+    }
+    note(&format!(
+        "{out}: KL {:.4} → {:.4} on {} tokens that were held out, after {} of {} steps; {}",
+        trained.before,
+        trained.after,
+        grouped((split.held_out.len() * WINDOW) as u64),
+        trained.best_step,
+        trained.n_steps,
+        clock.speed(trained, options.batch)
+    ));
+    for line in clock.told(trained) {
         note(&line);
     }
     Ok(if interrupt::is_asked() { Outcome::Interrupted } else { Outcome::Done })
 }
 
-/// What is trained, where that is not what one might think.
-fn remarks(source: &ModelSource, student: &Student<'_>) -> Vec<String> {
-    let mut lines = vec![format!("{} numbers are trained", grouped(student.n_values() as u64))];
-    match distill::matrices(source) {
-        (_, 0) => {}
-        (0, _) => lines.push(
-            "no matrix has blocks, and so no scales: only norms and biases are trained. Quantize first, and train then"
-                .to_string(),
-        ),
-        (_, without) => {
-            lines.push(format!("{without} matrices have no blocks, and so no scales: they stay as they are"));
+impl DistillArgs {
+    fn check(&self) -> Result<()> {
+        let is_lora = self.train == What::Lora;
+        if self.adapter && !is_lora {
+            return Err(
+                usage_error("--adapter is for --train lora: give that too, or leave --adapter out").into()
+            );
         }
-    }
-    lines
-}
-
-/// How much of the time may be planned, and when training ends in any case, as parts of it.
-const PLANNED: f64 = 0.97;
-const END: f64 = 1.1;
-
-/// Time, and what is shown of training.
-struct Clock {
-    start: Instant,
-    limit: Option<Duration>,
-    /// when the first look was over
-    ready: Instant,
-    /// steps between looks
-    look: usize,
-    n_steps: Option<usize>,
-    bar: Bar,
-}
-
-impl Clock {
-    fn start(args: &DistillArgs) -> Clock {
-        let start = Instant::now();
-        let limit = args.steps.is_none().then(|| Duration::from_secs_f64(60.0 * args.minutes));
-        let bar = Bar::start("training", "Ctrl-C ends, and keeps the best so far");
-        Clock { start, limit, ready: start, look: 1, n_steps: args.steps.map(|n| n as usize), bar }
+        Ok(())
     }
 
-    fn see(&mut self, progress: TrainProgress) -> Next {
-        let TrainProgress { step, held_out, .. } = progress;
-        if step == 0 {
-            self.ready = Instant::now();
+    fn student<'a>(&self, source: &'a ModelSource) -> Result<Student<'a>, StudentError> {
+        let rank = usize::from(self.rank);
+        match self.train {
+            What::Scales => Student::of_file(source),
+            What::Lora if self.adapter => Student::with_adapters(source, rank, self.seed),
+            What::Lora => Student::with_merged_adapters(source, rank, self.seed),
+            What::All => Student::with_matrices(source),
         }
-        if let Some(kl) = held_out {
-            let of = self.n_steps.map_or(String::new(), |n| format!(" of {n}"));
-            self.bar.note(&format!("step {step}{of}: KL {kl:.4} on the text that is held out"));
-        }
-        let elapsed = self.start.elapsed();
-        let n_total = self.n_steps.unwrap_or(usize::MAX);
-        if self.bar.set(Progress::new(step, n_total)).is_break() {
-            return Next::Stop;
-        }
-        match self.limit {
-            Some(limit) if self.n_steps.is_none() && step == WARM_UP => {
-                let n_steps = self.plan(limit);
-                self.n_steps = Some(n_steps);
-                Next::Steps(n_steps)
+    }
+
+    /// What is trained, and what that takes, where it is not what one might think.
+    fn remarks(&self, source: &ModelSource, student: &Student<'_>) -> Vec<String> {
+        let n = student.n_values() as u64;
+        let taken = bytes(n * BYTES_PER_NUMBER);
+        let mut lines = vec![format!("{} numbers are trained, which takes {taken} of memory", grouped(n))];
+        match distill::matrices(source) {
+            _ if self.train != What::Scales => {}
+            (_, 0) => {}
+            (0, _) => lines.push(
+                "no matrix has blocks, and so no scales: only norms and biases are trained. Quantize first, and train then; or train \
+                 adapters (--train lora)"
+                    .to_string(),
+            ),
+            (_, without) => {
+                lines.push(format!("{without} matrices have no blocks, and so no scales: they stay as they are"));
             }
-            Some(limit) if elapsed > limit.mul_f64(END) && self.n_steps.is_some() => Next::Stop,
-            _ => Next::GoOn,
-        }
-    }
-
-    /// The steps that fit into the time, by what the first ones took.
-    fn plan(&self, limit: Duration) -> usize {
-        let per_step = self.ready.elapsed().as_secs_f64() / WARM_UP as f64;
-        // The first look computed the teacher too, and later ones do not.
-        let per_look = (self.ready - self.start).as_secs_f64() / 2.0;
-        let left = limit.as_secs_f64() * PLANNED - self.start.elapsed().as_secs_f64() - per_look;
-        let more = (left / (per_step + per_look / self.look as f64)).max(1.0);
-        WARM_UP + more as usize
-    }
-
-    /// What it came to.
-    fn told(
-        &self,
-        args: &DistillArgs,
-        trained: Trained,
-        step_tokens: usize,
-        n_held_out: usize,
-    ) -> Vec<String> {
-        let seconds = self.ready.elapsed().as_secs_f64();
-        let n_tokens = trained.n_steps * step_tokens;
-        let mut lines = Vec::new();
-        if trained.best_step == 0 {
-            lines.push(format!(
-                "nothing was better than STUDENT, so {} has its weights: another text, more of it, or a lower --rate may help",
-                args.out.display()
-            ));
-        }
-        lines.push(format!(
-            "{}: KL {:.4} → {:.4} on {} tokens that were held out, after {} of {} steps; {} tokens in {:.1} minutes, {:.0} a second",
-            args.out.display(),
-            trained.before,
-            trained.after,
-            grouped(n_held_out as u64),
-            trained.best_step,
-            trained.n_steps,
-            grouped(n_tokens as u64),
-            self.start.elapsed().as_secs_f64() / 60.0,
-            n_tokens as f64 / seconds
-        ));
-        // What was stopped on the way has another course of rates than a training of so many steps.
-        if let Some(n_steps) = self.n_steps.filter(|_| args.steps.is_none()) {
-            lines.push(format!(
-                "--steps {n_steps} in the place of --minutes goes the whole way again, step by step the same"
-            ));
         }
         lines
     }

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use lossy_compress::estimate::{self, Machine, Shapes};
 use lossy_compress::imatrix::Imatrix;
 use lossy_compress::quantize::{How, MomentsOf, Options, Plan, Planned, Provenance, QuantizeError, Written};
 use lossy_compress::recipe::{Changes, NamedType, RECIPES, Recipe, dtype_named};
 use lossy_compress::statistics::{MomentsByName, windows};
-use lossy_engine::Progress;
+use lossy_engine::{ModelSource, Progress};
 use lossy_formats::Escaped;
 use lossy_quant::DType;
 
@@ -22,7 +23,7 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::note;
 use crate::units::{bytes, grouped, parameters};
-use crate::{hub, interrupt, new_model, usage_error};
+use crate::{estimated, hub, interrupt, new_model, usage_error};
 
 /// Writes a model with its weights in fewer bits, as a GGUF file that llama.cpp reads too
 ///
@@ -73,7 +74,7 @@ pub struct QuantizeArgs {
     #[arg(long)]
     pure: bool,
 
-    /// Only say what would be: types, bytes, bits. Reads headers and no weights
+    /// Only say what would be: types, bytes, bits, and, estimated, memory and time. Reads headers and no weights
     #[arg(long)]
     dry_run: bool,
 
@@ -124,7 +125,7 @@ pub fn run(args: QuantizeArgs) -> Result<Outcome> {
         refuse_fallbacks(&plan)?;
     }
     if args.dry_run {
-        print(&plan)?;
+        print(&args, &model, &plan)?;
         return Ok(Outcome::Done);
     }
     new_model::check(&args.out, plan.layout(), source, "MODEL", 0)?;
@@ -265,7 +266,7 @@ fn summary(out: &Path, plan: &Plan<'_>) -> String {
 }
 
 /// The plan as a table.
-fn print(plan: &Plan<'_>) -> Result<()> {
+fn print(args: &QuantizeArgs, model: &ModelSource, plan: &Plan<'_>) -> Result<()> {
     let mut out = Output::text();
     let widest = plan.tensors().iter().map(|tensor| tensor.source.name.len()).max().unwrap_or(0);
     for tensor in plan.tensors() {
@@ -307,5 +308,11 @@ fn print(plan: &Plan<'_>) -> Result<()> {
         grouped(n_bytes),
         plan.bits_per_weight()
     )?;
-    Ok(())
+    let is_rounded = |tensor: &&Planned<'_>| tensor.source.dtype != tensor.choice.dtype;
+    let n_weights =
+        plan.tensors().iter().filter(is_rounded).map(|tensor| tensor.source.n_values() as u64).sum();
+    let n_tokens = args.feedback.then(|| args.text.n_tokens_about());
+    let machine = Machine::measure(args.threads.count());
+    let stages = estimate::quantize(&Shapes::new(model.info()), n_weights, n_tokens, machine);
+    estimated::print(&mut out, &stages, machine)
 }

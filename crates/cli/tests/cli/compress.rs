@@ -1,7 +1,7 @@
 //! `lossy compress`, on a model that loads in a moment.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lossy_formats::gguf::Gguf;
@@ -19,6 +19,20 @@ fn compress(home: &Home, out: &str, args: &[&str]) {
     let output = home.lossy(&[&["compress", "wide.gguf", "-o", out], args].concat()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(!home.path().join(format!("{out}.partial")).exists());
+}
+
+/// A run that is not waited for.
+fn spawn(home: &Home, args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_lossy"))
+        .env_clear()
+        .envs(home.variables())
+        .current_dir(home.path())
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn json(home: &Home, name: &str) -> serde_json::Value {
@@ -117,16 +131,7 @@ fn a_killed_run_goes_on_with_the_same_bytes() {
     let home = home();
     let args = ["compress", "wide.gguf", "--max-size", "90K", "-o"];
     compress(&home, "whole.gguf", &args[2..4]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lossy"))
-        .env_clear()
-        .envs(home.variables())
-        .current_dir(home.path())
-        .args([&args[..], &["small.gguf"]].concat())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(&home, &[&args[..], &["small.gguf"]].concat());
     let partial = home.path().join("small.gguf.partial");
     let start = Instant::now();
     while !partial.join("prices.0.json").exists() {
@@ -146,6 +151,72 @@ fn a_killed_run_goes_on_with_the_same_bytes() {
     let line = error_line(&mut home.lossy(&other));
     assert!(line.contains("its calibration text is"), "{line}");
     compress(&home, "small.gguf", &["--max-size", "90K", "--resume"]);
+    let [whole, small] = ["whole.gguf", "small.gguf"].map(|name| fs::read(home.path().join(name)).unwrap());
+    assert!(whole == small, "a resumed run gives other bytes");
+}
+
+/// What is the same as without a command of one's own: plan, then distill.
+#[test]
+fn training_is_what_distill_would_do_and_is_told() {
+    let home = home();
+    compress(&home, "plain.gguf", &["--max-bits", "5"]);
+    compress(&home, "trained.gguf", &["--max-bits", "5", "--steps", "12"]);
+    home.lossy(&["distill", "plain.gguf", "again.gguf", "--teacher", "wide.gguf", "--steps", "12"])
+        .assert()
+        .success();
+    let [plain, trained, again] =
+        ["plain.gguf", "trained.gguf", "again.gguf"].map(|name| fs::read(home.path().join(name)).unwrap());
+    assert!(trained == again && trained != plain);
+    let said = json(&home, "trained.gguf.json");
+    let training = &said["training"];
+    assert_eq!((training["is_kept"].as_bool(), training["n_steps"].as_u64()), (Some(true), Some(12)));
+    let kl = |name: &str| training[name].as_f64().unwrap();
+    assert!(kl("held_out_after") < kl("held_out_before") && kl("measured_after") < kl("measured_before"));
+    // Before is what the file without training loses, after is the certificate's.
+    let without = json(&home, "plain.gguf.json");
+    assert_eq!(kl("measured_before"), without["certificates"][0]["loss"]["kl"]["value"].as_f64().unwrap());
+    assert_eq!(kl("measured_after"), said["certificates"][0]["loss"]["kl"]["value"].as_f64().unwrap());
+    assert!(without["training"].is_null() && without["bytes"].as_u64() <= said["bytes"].as_u64());
+    let card = fs::read_to_string(home.path().join("trained.gguf.md")).unwrap();
+    assert!(
+        card.contains("scales of blocks were trained to predict what wide.gguf predicts, 12 steps"),
+        "{card}"
+    );
+    let new = Gguf::open(&home.path().join("trained.gguf")).unwrap();
+    assert_eq!(new.metadata().str("lossy.distill.train"), Ok("scales"));
+}
+
+#[test]
+fn a_run_that_is_killed_in_training_goes_on_with_the_same_bytes() {
+    let home = home();
+    let args = ["compress", "wide.gguf", "--max-size", "90K", "--steps", "40", "-o"];
+    compress(&home, "whole.gguf", &args[2..6]);
+    let partial = home.path().join("small.gguf.partial");
+    // A state is kept before the first step and every ten steps, each in the place of the last.
+    let state = || {
+        let files = fs::read_dir(&partial).into_iter().flatten().flatten();
+        let mut states = files.map(|entry| entry.path()).filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("training."))
+        });
+        states.next().and_then(|path| fs::read(path).ok())
+    };
+    let mut child = spawn(&home, &[&args[..], &["small.gguf"]].concat());
+    let start = Instant::now();
+    let mut first = None;
+    let is_later =
+        |first: &Option<Vec<u8>>| first.is_some() && state().is_some_and(|now| Some(now) != *first);
+    while !is_later(&first) {
+        assert!(start.elapsed() < Duration::from_secs(200), "no ten steps were done");
+        first = first.or_else(state);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // SIGKILL.
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success() && !home.path().join("small.gguf").exists());
+    let resume = [&["compress", "wide.gguf", "-o", "small.gguf"], &args[2..6], &["--resume"]].concat();
+    let output = home.lossy(&resume).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("training goes on behind step "), "{}", text(&output.stderr));
     let [whole, small] = ["whole.gguf", "small.gguf"].map(|name| fs::read(home.path().join(name)).unwrap());
     assert!(whole == small, "a resumed run gives other bytes");
 }

@@ -6,7 +6,7 @@ use lossy_formats::TensorView;
 use lossy_quant::{QuantError, dequantize, quantize};
 
 /// Values of a tensor that are in memory as float32 at a time, without feedback.
-const SLAB_VALUES: usize = 4 << 20;
+pub(crate) const SLAB_VALUES: usize = 4 << 20;
 
 pub(super) fn n_cols(source: &TensorView<'_>) -> usize {
     source.shape.last().copied().unwrap_or(1)

@@ -17,6 +17,7 @@ mod planned;
 mod tests;
 
 use self::entries::entries;
+pub(crate) use self::job::SLAB_VALUES;
 use self::job::{Job, n_cols};
 pub use self::planned::Planned;
 use self::planned::named;

@@ -1,64 +1,30 @@
-//! A quantized model some of whose numbers can be moved without another format: norms, biases, and the factors of blocks.
+//! A model some of whose numbers can be moved without another format.
 //!
-//! A row of a quantized matrix is `factor(block) · base(column)`: the factor is a half-precision number of the file, and the
-//! base is what codes and inner scales make. Training moves the factors and leaves the codes.
+//! ```text
+//! vectors     norms and biases
+//! factors     a row of a quantized matrix is factor(block) · base(column): the factor is a half-precision number of the file, and
+//!             the base is what codes and inner scales make. Training moves the factors and leaves the codes
+//! adapters    W + B A, of low rank (LoRA, arXiv 2106.09685)
+//! matrices    W itself
+//! ```
+//!
+//! The last two need a matrix of floats: on the grid of a quantized one most of what they learn would be rounded away.
 
+mod adapter;
+mod chosen;
+mod factors;
 mod written;
+
+pub use adapter::Adapter;
+pub use chosen::{RANK, StudentError};
+pub use factors::Factors;
 
 use std::collections::BTreeMap;
 
-use lossy_engine::{ModelInfo, ModelSource};
+use lossy_engine::ModelInfo;
 use lossy_formats::gguf::Gguf;
 
-use crate::block::{Norm, Projection};
-use crate::network::OUTPUT_NORM;
 use crate::weights::{WeightError, WeightSource};
-
-/// The factors of one matrix.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Factors {
-    /// where each block of a row ends, in columns; the last is the row's end
-    pub ends: Vec<usize>,
-    /// `[n_rows, n_blocks]`, multiples of what the file has: 1 before training
-    pub values: Vec<f32>,
-}
-
-impl Factors {
-    /// Ones, for rows of `n_cols` in blocks of `block_len`.
-    pub fn uniform(n_rows: usize, n_cols: usize, block_len: usize) -> Factors {
-        let ends: Vec<usize> =
-            (1..=n_cols.div_ceil(block_len)).map(|end| n_cols.min(end * block_len)).collect();
-        Factors { values: vec![1.0; n_rows * ends.len()], ends }
-    }
-
-    fn n_cols(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
-    }
-
-    /// Multiplies the values of rows, the first of which is row `first` of the matrix.
-    fn apply(&self, first: usize, rows: &mut [f32]) {
-        let factors = self.values.chunks_exact(self.ends.len()).skip(first);
-        for (row, factors) in rows.chunks_exact_mut(self.n_cols()).zip(factors) {
-            for (columns, factor) in self.blocks().zip(factors) {
-                row[columns].iter_mut().for_each(|value| *value *= factor);
-            }
-        }
-    }
-
-    fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| start..end)
-    }
-
-    /// The gradient of every factor from that of the weights they make, both `[n_rows, n_cols]`.
-    pub(crate) fn gradient(&self, weight: &[f32], d_weight: &[f32]) -> Vec<f32> {
-        let rows = weight.chunks_exact(self.n_cols()).zip(d_weight.chunks_exact(self.n_cols()));
-        let sums = rows.flat_map(|(weight, d_weight)| {
-            self.blocks().map(|columns| crate::real::dot(&weight[columns.clone()], &d_weight[columns]))
-        });
-        sums.zip(&self.values).map(|(sum, factor)| sum / factor).collect()
-    }
-}
 
 /// A source with trained vectors and factors.
 pub struct Student<'a> {
@@ -69,45 +35,23 @@ pub struct Student<'a> {
     pub(crate) vectors: BTreeMap<String, Vec<f32>>,
     /// of matrices, by name
     pub(crate) factors: BTreeMap<String, Factors>,
+    /// of matrices, by name
+    pub(crate) adapters: BTreeMap<String, Adapter>,
+    /// by name
+    pub(crate) matrices: BTreeMap<String, Vec<f32>>,
 }
 
 impl<'a> Student<'a> {
     /// Nothing is trained.
     pub fn new(base: &'a dyn WeightSource) -> Student<'a> {
-        Student { base, file: None, vectors: BTreeMap::new(), factors: BTreeMap::new() }
-    }
-
-    /// All is trained that a GGUF has room for without another type: norms, biases, and a factor for the half-precision numbers of
-    /// every block. `None` for a model that is no GGUF.
-    ///
-    /// # Errors
-    /// A norm cannot be read.
-    pub fn of_file(source: &'a ModelSource) -> Result<Option<Student<'a>>, WeightError> {
-        let Some(file) = source.gguf() else { return Ok(None) };
-        let mut student = Student { file: Some(file), ..Student::new(source) };
-        let norms: &[Norm] = match source.info().family.qk_norm {
-            true => &[Norm::Attention, Norm::Query, Norm::Key, Norm::Mlp],
-            false => &[Norm::Attention, Norm::Mlp],
-        };
-        for layer in 0..source.info().n_layers {
-            for norm in norms {
-                student.train_vector(&norm.weight(layer))?;
-            }
-            for projection in Projection::ALL {
-                let bias = projection.bias(layer);
-                if source.tensor(&bias).is_some() {
-                    student.train_vector(&bias)?;
-                }
-                let name = projection.weight(layer);
-                if let Some(matrix) = file.tensor(&name).filter(|matrix| matrix.dtype.has_scales()) {
-                    let [n_rows, n_cols] = projection.shape(source.info());
-                    let factors = Factors::uniform(n_rows, n_cols, matrix.dtype.block_len());
-                    student.train_factors(&name, factors)?;
-                }
-            }
+        Student {
+            base,
+            file: None,
+            vectors: BTreeMap::new(),
+            factors: BTreeMap::new(),
+            adapters: BTreeMap::new(),
+            matrices: BTreeMap::new(),
         }
-        student.train_vector(OUTPUT_NORM)?;
-        Ok(Some(student))
     }
 
     /// A vector (a norm, a bias) is trained.
@@ -140,6 +84,29 @@ impl<'a> Student<'a> {
         Ok(())
     }
 
+    /// A matrix gets an adapter.
+    ///
+    /// # Errors
+    /// There is no such matrix, or the adapter is not one of its shape.
+    pub fn train_adapter(&mut self, name: &str, adapter: Adapter) -> Result<(), WeightError> {
+        let found = self.shape(name).ok_or_else(|| WeightError::NoSuchTensor { name: name.to_owned() })?;
+        let wanted = adapter.shape().to_vec();
+        if found != wanted {
+            return Err(WeightError::Shape { name: name.to_owned(), found, wanted });
+        }
+        self.adapters.insert(name.to_owned(), adapter);
+        Ok(())
+    }
+
+    /// All values of a matrix are trained.
+    ///
+    /// # Errors
+    /// There is no such tensor, or a value is no number.
+    pub fn train_matrix(&mut self, name: &str) -> Result<(), WeightError> {
+        self.matrices.insert(name.to_owned(), self.base.values(name)?);
+        Ok(())
+    }
+
     /// The file that it came from, if it can be written again.
     pub fn file(&self) -> Option<&'a Gguf> {
         self.file
@@ -155,21 +122,56 @@ impl<'a> Student<'a> {
         &self.factors
     }
 
+    /// The adapters, by the names of their matrices.
+    pub fn adapters(&self) -> &BTreeMap<String, Adapter> {
+        &self.adapters
+    }
+
+    /// What is trained of a matrix, for rows from `first` on.
+    fn apply(&self, name: &str, first: usize, rows: &mut [f32]) {
+        if let Some(factors) = self.factors.get(name) {
+            factors.apply(first, rows);
+        }
+        if let Some(adapter) = self.adapters.get(name) {
+            adapter.apply(first, rows);
+        }
+    }
+
     /// Values that are trained.
     pub fn n_values(&self) -> usize {
         self.parameters().map(<[f32]>::len).sum()
     }
 
+    /// Whether anything of a tensor is trained.
+    pub fn is_trained(&self, name: &str) -> bool {
+        self.vectors.contains_key(name)
+            || self.factors.contains_key(name)
+            || self.adapters.contains_key(name)
+            || self.matrices.contains_key(name)
+    }
+
     /// All that is trained, in one order.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = &[f32]> {
         let factors = self.factors.values().map(|factors| &factors.values[..]);
-        self.vectors.values().map(Vec::as_slice).chain(factors)
+        let adapters = self.adapters.values().flat_map(|adapter| [&adapter.a[..], &adapter.b[..]]);
+        let vectors = self.vectors.values().map(Vec::as_slice);
+        vectors.chain(factors).chain(adapters).chain(self.matrices.values().map(Vec::as_slice))
     }
 
     /// The same, to be moved.
     pub(crate) fn parameters_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
         let factors = self.factors.values_mut().map(|factors| &mut factors.values[..]);
-        self.vectors.values_mut().map(Vec::as_mut_slice).chain(factors)
+        let adapters =
+            self.adapters.values_mut().flat_map(|adapter| [&mut adapter.a[..], &mut adapter.b[..]]);
+        let vectors = self.vectors.values_mut().map(Vec::as_mut_slice);
+        vectors.chain(factors).chain(adapters).chain(self.matrices.values_mut().map(Vec::as_mut_slice))
+    }
+
+    /// What each of them is called, in the same order; the two parts of an adapter as in a file of llama.cpp.
+    pub(crate) fn parameter_names(&self) -> impl Iterator<Item = String> {
+        let adapters = self.adapters.keys().flat_map(|name| Adapter::names(name));
+        let plain = self.vectors.keys().chain(self.factors.keys()).cloned();
+        plain.chain(adapters).chain(self.matrices.keys().cloned())
     }
 }
 
@@ -190,18 +192,21 @@ impl WeightSource for Student<'_> {
         if let Some(vector) = self.vectors.get(name) {
             return Ok(vector.clone());
         }
-        let mut values = self.base.values(name)?;
-        if let Some(factors) = self.factors.get(name) {
-            factors.apply(0, &mut values);
+        if let Some(matrix) = self.matrices.get(name) {
+            return Ok(matrix.clone());
         }
+        let mut values = self.base.values(name)?;
+        self.apply(name, 0, &mut values);
         Ok(values)
     }
 
     fn row(&self, name: &str, row: usize) -> Result<Vec<f32>, WeightError> {
         let mut values = self.base.row(name, row)?;
-        if let Some(factors) = self.factors.get(name) {
-            factors.apply(row, &mut values);
+        if let Some(matrix) = self.matrices.get(name) {
+            let len = values.len();
+            values.copy_from_slice(&matrix[row * len..][..len]);
         }
+        self.apply(name, row, &mut values);
         Ok(values)
     }
 

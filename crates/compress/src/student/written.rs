@@ -1,4 +1,4 @@
-//! A student as its file will have it: factors become half-precision numbers, and norms what their type holds.
+//! A student as its file will have it: factors become half-precision numbers, and all else what its type holds.
 
 use std::borrow::Cow;
 
@@ -20,8 +20,8 @@ impl Student<'_> {
         let mut bytes = Cow::Borrowed(tensor.bytes);
         if let Some(factors) = self.factors.get(tensor.name) {
             scale(tensor.dtype, bytes.to_mut(), &factors.values).map_err(failed)?;
-        } else if let Some(vector) = self.vectors.get(tensor.name) {
-            quantize(tensor.dtype, vector, None, bytes.to_mut()).map_err(failed)?;
+        } else if self.is_trained(tensor.name) {
+            quantize(tensor.dtype, &self.values(tensor.name)?, None, bytes.to_mut()).map_err(failed)?;
         }
         Ok(bytes)
     }
@@ -50,8 +50,8 @@ impl WeightSource for Written<'_, '_> {
     }
 
     fn values(&self, name: &str) -> Result<Vec<f32>, WeightError> {
-        let is_trained = self.student.factors.contains_key(name) || self.student.vectors.contains_key(name);
-        let tensor = self.student.file.filter(|_| is_trained).and_then(|file| file.tensor(name));
+        let file = self.student.file.filter(|_| self.student.is_trained(name));
+        let tensor = file.and_then(|file| file.tensor(name));
         let Some(tensor) = tensor else { return self.student.values(name) };
         let bytes = self.student.bytes_of(&tensor)?;
         let mut values = vec![0.0; tensor.n_values()];

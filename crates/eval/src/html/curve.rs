@@ -10,7 +10,7 @@ use crate::{Loss, SettingFigures};
 /// Of the picture.
 pub const HEIGHT: f64 = 360.0;
 const RIGHT: f64 = 24.0;
-const TOP: f64 = 30.0;
+pub const TOP: f64 = 30.0;
 const BOTTOM: f64 = 50.0;
 /// Of a label.
 const LINE_HEIGHT: f64 = 14.0;
@@ -18,26 +18,39 @@ const CHAR_WIDTH: f64 = 6.8;
 /// Longer names are in the table only.
 const MAX_LABEL: usize = 20;
 
-struct Scale {
-    most_bits: f64,
-    /// powers of ten
+/// Of nats, by powers of ten.
+pub struct Scale {
     low: f64,
     high: f64,
 }
 
 impl Scale {
-    fn new(points: &[&SettingFigures]) -> Scale {
+    /// With round ends.
+    pub fn of(low: f64, high: f64) -> Scale {
+        let (low, high) = (round_down(low).log10(), round_up(high).log10());
+        Scale { low, high: high.max(low + 0.3) }
+    }
+
+    /// Where a loss is drawn.
+    pub fn y(&self, kl: f64) -> f64 {
+        let share = (kl.max(1e-30).log10().clamp(self.low, self.high) - self.low) / (self.high - self.low);
+        HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
+    }
+}
+
+struct Scales {
+    most_bits: f64,
+    kl: Scale,
+}
+
+impl Scales {
+    fn new(points: &[&SettingFigures]) -> Scales {
         // A bar that reaches 0 would have no end on this scale.
         let lows = points.iter().map(|point| (kl(point) - bar(point)).max(kl(point) / 2.0));
         let highs = points.iter().map(|point| kl(point) + bar(point));
         let most_bits = points.iter().map(|point| point.bits_per_value).fold(0.0, f64::max);
         let (low, high) = (lows.fold(f64::INFINITY, f64::min), highs.fold(0.0, f64::max));
-        let (low, high) = (round_down(low), round_up(high));
-        Scale {
-            most_bits: (most_bits * 1.12).ceil(),
-            low: low.log10(),
-            high: high.log10().max(low.log10() + 0.3),
-        }
+        Scales { most_bits: (most_bits * 1.12).ceil(), kl: Scale::of(low, high) }
     }
 
     fn x(&self, bits: f64) -> f64 {
@@ -45,8 +58,7 @@ impl Scale {
     }
 
     fn y(&self, kl: f64) -> f64 {
-        let share = (kl.max(1e-30).log10().clamp(self.low, self.high) - self.low) / (self.high - self.low);
-        HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
+        self.kl.y(kl)
     }
 }
 
@@ -79,7 +91,7 @@ fn round_up(x: f64) -> f64 {
 }
 
 /// 1, 2 and 5 times powers of ten within the scale; only powers where these are many.
-fn ticks(scale: &Scale) -> Vec<f64> {
+pub fn ticks(scale: &Scale) -> Vec<f64> {
     let digits: &[f64] = if scale.high - scale.low > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let (first, last) = (scale.low.floor() as i32, scale.high.ceil() as i32);
     let all = (first..=last).flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));
@@ -128,7 +140,7 @@ fn is_named(setting: &SettingFigures) -> bool {
 
 /// Axes, frontier, points and their names, in `WIDTH` × `HEIGHT`.
 pub fn draw(page: &mut String, points: &[&SettingFigures]) -> std::fmt::Result {
-    let scale = Scale::new(points);
+    let scale = Scales::new(points);
     axes(page, &scale)?;
     let line: Vec<String> = frontier(points.iter().copied())
         .iter()
@@ -160,8 +172,8 @@ pub fn draw(page: &mut String, points: &[&SettingFigures]) -> std::fmt::Result {
     Ok(())
 }
 
-fn axes(page: &mut String, scale: &Scale) -> std::fmt::Result {
-    for tick in ticks(scale) {
+fn axes(page: &mut String, scale: &Scales) -> std::fmt::Result {
+    for tick in ticks(&scale.kl) {
         svg::grid_line(page, scale.y(tick), WIDTH - RIGHT, &number(tick))?;
     }
     let floor = HEIGHT - BOTTOM;
@@ -184,7 +196,7 @@ fn axes(page: &mut String, scale: &Scale) -> std::fmt::Result {
 }
 
 /// Without the noise of binary fractions: 0.0002, 5e-7.
-fn number(x: f64) -> String {
+pub fn number(x: f64) -> String {
     if x < 1e-4 {
         format!("{x:.0e}")
     } else {
@@ -193,15 +205,15 @@ fn number(x: f64) -> String {
 }
 
 /// Where a point's name stands.
-struct Label {
-    left: f64,
-    bottom: f64,
+pub struct Label {
+    pub left: f64,
+    pub bottom: f64,
     width: f64,
 }
 
 impl Label {
     /// The first of some places around the point at which no other label, no point and no edge is in the way.
-    fn place(text: &str, (x, y): (f64, f64), points: &[(f64, f64)], taken: &[Label]) -> Label {
+    pub fn place(text: &str, (x, y): (f64, f64), points: &[(f64, f64)], taken: &[Label]) -> Label {
         let width = CHAR_WIDTH * text.chars().count() as f64;
         let places = [
             (x + 8.0, y - 6.0),

@@ -2,6 +2,7 @@
 //! task. Style and pictures (SVG) are inside, so that the file can be sent to somebody.
 
 mod curve;
+mod frontier;
 mod layers;
 mod map;
 mod picture;
@@ -9,6 +10,7 @@ mod svg;
 
 use std::fmt::Write;
 
+pub use frontier::{Spent, Way, frontier};
 pub use picture::picture;
 
 use crate::budget::Choice;

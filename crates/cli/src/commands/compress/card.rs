@@ -10,6 +10,7 @@ use lossy_eval::{Certificate, Report};
 use serde::Serialize;
 
 use super::measured::figures;
+use super::teach::Training;
 use crate::units::{bytes, grouped};
 
 /// Points of the frontier that a report has.
@@ -49,7 +50,7 @@ pub struct Outcome {
     pub predicted: f64,
     /// by how much whole windows cost more than tokens one by one, by kind of matrix
     pub factors: BTreeMap<String, f64>,
-    /// what was measured over what was predicted
+    /// what was measured over what was predicted, without training
     pub scale: f64,
     /// what the cache alone loses, nats
     pub cache_kl: Option<f64>,
@@ -57,6 +58,8 @@ pub struct Outcome {
     pub types: BTreeMap<String, String>,
     /// bytes against predicted loss, scaled by what was measured
     pub frontier: Vec<Point>,
+    /// of norms, biases and scales, where that was asked for
+    pub training: Option<Training>,
     /// what `lossy measure` says
     pub certificates: Vec<Certificate>,
     /// all figures
@@ -86,15 +89,15 @@ pub fn types_by_kind(plan: &Plan<'_>) -> Vec<(String, String)> {
 }
 
 impl Outcome {
-    /// The model card, in Markdown.
-    pub fn card(&self, plan: &Plan<'_>) -> String {
+    /// The model card, in Markdown; `picture`: the name of the file that has one.
+    pub fn card(&self, plan: &Plan<'_>, picture: Option<&str>) -> String {
         let mut card = String::new();
         // Writing to a String does not fail.
-        let _ = self.write_card(plan, &mut card);
+        let _ = self.write_card(plan, picture, &mut card);
         card
     }
 
-    fn write_card(&self, plan: &Plan<'_>, card: &mut String) -> std::fmt::Result {
+    fn write_card(&self, plan: &Plan<'_>, picture: Option<&str>, card: &mut String) -> std::fmt::Result {
         writeln!(card, "# {}\n", self.report.model)?;
         writeln!(card, "Made of {} with\n\n```sh\n{}\n```\n", self.original, self.command)?;
         writeln!(card, "| file | bytes | size | bits a weight |\n| --- | ---: | ---: | ---: |")?;
@@ -141,12 +144,19 @@ impl Outcome {
             card,
             "\nChosen by sensitivities and rounded with error feedback, from {n} tokens of text: {texts}.\n"
         )?;
+        if let Some(training) = &self.training {
+            writeln!(card, "{}\n", training.told(&self.original))?;
+        }
         writeln!(card, "## What other sizes would lose\n")?;
+        let without = if self.training.is_some() { ", all without training" } else { "" };
         writeln!(
             card,
-            "Predicted ({:.4} for this file), times {:.2}, which is what was measured over what was predicted.\n",
+            "Predicted ({:.4} for this file), times {:.2}, which is what was measured over what was predicted{without}.\n",
             self.predicted, self.scale
         )?;
+        if let Some(picture) = picture {
+            writeln!(card, "![bytes across, KL upwards](<{picture}>)\n")?;
+        }
         writeln!(card, "| size | bits a weight | KL (nats) |\n| ---: | ---: | ---: |")?;
         for point in &self.frontier {
             writeln!(card, "| {} | {:.2} | {:.4} |", bytes(point.bytes), point.bits_per_weight, point.kl)?;

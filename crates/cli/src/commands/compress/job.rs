@@ -1,5 +1,6 @@
 //! The steps: prices, a plan, a file, what it loses; and again, until that is within the budget.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
@@ -21,6 +22,7 @@ use super::budget::{Allowance, Choices, Types, Within, types};
 use super::card::{self, Point, thinned, types_by_kind};
 use super::measured::{Measuring, figures};
 use super::{CompressArgs, kl_of, with_extension};
+use super::{picture, teach};
 use crate::args::NamedTokens;
 use crate::commands::measure::command_line;
 use crate::directories;
@@ -31,6 +33,8 @@ use crate::outcome::Outcome;
 use crate::terminal::note;
 use crate::units::bytes;
 
+/// What is built to be measured.
+const CANDIDATE: &str = "candidate.gguf";
 /// Times that a file is built and measured until its loss is within the budget.
 const N_ROUNDS: usize = 3;
 /// A loss of so much of the budget is near enough.
@@ -107,13 +111,46 @@ impl Job<'_> {
         };
         let Some(round) = found else { return Ok(Outcome::Interrupted) };
         let plan = self.choices.plan(&round.types)?;
-        if self.write(&plan, &self.args.output, &priced)?.is_none() {
-            return Ok(Outcome::Interrupted);
+        let taught = match self.args.training() {
+            None => None,
+            Some(amount) => {
+                // Of several rounds the best one need not be the last.
+                let file = self.kept.path(CANDIDATE);
+                if self.write(&plan, &file, &priced)?.is_none() {
+                    return Ok(Outcome::Interrupted);
+                }
+                match self.teach(&file, &round.types, &round.total(), amount, &measuring, text)? {
+                    None => return Ok(Outcome::Interrupted),
+                    taught => taught,
+                }
+            }
+        };
+        let better = taught.as_ref().and_then(|taught| taught.better.as_ref());
+        match better {
+            Some((trained, _)) => teach::copy(trained, &self.args.output)?,
+            None => {
+                if self.write(&plan, &self.args.output, &priced)?.is_none() {
+                    return Ok(Outcome::Interrupted);
+                }
+            }
         }
-        let outcome = self.outcome(&plan, &round, &items, &priced, text, cache.as_ref());
+        let report = better.map_or(&round.report, |(_, report)| report);
+        let outcome = card::Outcome {
+            training: taught.as_ref().map(|taught| taught.training.clone()),
+            certificates: Certificate::all(report),
+            report: report.clone(),
+            bytes: fs::metadata(&self.args.output)?.len(),
+            ..self.outcome(&plan, &round, &items, &priced, text, cache.as_ref())
+        };
         write_text(&with_extension(&self.args.output, "json"), &serde_json::to_string_pretty(&outcome)?)?;
-        write_text(&with_extension(&self.args.output, "md"), &outcome.card(&plan))?;
-        directories::certificates().save_all(&round.report, &mut Watcher::new("Ctrl-C ends"));
+        let picture = with_extension(&self.args.output, "svg");
+        let drawn = picture::picture(&outcome);
+        if let Some(drawn) = &drawn {
+            write_text(&picture, drawn)?;
+        }
+        let card = outcome.card(&plan, drawn.is_some().then(|| file_name(&picture)).as_deref());
+        write_text(&with_extension(&self.args.output, "md"), &card)?;
+        directories::certificates().save_all(report, &mut Watcher::new("Ctrl-C ends"));
         for (kind, types) in types_by_kind(&plan) {
             note(&format!("{kind}: {types}"));
         }
@@ -123,7 +160,7 @@ impl Job<'_> {
                 "{n} matrices were quantized before, and were read as they are: both errors add up"
             ));
         }
-        let loss = round.total();
+        let loss = figures(report).last().map(of).unwrap_or_default();
         note(&format!(
             "{}: {}, {:.2} bits a weight, KL {:.4} ± {:.4}, same top token {:.1} %, in {:.0} s; {} says more",
             self.args.output.display(),
@@ -164,7 +201,7 @@ impl Job<'_> {
         };
         let types = types(items, &assignment);
         let plan = self.choices.plan(&types)?;
-        let file = self.kept.path("candidate.gguf");
+        let file = self.kept.path(CANDIDATE);
         if self.write(&plan, &file, priced)?.is_none() {
             return Ok(None);
         }
@@ -317,6 +354,7 @@ impl Job<'_> {
             cache_kl: cache.map(|loss| loss.kl.value),
             types: round.types.iter().map(|(name, dtype)| (name.clone(), dtype.name().to_owned())).collect(),
             frontier: thinned(&points),
+            training: None,
             certificates: Certificate::all(&round.report),
             report: round.report.clone(),
         }

@@ -4,37 +4,44 @@ mod budget;
 mod card;
 mod job;
 mod measured;
+mod picture;
+mod teach;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{ArgGroup, Args};
+use lossy_compress::estimate::{self, Machine, Shapes};
 use lossy_compress::kept::{JobKey, Kept};
 use lossy_compress::network::check;
 use lossy_compress::prices::{part, priced_matrices};
-use lossy_engine::KvScheme;
+use lossy_engine::{KvScheme, ModelSource};
 use lossy_eval::Budget;
 use lossy_formats::AtomicFile;
+use lossy_quant::DType;
 
 use self::budget::{Allowance, Choices, Types};
 use self::job::Job;
 use crate::args::{CalibrationText, Threads};
+use crate::commands::measure::N_SCORED;
 use crate::loaded::{in_file, open};
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::terminal::note;
+use crate::training::{Amount, minutes};
 use crate::units::{bytes, grouped, parse_bytes};
-use crate::{hub, interrupt, new_model, version};
+use crate::{estimated, hub, interrupt, new_model, version};
 
 /// Makes the smallest file within a budget, or the best of a size, and measures what it loses
 ///
 /// Types are chosen tensor by tensor by what each loses, and weights are rounded with error feedback. The new file is an ordinary
-/// GGUF that llama.cpp runs too. Beside it are OUT.md, a model card, and OUT.json, with all figures; `lossy measure OUT
-/// --reference-model MODEL` gives the same ones.
+/// GGUF that llama.cpp runs too. Beside it are OUT.md, a model card with a picture (OUT.svg), and OUT.json, with all figures; `lossy
+/// measure OUT --reference-model MODEL` gives the same ones.
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("budget").required(true).args(["max_size", "max_bits", "max_loss"])), after_help = "Examples:
   lossy compress model-f16.gguf -o small.gguf --max-size 70M
+  lossy compress model-f16.gguf -o small.gguf --max-bits 3.5 --minutes 20
   lossy compress model-f16.gguf -o small.gguf --max-loss kl=0.05 --kv k2v2")]
 pub struct CompressArgs {
     /// GGUF file (of a split one any part), user/repo:quant of the hub, or an alias
@@ -64,17 +71,30 @@ pub struct CompressArgs {
     #[command(flatten)]
     text: CalibrationText,
 
+    /// Trains norms, biases and the scales of blocks for about so long when the types are chosen, as `lossy distill` does; 0: not at all.
+    /// How many steps fit depends on the machine: --steps makes the same file everywhere
+    #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = minutes_or_none, conflicts_with = "steps")]
+    minutes: f64,
+
+    /// Trains so many steps of 1,024 tokens instead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    steps: Option<u32>,
+
     /// Goes on with what an ended run has left in OUT.partial; the file is the same
     #[arg(long)]
     resume: bool,
 
-    /// Only say between which sizes the file can be, and what making it would take. Reads headers and no weights; which types pay is
+    /// Only say between which sizes the file can be, and what memory and time making it would take, estimated. Reads headers and no weights; which types pay is
     /// known only when the weights were read
     #[arg(long)]
     dry_run: bool,
 
     #[command(flatten)]
     threads: Threads,
+}
+
+fn minutes_or_none(text: &str) -> Result<f64, String> {
+    if text.parse() == Ok(0.0) { Ok(0.0) } else { minutes(text) }
 }
 
 fn bits(text: &str) -> Result<f64, String> {
@@ -108,13 +128,14 @@ pub fn run(args: CompressArgs) -> Result<Outcome> {
     let largest = choices.plan(&Types::new())?;
     let folder = partial_folder(&args.output);
     if args.dry_run {
-        dry_run(&choices, &allowed, &folder)?;
+        dry_run(&args, &source, &choices, &folder)?;
         return Ok(Outcome::Done);
     }
-    // The candidate that is measured lies beside the pieces, and so does OUT in the end.
-    let more = choices.piece_bytes() + largest.layout().file_bytes();
+    // The candidate that is measured lies beside the pieces, a trained one too, and so does OUT in the end.
+    let n_more = 1 + u64::from(args.training().is_some());
+    let more = choices.piece_bytes() + n_more * largest.layout().file_bytes();
     new_model::check(&args.output, largest.layout(), gguf, "MODEL", more)?;
-    for extension in ["md", "json"] {
+    for extension in ["md", "json", "svg"] {
         AtomicFile::check(&with_extension(&args.output, extension))?;
     }
     let text = args.text.tokens(&source)?;
@@ -145,6 +166,12 @@ pub fn run(args: CompressArgs) -> Result<Outcome> {
 }
 
 impl CompressArgs {
+    /// How long is trained, if at all.
+    fn training(&self) -> Option<Amount> {
+        let minutes = Some(self.minutes).filter(|minutes| *minutes > 0.0).map(Amount::Minutes);
+        self.steps.map(|n| Amount::Steps(n as usize)).or(minutes)
+    }
+
     fn allowance(&self) -> Allowance {
         match (self.max_size, self.max_bits, &self.max_loss) {
             (Some(size), _, _) => Allowance::Size(size as u64),
@@ -167,7 +194,7 @@ fn with_extension(out: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
-fn dry_run(choices: &Choices<'_>, allowed: &Allowance, folder: &Path) -> Result<()> {
+fn dry_run(args: &CompressArgs, source: &ModelSource, choices: &Choices<'_>, folder: &Path) -> Result<()> {
     let mut out = Output::text();
     for (name, types) in &choices.types {
         let list: Vec<&str> = types.iter().map(|dtype| dtype.name()).collect();
@@ -184,9 +211,27 @@ fn dry_run(choices: &Choices<'_>, allowed: &Allowance, folder: &Path) -> Result<
         out,
         "{} is between these. Which types pay is known when all weights and the calibration text were read; meanwhile \
          {} takes up to {}",
-        allowed.option(),
+        args.allowance().option(),
         folder.display(),
         bytes(choices.piece_bytes())
     )?;
-    Ok(())
+    let matrices: Vec<(u64, Vec<DType>)> = choices
+        .types
+        .iter()
+        .map(|(name, types)| (choices.source.tensor(name).map_or(0, |t| t.n_values() as u64), types.clone()))
+        .collect();
+    let work = estimate::Compress {
+        matrices: &matrices,
+        model_bytes: choices.source.file_bytes(),
+        file_bytes: choices.plan(&Types::new())?.layout().file_bytes(),
+        n_tokens: args.text.n_tokens_about(),
+        // As many tokens come before those that are predicted.
+        n_measured: 2 * N_SCORED as u64,
+        training: args.training().map(|amount| match amount {
+            Amount::Minutes(minutes) => estimate::Training::Seconds(60.0 * minutes),
+            Amount::Steps(n) => estimate::Training::Steps(n as u64),
+        }),
+    };
+    let machine = Machine::measure(args.threads.count());
+    estimated::print(&mut out, &work.stages(&Shapes::new(source.info()), machine), machine)
 }
