@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lossy_engine::{
     ActivationKind, BatchItem, Cache, CacheOptions, Engine, EngineOptions, Generation, GenerationOptions,
-    Logits, ModelSource, PositionScheme, SamplingOptions,
+    Logits, ModelSource, PositionScheme, SamplingOptions, Speculation,
 };
 use lossy_testkit::TestModel;
 use lossy_tokenizer::Tokenizer;
@@ -38,6 +38,8 @@ fn options(seed: u64) -> GenerationOptions {
         },
         max_tokens: Some(24),
         ignore_eos: true,
+        // Rounds are counted here; `speculation` has suspensions between guesses.
+        speculation: Speculation::Off,
         ..GenerationOptions::default()
     }
 }
