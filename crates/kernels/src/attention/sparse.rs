@@ -76,7 +76,9 @@ impl Batch<'_> {
                 assert_eq!(left, 0, "tokens of an estimated page that are left");
             }
         }
-        source.note_pages(n_read as u64, ((near.len() + far.len()) * n_rows) as u64);
+        if !far.is_empty() {
+            source.note_pages(n_read as u64, ((near.len() + far.len()) * n_rows) as u64);
+        }
         self.finish_block(item, block);
         true
     }
