@@ -9,9 +9,9 @@ use crate::{Loss, SettingFigures};
 
 /// Of the picture.
 pub const HEIGHT: f64 = 360.0;
-const RIGHT: f64 = 24.0;
+pub const RIGHT: f64 = 24.0;
 pub const TOP: f64 = 30.0;
-const BOTTOM: f64 = 50.0;
+pub const BOTTOM: f64 = 50.0;
 /// Of a label.
 const LINE_HEIGHT: f64 = 14.0;
 const CHAR_WIDTH: f64 = 6.8;
@@ -25,8 +25,12 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// With round ends.
-    pub fn of(low: f64, high: f64) -> Scale {
+    /// With round ends, around losses and the bars on both sides of them.
+    pub fn around(losses: impl Iterator<Item = (f64, f64)> + Clone) -> Scale {
+        // A bar that reaches 0 would have no end on this scale.
+        let lows = losses.clone().map(|(kl, bar)| (kl - bar).max(kl / 2.0));
+        let low = lows.fold(f64::INFINITY, f64::min);
+        let high = losses.map(|(kl, bar)| kl + bar).fold(0.0, f64::max);
         let (low, high) = (round_down(low).log10(), round_up(high).log10());
         Scale { low, high: high.max(low + 0.3) }
     }
@@ -45,12 +49,9 @@ struct Scales {
 
 impl Scales {
     fn new(points: &[&SettingFigures]) -> Scales {
-        // A bar that reaches 0 would have no end on this scale.
-        let lows = points.iter().map(|point| (kl(point) - bar(point)).max(kl(point) / 2.0));
-        let highs = points.iter().map(|point| kl(point) + bar(point));
         let most_bits = points.iter().map(|point| point.bits_per_value).fold(0.0, f64::max);
-        let (low, high) = (lows.fold(f64::INFINITY, f64::min), highs.fold(0.0, f64::max));
-        Scales { most_bits: (most_bits * 1.12).ceil(), kl: Scale::of(low, high) }
+        let losses = points.iter().map(|point| (kl(point), bar(point)));
+        Scales { most_bits: (most_bits * 1.12).ceil(), kl: Scale::around(losses) }
     }
 
     fn x(&self, bits: f64) -> f64 {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::curve::{HEIGHT, Label, Scale, TOP, number, ticks};
+use super::curve::{BOTTOM, HEIGHT, Label, RIGHT, Scale, TOP, number, ticks};
 use super::svg::{self, Anchor, LEFT, WIDTH};
 use crate::table::escape;
 
@@ -40,8 +40,6 @@ const COLOURS: [(&str, &str); 5] = [
     ("#7b3fa0", "#c99cf0"),
     ("#555555", "#b0b0b0"),
 ];
-const RIGHT: f64 = 24.0;
-const BOTTOM: f64 = 50.0;
 /// Of the line above, which says what was measured.
 const HEAD: f64 = 28.0;
 /// Of a line of the legend.
@@ -75,13 +73,9 @@ struct Places {
 impl Places {
     fn new(ways: &[Way]) -> Places {
         let points = || ways.iter().flat_map(|way| &way.points);
-        let bar = |point: &Spent| 2.0 * point.se.unwrap_or(0.0);
-        // A bar that reaches 0 would have no end on this scale.
-        let low =
-            points().map(|point| (point.kl - bar(point)).max(point.kl / 2.0)).fold(f64::INFINITY, f64::min);
-        let high = points().map(|point| point.kl + bar(point)).fold(0.0, f64::max);
+        let losses = points().map(|point| (point.kl, 2.0 * point.se.unwrap_or(0.0)));
         let most = points().map(|point| point.bytes as f64 / MIB).fold(0.0, f64::max);
-        Places { kl: Scale::of(low, high), most: 1.08 * most }
+        Places { kl: Scale::around(losses), most: 1.08 * most }
     }
 
     fn x(&self, bytes: u64) -> f64 {
