@@ -89,6 +89,12 @@ impl<'a> Shapes<'a> {
         Shapes { info, block: matrices.sum() }
     }
 
+    /// Values of a layer's largest matrix.
+    fn widest(&self) -> u64 {
+        let sizes = Projection::ALL.map(|projection| projection.shape(self.info).iter().product::<usize>());
+        sizes.into_iter().max().unwrap_or(0) as u64
+    }
+
     fn embd(&self) -> u64 {
         self.info.n_embd as u64
     }
@@ -223,11 +229,7 @@ impl Compress<'_> {
             Projection::ALL.map(|projection| projection.shape(shapes.info).iter().sum::<usize>() as u64);
         let seen = 2 * F32 * n_priced * ends.iter().sum::<u64>();
         let (all, largest) = shapes.moments();
-        let widest = Projection::ALL.map(|projection| {
-            let [n_rows, n_cols] = projection.shape(shapes.info);
-            (n_rows * n_cols) as u64
-        });
-        let widest = widest.into_iter().max().unwrap_or(0);
+        let widest = shapes.widest();
         // Gate and up are rounded in all their types at once; each thread has values, codes, what was decoded, and the change.
         let bits: f64 = self.matrices.iter().map(|(_, types)| bits_of_all(types)).fold(0.0, f64::max);
         let rounded = (2.0 * widest as f64 * bits / 8.0) as u64;
@@ -271,10 +273,7 @@ impl Compress<'_> {
         let (embd, n_threads) = (shapes.embd(), machine.n_threads as u64);
         let window = calibration::WINDOW as u64;
         let states = self.n_tokens * embd + 4 * window * embd * (shapes.layers() + 1);
-        let widest =
-            Projection::ALL.map(|projection| projection.shape(shapes.info).iter().product::<usize>());
-        let widest = widest.into_iter().max().unwrap_or(0) as u64;
-        let of_threads = n_threads * (2 * window * shapes.tape() + widest);
+        let of_threads = n_threads * (2 * window * shapes.tape() + shapes.widest());
         let in_block = F32 * (shapes.block + of_threads);
         let rows = 2 * n_threads * sensitivity::ROWS as u64 * shapes.info.n_vocab as u64;
         let at_head = F32 * (2 * shapes.head() + rows);
