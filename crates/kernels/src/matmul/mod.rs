@@ -19,14 +19,12 @@ pub(crate) mod tile;
 
 pub use matrix::{Matrix, PackError};
 
-use crate::{Activations, Compute, elementwise};
+use crate::{Activations, Compute, Isa, elementwise};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use tile::ROWS;
 
-/// Most tokens that are few: as many take turns with a tile that is unpacked once.
-const FEW_TOKENS: usize = 16;
 /// Strips computed at once with few tokens: enough to make the call cheap.
 const STRIPS_FEW: usize = 8;
 /// Strips computed at once with many tokens: what the panel of a core's cache holds.
@@ -111,7 +109,7 @@ fn products(
         return;
     }
     // What few tokens read comes from memory, and long runs of it come faster; with more, threads may differ in speed.
-    let group = if x.n_tokens() <= FEW_TOKENS { STRIPS_FEW } else { STRIPS_MANY };
+    let group = if x.n_tokens() <= few_tokens(cx.isa) { STRIPS_FEW } else { STRIPS_MANY };
     let shares = if x.n_tokens() <= 4 { 1 } else { 2 };
     let n_strips: usize = weights.iter().map(|w| w.n_strips()).sum();
     let n_threads = cx.pool.n_threads();
@@ -138,6 +136,15 @@ fn products(
             }
         });
     });
+}
+
+/// Most tokens for which weights are read as one long stream.
+fn few_tokens(isa: Isa) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(avx2) => avx2::few_tokens(avx2),
+        Isa::Scalar => 16,
+    }
 }
 
 /// Where tasks begin, and the end, `[0, …, n_strips]`. Each takes one part in `shares` of the strips that are left, so that

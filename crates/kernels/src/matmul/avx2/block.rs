@@ -142,70 +142,58 @@ fn wide_integers<const R: usize, const T: usize>(
     total
 }
 
-/// [`integers`] with dot products of bytes: codes are whole.
-macro_rules! dots {
-    ($name:ident, $features:literal, $dot:ident) => {
-        /// `Σ half_scale · (code − offset) · x` for each strip and token, as [`integers`], of whole codes. `half(2, r)` has the scales of
-        /// both halves, an i16 each.
-        #[target_feature(enable = $features)]
-        #[inline]
-        pub(super) fn $name<F: Format, const R: usize, const T: usize>(
-            code: impl Fn(usize, usize) -> __m256i,
-            half: impl Fn(usize, usize) -> __m256i,
-            x: [&BlockQ8; T],
-        ) -> [[__m256i; T]; R] {
-            let mut total = [[_mm256_setzero_si256(); T]; R];
-            for index in 0..2 {
-                let mut sums = if F::HALVES { [[_mm256_setzero_si256(); T]; R] } else { total };
-                for j in 4 * index..4 * (index + 1) {
-                    let mut codes = [_mm256_setzero_si256(); R];
-                    for r in 0..R {
-                        codes[r] = code(j, r);
-                    }
-                    for t in 0..T {
-                        let quad = _mm256_set1_epi32(x[t].quad(j));
-                        for r in 0..R {
-                            sums[r][t] = $dot(sums[r][t], codes[r], quad);
-                        }
-                    }
-                }
+/// [`integers`] with dot products of bytes, of whole codes. `half(2, r)` has the scales of both halves, an i16 each.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+#[inline]
+pub(super) fn dots<F: Format, const R: usize, const T: usize>(
+    code: impl Fn(usize, usize) -> __m256i,
+    half: impl Fn(usize, usize) -> __m256i,
+    x: [&BlockQ8; T],
+) -> [[__m256i; T]; R] {
+    let mut total = [[_mm256_setzero_si256(); T]; R];
+    for index in 0..2 {
+        let mut sums = if F::HALVES { [[_mm256_setzero_si256(); T]; R] } else { total };
+        for j in 4 * index..4 * (index + 1) {
+            let mut codes = [_mm256_setzero_si256(); R];
+            for r in 0..R {
+                codes[r] = code(j, r);
+            }
+            for t in 0..T {
+                let quad = _mm256_set1_epi32(x[t].quad(j));
                 for r in 0..R {
-                    for t in 0..T {
-                        total[r][t] = if F::HALVES {
-                            // Both 16-bit halves of a lane are the scale.
-                            let factor = _mm256_srai_epi32::<16>(half(index, r));
-                            _mm256_add_epi32(total[r][t], _mm256_mullo_epi32(sums[r][t], factor))
-                        } else {
-                            sums[r][t]
-                        };
-                    }
+                    sums[r][t] = _mm256_dpbusd_avx_epi32(sums[r][t], codes[r], quad);
                 }
             }
-            if F::OFFSET > 0 {
-                for t in 0..T {
-                    let offset = _mm256_set1_epi32(i32::from(F::OFFSET));
-                    for r in 0..R {
-                        let sums = if F::HALVES {
-                            let half_sums = _mm256_set1_epi32(bytemuck::cast(x[t].half_sums));
-                            _mm256_madd_epi16(half(2, r), half_sums)
-                        } else {
-                            _mm256_set1_epi32(x[t].sum)
-                        };
-                        // A constant power of two: a shift.
-                        total[r][t] = _mm256_sub_epi32(total[r][t], _mm256_mullo_epi32(sums, offset));
-                    }
-                }
-            }
-            total
         }
-    };
+        for r in 0..R {
+            for t in 0..T {
+                total[r][t] = if F::HALVES {
+                    // Both 16-bit halves of a lane are the scale.
+                    let factor = _mm256_srai_epi32::<16>(half(index, r));
+                    _mm256_add_epi32(total[r][t], _mm256_mullo_epi32(sums[r][t], factor))
+                } else {
+                    sums[r][t]
+                };
+            }
+        }
+    }
+    if F::OFFSET > 0 {
+        for t in 0..T {
+            let offset = _mm256_set1_epi32(i32::from(F::OFFSET));
+            for r in 0..R {
+                let sums = if F::HALVES {
+                    let half_sums = _mm256_set1_epi32(bytemuck::cast(x[t].half_sums));
+                    _mm256_madd_epi16(half(2, r), half_sums)
+                } else {
+                    _mm256_set1_epi32(x[t].sum)
+                };
+                // A constant power of two: a shift.
+                total[r][t] = _mm256_sub_epi32(total[r][t], _mm256_mullo_epi32(sums, offset));
+            }
+        }
+    }
+    total
 }
-dots!(dots_vnni, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32);
-dots!(
-    dots_avx512,
-    "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni",
-    _mm256_dpbusd_epi32
-);
 
 /// i16 sums of the products of some quads, less the `biases` of the tokens.
 #[target_feature(enable = "avx2,fma,f16c")]

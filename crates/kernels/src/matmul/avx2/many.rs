@@ -296,4 +296,4 @@ macro_rules! tiles {
     };
 }
 tiles!(pairs, "avx2,fma,f16c", Avx2, integers, whole: false);
-tiles!(vnni, "avx2,fma,f16c,avxvnni", Vnni, dots_vnni, whole: true);
+tiles!(vnni, "avx2,fma,f16c,avxvnni", Vnni, dots, whole: true);

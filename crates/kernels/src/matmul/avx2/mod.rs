@@ -10,7 +10,7 @@
 //! 4. 8-bit codes: `|code| · (sign of the code · x)`, each `vpmaddubsw` widened at once. That is two multiplications for 32 products, as
 //!    with `vpmaddwd` on widened codes or `vpmaddubsw` on two nibbles, but a third of the operations is on units that are idle.
 //! 5. Few tokens: codes are unpacked in registers and used at once; the kernel runs at the speed of memory. Up to sixteen tokens take
-//!    turns with the unpacked tile.
+//!    turns with the unpacked tile, and with 512 bits up to 32 with tiles of two strips.
 //! 6. Many tokens: two strips are unpacked to a panel in L1, and each panel vector meets four tokens in registers.
 //! 7. CPUs with dot products of bytes add four products to an i32 at once, 8-bit codes too, as they are. With
 //!    512 bits two strips are one vector.
@@ -22,8 +22,10 @@
 
 mod block;
 mod few;
+mod few_wide;
 pub(crate) mod float;
 mod many;
+mod planes;
 mod several;
 mod unpack;
 mod wide;
@@ -58,11 +60,21 @@ impl Place {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn dot_q8<F: Format>(avx2: Avx2, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
     let sums = sums.as_chunks_mut::<ROWS>().0;
-    if x.n_tokens <= TILE_TOKENS {
-        few::dot::<F>(avx2, strips, x, sums);
-    } else if x.n_tokens <= several::MOST_TOKENS && avx2.extension() == Extension::None {
-        several::dot::<F>(strips, x, sums);
-    } else {
-        many::dot::<F>(avx2, strips, x, sums);
+    match avx2.extension() {
+        Extension::Avx512(proof) if x.n_tokens <= few_wide::MOST_TOKENS => {
+            few_wide::dot::<F>(proof, strips, x, sums);
+        }
+        Extension::Vnni(proof) if x.n_tokens <= TILE_TOKENS => few::dot::<F>(Some(proof), strips, x, sums),
+        Extension::None if x.n_tokens <= TILE_TOKENS => few::dot::<F>(None, strips, x, sums),
+        Extension::None if x.n_tokens <= several::MOST_TOKENS => several::dot::<F>(strips, x, sums),
+        _ => many::dot::<F>(avx2, strips, x, sums),
+    }
+}
+
+/// Most tokens that meet tiles which are unpacked in registers, so that memory is read as one long stream.
+pub(super) fn few_tokens(avx2: Avx2) -> usize {
+    match avx2.extension() {
+        Extension::Avx512(_) => few_wide::MOST_TOKENS,
+        Extension::None | Extension::Vnni(_) => several::MOST_TOKENS,
     }
 }

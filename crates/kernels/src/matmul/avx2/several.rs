@@ -4,17 +4,18 @@
 //! memory as one long stream, and products go on while it flows.
 
 use super::block::{add_block, integers, is_wide, spread};
-use super::few::fetch_ahead;
 use super::unpack::{ScaleVectors, codes, factors, magnitudes, scales};
 use super::{Format, ROWS, TILE_TOKENS};
 use crate::activations::{BlockQ8, Operand};
-use crate::matmul::FEW_TOKENS;
 use crate::matmul::formats::{Group, Tile, groups};
-use crate::simd::{store_floats, with_const};
+use crate::simd::{prefetch, store_floats, with_const};
 use std::arch::x86_64::*;
 
 /// Most tokens. Then panels are as fast, in spite of what it costs to write them.
-pub(super) const MOST_TOKENS: usize = FEW_TOKENS;
+pub(super) const MOST_TOKENS: usize = 16;
+
+/// Bytes ahead of the tile in work that are fetched from memory. Products take longer than memory, and find them in the first level.
+const AHEAD: usize = 2048;
 
 /// A tile as [`integers`] takes it.
 struct Unpacked {
@@ -52,7 +53,9 @@ fn tokens<F: Format, const T: usize>(
         for group in groups::<F>(strip) {
             let factors = factors(group.factors());
             for tile in &group.tiles()[..F::Group::TILES] {
-                fetch_ahead::<F>(tile);
+                for line in (0..size_of::<Tile<F>>()).step_by(64) {
+                    prefetch(tile, AHEAD + line);
+                }
                 let tile = unpack::<F>(factors, tile);
                 for (sums, rows) in four_sums.iter_mut().zip(fours) {
                     add_tile::<F, TILE_TOKENS>(sums, &tile, rows, block);

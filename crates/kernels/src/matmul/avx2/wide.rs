@@ -30,6 +30,15 @@ pub(super) struct Kept {
     pub n_kept: usize,
 }
 
+impl Kept {
+    /// Where those of vector `p` and a token are: the sums of two strips are neighbours; of one that is not kept there are none.
+    #[inline(always)]
+    pub fn sums(self, p: usize, token: usize) -> Range<usize> {
+        let at = self.place.at(2 * p, token);
+        at..at + (self.n_kept - 2 * p).min(2)
+    }
+}
+
 impl<F: Format, const R: usize, const P: usize> Kernel<F, R> for Wide<P> {
     const TOKENS: usize = 6;
     const WHOLE: bool = true;
@@ -55,13 +64,23 @@ impl<F: Format, const R: usize, const P: usize> Kernel<F, R> for Wide<P> {
 
 /// What is beside the codes of a block of two strips.
 #[derive(Clone, Copy)]
-struct WideScaleVectors {
-    scale: __m512,
-    min: __m512,
+pub(super) struct WideScaleVectors {
+    pub scale: __m512,
+    pub min: __m512,
     /// i16 pairs
-    half_scales: __m512i,
+    pub half_scales: __m512i,
     /// i16 pairs
-    half_mins: __m512i,
+    pub half_mins: __m512i,
+}
+
+impl WideScaleVectors {
+    /// The integer scales of either half, an i32 each.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+    #[inline]
+    pub fn half_factors(&self) -> [__m512i; 2] {
+        let first = _mm512_slli_epi32::<16>(self.half_scales);
+        [first, self.half_scales].map(|high| _mm512_srai_epi32::<16>(high))
+    }
 }
 
 /// Adds what the blocks of a panel, from `block` of the operand on, contribute to the sums of the `T` tokens from `first` on.
@@ -75,16 +94,10 @@ fn wide_tile<F: Format, const P: usize, const T: usize>(
     kept: Kept,
     sums: &mut [[f32; ROWS]],
 ) {
-    let Kept { place, n_kept } = kept;
-    // The sums of two strips are neighbours; of one that is not kept there are none.
-    let kept = |p: usize, t: usize| {
-        let at = place.at(2 * p, first + t);
-        at..at + (n_kept - 2 * p).min(2)
-    };
     let mut acc = [[_mm512_setzero_ps(); T]; P];
     for p in 0..P {
         for t in 0..T {
-            acc[p][t] = load_some_floats(sums[kept(p, t)].as_flattened());
+            acc[p][t] = load_some_floats(sums[kept.sums(p, first + t)].as_flattened());
         }
     }
     let block_len = Whole::total::<F>() * P;
@@ -93,33 +106,9 @@ fn wide_tile<F: Format, const P: usize, const T: usize>(
         // SAFETY: once for each block of the panel.
         let x = unsafe { x.next() };
         let vector = |place: usize, p: usize| load_512(&block[place * P + p]);
-        let mut total = [[_mm512_setzero_si512(); T]; P];
-        for half in 0..2 {
-            let mut dots = if F::HALVES { [[_mm512_setzero_si512(); T]; P] } else { total };
-            for j in 4 * half..4 * (half + 1) {
-                let mut codes = [_mm512_setzero_si512(); P];
-                for p in 0..P {
-                    codes[p] = vector(j, p);
-                }
-                for t in 0..T {
-                    let quad = _mm512_set1_epi32(x[t].quad(j));
-                    for p in 0..P {
-                        dots[p][t] = _mm512_dpbusd_epi32(dots[p][t], codes[p], quad);
-                    }
-                }
-            }
-            for p in 0..P {
-                // Both 16-bit halves of a lane are the scale.
-                let factor = _mm512_srai_epi32::<16>(vector(Whole::half::<F>(half), p));
-                for t in 0..T {
-                    total[p][t] = if F::HALVES {
-                        _mm512_add_epi32(total[p][t], _mm512_mullo_epi32(dots[p][t], factor))
-                    } else {
-                        dots[p][t]
-                    };
-                }
-            }
-        }
+        // Both 16-bit halves of a lane are the scale.
+        let factor = |half: usize, p: usize| _mm512_srai_epi32::<16>(vector(Whole::half::<F>(half), p));
+        let total = wide_dots::<F, P, T>(vector, factor, x);
         for p in 0..P {
             let scales = WideScaleVectors {
                 scale: _mm512_castsi512_ps(vector(Whole::scale::<F>(), p)),
@@ -134,15 +123,52 @@ fn wide_tile<F: Format, const P: usize, const T: usize>(
     }
     for p in 0..P {
         for t in 0..T {
-            store_some_floats(sums[kept(p, t)].as_flattened_mut(), acc[p][t]);
+            store_some_floats(sums[kept.sums(p, first + t)].as_flattened_mut(), acc[p][t]);
         }
     }
+}
+
+/// `Σ half_scale · code · x` for each vector of strips and each token. `code(j, p)` is quad `j`, `factor(h, p)` the scales of half
+/// `h`, an i32 each, if halves have scales of their own.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+#[inline]
+pub(super) fn wide_dots<F: Format, const P: usize, const T: usize>(
+    code: impl Fn(usize, usize) -> __m512i,
+    factor: impl Fn(usize, usize) -> __m512i,
+    x: [&BlockQ8; T],
+) -> [[__m512i; T]; P] {
+    let mut total = [[_mm512_setzero_si512(); T]; P];
+    for half in 0..2 {
+        let mut dots = if F::HALVES { [[_mm512_setzero_si512(); T]; P] } else { total };
+        for j in 4 * half..4 * (half + 1) {
+            let mut codes = [_mm512_setzero_si512(); P];
+            for p in 0..P {
+                codes[p] = code(j, p);
+            }
+            for t in 0..T {
+                let quad = _mm512_set1_epi32(x[t].quad(j));
+                for p in 0..P {
+                    dots[p][t] = _mm512_dpbusd_epi32(dots[p][t], codes[p], quad);
+                }
+            }
+        }
+        for p in 0..P {
+            for t in 0..T {
+                total[p][t] = if F::HALVES {
+                    _mm512_add_epi32(total[p][t], _mm512_mullo_epi32(dots[p][t], factor(half, p)))
+                } else {
+                    dots[p][t]
+                };
+            }
+        }
+    }
+    total
 }
 
 /// See [`add_block`](super::block::add_block).
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
-fn add_wide_block<F: Format>(
+pub(super) fn add_wide_block<F: Format>(
     sum: __m512,
     mut integer: __m512i,
     scales: &WideScaleVectors,
