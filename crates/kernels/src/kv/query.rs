@@ -31,7 +31,7 @@ pub(super) struct PreparedQueries<'a> {
     /// `[n_rows][PARTS][n_pairs]`
     values: &'a [f32],
     /// `[n_rows]`: value of an integer of 1
-    units: &'a [f32],
+    pub(super) units: &'a [f32],
 }
 
 /// What is prepared of one head, `[head_dim / 2]` each.

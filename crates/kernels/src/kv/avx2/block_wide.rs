@@ -11,7 +11,7 @@ use super::rows::PartCodes;
 use super::scores::QuadCodes;
 use super::values::{TokenCodes, UNIT_QUADS};
 use super::weights::{Integers, MAX_ROWS, Softmax};
-use super::{MAX_DIM, MAX_HEADS, wide};
+use super::{MAX_DIM, MAX_HEADS, softmax_wide};
 use crate::math::avx512::{load, store};
 use crate::page::PAGE_TOKENS;
 
@@ -97,10 +97,9 @@ pub(super) fn softmax(
         *to = load(gains);
     }
     let mut out = Softmax { max: [0.0; MAX_ROWS], sum: [0.0; MAX_ROWS] };
-    let rows = out.max.iter_mut().zip(&mut out.sum);
-    for ((max, sum), (scores, integers)) in rows.zip(scores.iter().zip(integers)) {
-        (*max, *sum) = wide::softmax(scores, &wide_gains, integers);
-    }
+    softmax_wide::softmax(scores, &wide_gains, integers, |row, max, sum| {
+        (out.max[row], out.sum[row]) = (max, sum);
+    });
     out
 }
 

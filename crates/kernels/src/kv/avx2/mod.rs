@@ -22,6 +22,7 @@ mod q8;
 mod query;
 mod rows;
 mod scores;
+mod softmax_wide;
 mod turn;
 mod unpack;
 mod values;
@@ -216,21 +217,11 @@ pub(super) fn attend_token(
             _ => job.attend::<16>(token, partial),
         };
     };
-    let n_parts = token.n_heads().div_ceil(MAX_HEADS);
+    let n_parts = token.n_heads().div_ceil(wide::HEADS);
     let part_len = token.n_heads().div_ceil(n_parts);
     for row in (0..token.n_heads()).step_by(part_len) {
-        let mut job =
-            Job { code, frames, parts: &parts, first_token, row, _avx512: avx512, ahead: &mut ahead };
-        match head_dim / 16 {
-            2 => job.attend_some::<2>(token, part_len, partial),
-            4 => job.attend_some::<4>(token, part_len, partial),
-            6 => job.attend_some::<6>(token, part_len, partial),
-            8 => job.attend_some::<8>(token, part_len, partial),
-            10 => job.attend_some::<10>(token, part_len, partial),
-            12 => job.attend_some::<12>(token, part_len, partial),
-            14 => job.attend_some::<14>(token, part_len, partial),
-            _ => job.attend_some::<16>(token, part_len, partial),
-        }
+        Job { code, frames, parts: &parts, first_token, row, _avx512: avx512, ahead: &mut ahead }
+            .attend_some(token, part_len, partial);
     }
 }
 
@@ -251,12 +242,7 @@ struct Job<'a> {
 impl Job<'_> {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    fn attend_some<const V: usize>(
-        &mut self,
-        token: &mut TokenQueries,
-        part_len: usize,
-        partial: &mut Partial<'_>,
-    ) {
+    fn attend_some(&mut self, token: &mut TokenQueries, part_len: usize, partial: &mut Partial<'_>) {
         let (queries, weights) = token.queries_and_weights();
         let queries = PreparedQueries::of(&self.code.keys, queries);
         let end = (self.row + part_len).min(weights.len());
@@ -264,10 +250,14 @@ impl Job<'_> {
         // SAFETY: a job holds an `Avx512`, which exists only if detection saw all that is used.
         unsafe {
             match weights.len() {
-                1 => wide::attend::<V, 1>(self, queries, weights, partial),
-                2 => wide::attend::<V, 2>(self, queries, weights, partial),
-                3 => wide::attend::<V, 3>(self, queries, weights, partial),
-                _ => wide::attend::<V, 4>(self, queries, weights, partial),
+                1 => wide::attend::<1>(self, queries, weights, partial),
+                2 => wide::attend::<2>(self, queries, weights, partial),
+                3 => wide::attend::<3>(self, queries, weights, partial),
+                4 => wide::attend::<4>(self, queries, weights, partial),
+                5 => wide::attend::<5>(self, queries, weights, partial),
+                6 => wide::attend::<6>(self, queries, weights, partial),
+                7 => wide::attend::<7>(self, queries, weights, partial),
+                _ => wide::attend::<8>(self, queries, weights, partial),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::super::keys::{KeyOperand, QUAD};
-use super::super::query::{PreparedQueries, QUERY_TOP};
+use super::super::query::{PreparedQueries, PreparedRow, QUERY_TOP};
 use super::{MAX_DIM, MAX_HEADS, load_row, sums_of_lanes};
 use crate::math::avx2::{load, max_across, store4, sums_across};
 use crate::page::Frame;
@@ -15,7 +15,7 @@ use crate::page::Frame;
 /// Integers of a row by stored position, four channels in each.
 pub(super) type RowQuads = [i32; MAX_DIM / QUAD];
 
-/// `H` rows, at most [`MAX_HEADS`].
+/// `H` rows.
 #[derive(Clone, Copy)]
 pub(super) struct FrameQueries<const H: usize> {
     pub quads: [RowQuads; H],
@@ -41,42 +41,17 @@ impl<const H: usize> FrameQueries<H> {
         rows: Range<usize>,
         frame: Frame<'_>,
     ) {
-        assert!(H <= MAX_HEADS);
-        let angles =
-            |values| -> &[[f32; 8]; V] { <[f32]>::as_chunks(values).0.first_chunk().expect("angles") };
-        let (cos, sin) = (angles(frame.cos), angles(frame.sin));
-        let mut means = [_mm256_setzero_ps(); MAX_HEADS];
-        let mut twice = [_mm256_setzero_si256(); MAX_HEADS];
         let (prepared, units) = queries.rows::<V>();
-        let prepared = prepared[rows.clone()].iter().zip(&units[rows]);
-        let out = self.quads.iter_mut().zip(&mut self.unit).zip(means.iter_mut().zip(&mut twice));
-        for ((row, from_unit), ((quads, unit), (mean, twice))) in prepared.zip(out) {
-            let [low_cos, low_sin, high_cos, high_sin, mean_cos, mean_sin] = row;
-            let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-            let mut scaled = [[_mm256_setzero_ps(); V]; 2];
-            for i in 0..V {
-                let (cos, sin) = (load(&cos[i]), load(&sin[i]));
-                low = _mm256_fmadd_ps(load(&mean_cos[i]), cos, low);
-                high = _mm256_fmadd_ps(load(&mean_sin[i]), sin, high);
-                let first = _mm256_mul_ps(load(&low_cos[i]), cos);
-                let second = _mm256_mul_ps(load(&high_cos[i]), cos);
-                scaled[0][i] = _mm256_fmadd_ps(load(&low_sin[i]), sin, first);
-                scaled[1][i] = _mm256_fnmadd_ps(load(&high_sin[i]), sin, second);
-            }
-            *mean = _mm256_add_ps(low, high);
-            *unit = *from_unit;
-            *twice = round(code, &scaled, quads);
+        let prepared = &prepared[rows.clone()];
+        for (unit, from) in self.unit.iter_mut().zip(&units[rows]) {
+            *unit = *from;
         }
-        self.set_sums(means, twice);
+        let sums = turned(&mut self.quads[..prepared.len()], code, prepared, frame);
+        self.set_sums(sums);
     }
 
-    /// From sums over eight lanes each: products with the mean key, and twice those of integers with codes in the middle.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    pub(super) fn set_sums(&mut self, means: [__m256; MAX_HEADS], twice: [__m256i; MAX_HEADS]) {
-        let (mut mean, mut middle) = ([0.0; MAX_HEADS], [0.0; MAX_HEADS]);
-        store4(&mut mean, sums_across(means));
-        store4(&mut middle, _mm_mul_ps(_mm_cvtepi32_ps(sums_of_lanes(twice)), _mm_set1_ps(0.5)));
+    /// Takes what [`reduced`] gives.
+    pub(super) fn set_sums(&mut self, (mean, middle): ([f32; MAX_HEADS], [f32; MAX_HEADS])) {
         self.mean.copy_from_slice(&mean[..H]);
         self.middle.copy_from_slice(&middle[..H]);
     }
@@ -120,8 +95,57 @@ impl<const H: usize> FrameQueries<H> {
             }
             twice[h] = round(code, &scaled[h], &mut self.quads[h]);
         }
-        self.set_sums(means, twice);
+        self.set_sums(reduced(means, twice));
     }
+}
+
+/// Writes the integers of some rows that meet a frame, at most [`MAX_HEADS`]. Returns their products with the mean key, and those
+/// with codes in the middle.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn turned<const V: usize>(
+    quads: &mut [RowQuads],
+    code: KeyOperand<'_>,
+    rows: &[PreparedRow<V>],
+    frame: Frame<'_>,
+) -> ([f32; MAX_HEADS], [f32; MAX_HEADS]) {
+    assert!(rows.len() <= MAX_HEADS);
+    let angles = |values| -> &[[f32; 8]; V] { <[f32]>::as_chunks(values).0.first_chunk().expect("angles") };
+    let (cos, sin) = (angles(frame.cos), angles(frame.sin));
+    let mut means = [_mm256_setzero_ps(); MAX_HEADS];
+    let mut twice = [_mm256_setzero_si256(); MAX_HEADS];
+    let out = quads.iter_mut().zip(means.iter_mut().zip(&mut twice));
+    for (row, (quads, (mean, twice))) in rows.iter().zip(out) {
+        let [low_cos, low_sin, high_cos, high_sin, mean_cos, mean_sin] = row;
+        let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+        let mut scaled = [[_mm256_setzero_ps(); V]; 2];
+        for i in 0..V {
+            let (cos, sin) = (load(&cos[i]), load(&sin[i]));
+            low = _mm256_fmadd_ps(load(&mean_cos[i]), cos, low);
+            high = _mm256_fmadd_ps(load(&mean_sin[i]), sin, high);
+            let first = _mm256_mul_ps(load(&low_cos[i]), cos);
+            let second = _mm256_mul_ps(load(&high_cos[i]), cos);
+            scaled[0][i] = _mm256_fmadd_ps(load(&low_sin[i]), sin, first);
+            scaled[1][i] = _mm256_fnmadd_ps(load(&high_sin[i]), sin, second);
+        }
+        *mean = _mm256_add_ps(low, high);
+        *twice = round(code, &scaled, quads);
+    }
+    reduced(means, twice)
+}
+
+/// From sums over eight lanes each: products with the mean key, and from twice those of integers with the largest codes those with codes
+/// in the middle.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn reduced(
+    means: [__m256; MAX_HEADS],
+    twice: [__m256i; MAX_HEADS],
+) -> ([f32; MAX_HEADS], [f32; MAX_HEADS]) {
+    let (mut mean, mut middle) = ([0.0; MAX_HEADS], [0.0; MAX_HEADS]);
+    store4(&mut mean, sums_across(means));
+    store4(&mut middle, _mm_mul_ps(_mm_cvtepi32_ps(sums_of_lanes(twice)), _mm_set1_ps(0.5)));
+    (mean, middle)
 }
 
 /// Rounds channels in units to integers and brings them into stored order. Returns the lanes of the sum of integers times

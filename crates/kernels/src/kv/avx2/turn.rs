@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 
 use super::super::keys::KeyCode;
 use super::super::query::QUERY_TOP;
-use super::query::FrameQueries;
+use super::query::{FrameQueries, reduced};
 use super::{MAX_DIM, MAX_HEADS, load_row};
 use crate::math::avx2::{load, max_across, splat, store};
 use crate::page::{Frame, QueryRows};
@@ -181,7 +181,7 @@ impl FrameQueries<MAX_HEADS> {
                 *twice = _mm256_add_epi32(*twice, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
             }
         }
-        self.set_sums(means, twice);
+        self.set_sums(reduced(means, twice));
     }
 }
 

@@ -9,15 +9,16 @@ use std::arch::x86_64::*;
 
 use super::super::keys::{KeyCode, KeyOperand, QuadPlace, has_four, has_one, has_two};
 use super::super::layout::{ROW, TOKEN_QUADS, value_rows};
-use super::super::query::{PreparedHead, PreparedQueries};
-use super::super::weights::{LOWEST, P, ROUND, WEIGHT_TOKENS, WEIGHT_TOP, WEIGHT_UNITS};
+use super::super::query::{PreparedQueries, PreparedRow};
+use super::super::weights::{WEIGHT_TOKENS, WEIGHT_UNITS};
 use super::super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS, gain};
-use super::query::FrameQueries;
+use super::query::{self, FrameQueries, RowQuads, reduced};
 use super::scores::Pair;
+use super::softmax_wide::softmax;
+use super::turn::mean_product;
 use super::values::Sums;
-use super::weights::{Integers, Unit};
-use super::{Job, LINES_OF_STEP};
-use crate::math::avx2::{load as load8, max_across, sum_across};
+use super::weights::Integers;
+use super::{Job, LINES_OF_STEP, MAX_HEADS};
 use crate::math::avx512::{load, store};
 use crate::page::{Frame, PAGE_TOKENS, Partial};
 
@@ -172,12 +173,19 @@ fn add_run<const H: usize, const BITS: u8>(
         }
     };
     let [mut even, mut odd] = *sums;
-    for index in (0..n / 2 * 2).step_by(2) {
-        add(index, &mut even);
-        add(index + 1, &mut odd);
-    }
-    if n % 2 == 1 {
-        add(n - 1, &mut even);
+    if H > MAX_HEADS {
+        // The sums of so many heads hide the latency by themselves.
+        for index in 0..n {
+            add(index, &mut even);
+        }
+    } else {
+        for index in (0..n / 2 * 2).step_by(2) {
+            add(index, &mut even);
+            add(index + 1, &mut odd);
+        }
+        if n % 2 == 1 {
+            add(n - 1, &mut even);
+        }
     }
     *sums = [even, odd];
 }
@@ -188,22 +196,22 @@ pub(super) fn sum_values<const H: usize, const BITS: u8>(
     rows: &[[u8; ROW]],
     weights: &[Integers; H],
 ) -> [Sums<H>; 2] {
-    let sums = value_sums::<H, BITS>(rows, weights);
     let mut out = [[[[_mm256_setzero_si256(); 2]; H]; WEIGHT_UNITS]; 2];
-    for (unit, sums) in sums.iter().enumerate() {
-        let [left, right] = halves(sums);
+    for unit in 0..WEIGHT_UNITS {
+        let [left, right] = halves(&value_sums::<H, BITS>(rows, weights, unit));
         (out[0][unit], out[1][unit]) = (left, right);
     }
     out
 }
 
-/// Sums of codes times weights of `H` heads with 32 channels, of the tokens that share a scale of weights.
+/// Sums of codes times weights of `H` heads with 32 channels, of the tokens that share the scale of weights `unit`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
 fn value_sums<const H: usize, const BITS: u8>(
     rows: &[[u8; ROW]],
     weights: &[Integers; H],
-) -> [Wide<H>; WEIGHT_UNITS] {
+    unit: usize,
+) -> Wide<H> {
     assert!(rows.len() == value_rows(BITS));
     let add = |j: usize, sums: &mut Wide<H>| {
         let none = &[0; ROW];
@@ -220,41 +228,48 @@ fn value_sums<const H: usize, const BITS: u8>(
             }
         }
     };
-    let mut out = [[[_mm512_setzero_si512(); 2]; H]; WEIGHT_UNITS];
-    for (index, out) in out.iter_mut().enumerate() {
-        let [mut even, mut odd] = [*out; 2];
-        for j in (index * WEIGHT_TOKENS / 4..(index + 1) * WEIGHT_TOKENS / 4).step_by(2) {
+    let [mut even, mut odd] = [[[_mm512_setzero_si512(); 2]; H]; 2];
+    let of_unit = unit * WEIGHT_TOKENS / 4..(unit + 1) * WEIGHT_TOKENS / 4;
+    if H > MAX_HEADS {
+        for j in of_unit {
+            add(j, &mut even);
+        }
+    } else {
+        for j in of_unit.step_by(2) {
             add(j, &mut even);
             add(j + 1, &mut odd);
         }
-        *out = join([even, odd]);
     }
-    out
+    join([even, odd])
 }
 
-/// Some heads against one page, see [`attend_token`](super::attend_token).
+/// Heads that meet the codes of a page at once: with twice as many sums as heads, 32 registers hold no more.
+pub(super) const HEADS: usize = 8;
+
+/// `H` heads against one page, see [`attend_token`](super::attend_token).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-pub(super) fn attend<const V: usize, const H: usize>(
+pub(super) fn attend<const H: usize>(
     job: &mut Job<'_>,
     queries: PreparedQueries<'_>,
     scores: &mut [[f32; PAGE_TOKENS]],
     partial: &mut Partial<'_>,
 ) {
     let scores: &mut [[f32; PAGE_TOKENS]; H] = scores.try_into().expect("scores of H heads");
-    score::<V, H>(job, queries, scores);
+    score::<H>(job, queries, scores);
     let mut value_gains = [_mm512_setzero_ps(); PAGE_TOKENS / 16];
     for (to, codes) in value_gains.iter_mut().zip(job.parts.value_gains.as_chunks().0) {
         *to = gains(codes);
     }
     let mut integers = [Integers::EMPTY; H];
     let mut sums = [0.0; H];
-    for (h, scores) in scores.iter_mut().enumerate() {
+    for scores in scores.iter_mut() {
         scores[..job.first_token].fill(f32::NEG_INFINITY);
-        let (max, sum) = softmax(scores, &value_gains, &mut integers[h]);
-        partial.set(job.row + h, max, sum);
-        sums[h] = sum;
         job.ahead.fetch(LINES_OF_STEP);
     }
+    softmax(scores, &value_gains, &mut integers, |h, max, sum| {
+        partial.set(job.row + h, max, sum);
+        sums[h] = sum;
+    });
     match job.code.values.bits {
         2 => weigh::<H, 2>(job, &integers, &sums, partial),
         3 => weigh::<H, 3>(job, &integers, &sums, partial),
@@ -276,26 +291,18 @@ fn gains(codes: &[u8; 16]) -> __m512 {
 /// Scores of `H` heads with a page of tokens.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
-fn score<const V: usize, const H: usize>(
+fn score<const H: usize>(
     job: &mut Job<'_>,
     queries: PreparedQueries<'_>,
     scores: &mut [[f32; PAGE_TOKENS]; H],
 ) {
     let (code, parts) = (&job.code.keys, job.parts);
     let n_rows = code.planes.rows();
-    let mut heads: [PreparedHead<'_>; H] = [queries.head(job.row); H];
-    for (h, head) in heads.iter_mut().enumerate() {
-        *head = queries.head(job.row + h);
-    }
     let mut in_frame = FrameQueries::<H>::EMPTY;
     for block in 0..BLOCKS {
         if (block * BLOCK_TOKENS).is_multiple_of(FRAME_TOKENS) {
             let frame = job.frames.frame(block * BLOCK_TOKENS / FRAME_TOKENS);
-            if V > MOST_VECTORS {
-                in_frame.set_turned::<V>(code.operand(), queries, job.row..job.row + H, frame);
-            } else {
-                set_turned::<V, H>(&mut in_frame, code.operand(), &heads, frame);
-            }
+            turn(&mut in_frame, code.operand(), queries, job.row, frame);
         }
         job.ahead.fetch(LINES_OF_STEP);
         let rows = &parts.keys[block * n_rows..][..n_rows];
@@ -318,32 +325,76 @@ fn score<const V: usize, const H: usize>(
     }
 }
 
-/// Most vectors of sixteen channels that [`set_turned`] takes: a permutation of bytes has two operands of 64.
-const MOST_VECTORS: usize = 8;
-
-/// See [`FrameQueries::set_turned`].
+/// Takes `H` queries, from `row` on, that meet a frame.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
-#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-fn set_turned<const V: usize, const H: usize>(
-    queries: &mut FrameQueries<H>,
+fn turn<const H: usize>(
+    to: &mut FrameQueries<H>,
     code: KeyOperand<'_>,
-    heads: &[PreparedHead<'_>; H],
+    queries: PreparedQueries<'_>,
+    row: usize,
     frame: Frame<'_>,
 ) {
+    for first in (0..H).step_by(MAX_HEADS) {
+        let n = MAX_HEADS.min(H - first);
+        let rows = row + first..row + first + n;
+        let quads = &mut to.quads[first..][..n];
+        let (mean, middle) = match code.order.len() / 16 {
+            2 => turned::<2>(quads, code, &queries.rows().0[rows.clone()], frame),
+            4 => turned::<4>(quads, code, &queries.rows().0[rows.clone()], frame),
+            6 => turned::<6>(quads, code, &queries.rows().0[rows.clone()], frame),
+            8 => turned::<8>(quads, code, &queries.rows().0[rows.clone()], frame),
+            10 => query::turned(quads, code, &queries.rows::<10>().0[rows.clone()], frame),
+            12 => query::turned(quads, code, &queries.rows::<12>().0[rows.clone()], frame),
+            14 => query::turned(quads, code, &queries.rows::<14>().0[rows.clone()], frame),
+            _ => query::turned(quads, code, &queries.rows::<16>().0[rows.clone()], frame),
+        };
+        to.mean[first..][..n].copy_from_slice(&mean[..n]);
+        to.middle[first..][..n].copy_from_slice(&middle[..n]);
+        to.unit[first..][..n].copy_from_slice(&queries.units[rows]);
+    }
+}
+
+/// Most vectors of sixteen channels that [`turned`] takes: a permutation of bytes has two operands of 64.
+const MOST_VECTORS: usize = 8;
+
+/// [`turned_rows`] of at most four rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+#[inline]
+fn turned<const V: usize>(
+    quads: &mut [RowQuads],
+    code: KeyOperand<'_>,
+    rows: &[PreparedRow<V>],
+    frame: Frame<'_>,
+) -> ([f32; MAX_HEADS], [f32; MAX_HEADS]) {
+    match rows.len() {
+        1 => turned_rows::<V, 1>(quads, code, rows, frame),
+        2 => turned_rows::<V, 2>(quads, code, rows, frame),
+        3 => turned_rows::<V, 3>(quads, code, rows, frame),
+        _ => turned_rows::<V, 4>(quads, code, rows, frame),
+    }
+}
+
+/// Writes the integers of `N` rows that meet a frame. Returns their products with the mean key, and those with codes in the middle.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+fn turned_rows<const V: usize, const N: usize>(
+    quads: &mut [RowQuads],
+    code: KeyOperand<'_>,
+    rows: &[PreparedRow<V>],
+    frame: Frame<'_>,
+) -> ([f32; MAX_HEADS], [f32; MAX_HEADS]) {
     assert!(V <= MOST_VECTORS && V.is_multiple_of(2) && code.order.len() == 16 * V);
-    let pairs = |values| -> &[[f32; 16]] { &<[f32]>::as_chunks(values).0[..V / 2] };
-    let eights = |values| -> &[[f32; 8]] { &<[f32]>::as_chunks(values).0[..V] };
+    let quads: &mut [RowQuads; N] = quads.try_into().expect("integers of N rows");
+    let rows: &[PreparedRow<V>; N] = rows.try_into().expect("N rows");
+    let angles = |values| -> &[[f32; 8]; V] { <[f32]>::as_chunks(values).0.first_chunk().expect("angles") };
+    let pairs = |eights: &[[f32; 8]; V], i: usize| load(&eights.as_flattened().as_chunks().0[i]);
+    let (cos, sin) = (angles(frame.cos), angles(frame.sin));
     // Rotated by halves of a vector, whose sums have eight lanes.
-    for h in 0..H {
-        let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-        for i in 0..V {
-            let (cos, sin) = (load8(&eights(frame.cos)[i]), load8(&eights(frame.sin)[i]));
-            low = _mm256_fmadd_ps(load8(&eights(heads[h].mean_cos)[i]), cos, low);
-            high = _mm256_fmadd_ps(load8(&eights(heads[h].mean_sin)[i]), sin, high);
-        }
-        queries.unit[h] = heads[h].unit;
-        queries.mean[h] = sum_across(_mm256_add_ps(low, high));
+    let mut means = [_mm256_setzero_ps(); MAX_HEADS];
+    for h in 0..N {
+        let [.., mean_cos, mean_sin] = &rows[h];
+        means[h] = mean_product(mean_cos, mean_sin, cos, sin);
     }
     let bytes = (1u128.unbounded_shl(16 * V as u32)).wrapping_sub(1);
     let (all, rest) = (bytes as __mmask64, (bytes >> 64) as __mmask64);
@@ -354,22 +405,22 @@ fn set_turned<const V: usize, const H: usize>(
     let (order, tops) = (&code.shuffle.wide[..16 * V], &code.top_at[..16 * V]);
     let order = [masked(order, all, 0), masked(order, rest, 64)];
     let tops = [masked(tops, all, 0), masked(tops, rest, 64)];
-    for h in 0..H {
+    let mut twice = [_mm256_setzero_si256(); MAX_HEADS];
+    for h in 0..N {
+        let [low_cos, low_sin, high_cos, high_sin, ..] = &rows[h];
         let mut scaled = [_mm512_setzero_si512(); MOST_VECTORS];
         for i in 0..V / 2 {
-            let (cos, sin) = (load(&pairs(frame.cos)[i]), load(&pairs(frame.sin)[i]));
-            let first = _mm512_mul_ps(load(&pairs(heads[h].low_cos)[i]), cos);
-            let second = _mm512_mul_ps(load(&pairs(heads[h].high_cos)[i]), cos);
-            let first = _mm512_fmadd_ps(load(&pairs(heads[h].low_sin)[i]), sin, first);
-            let second = _mm512_fnmadd_ps(load(&pairs(heads[h].high_sin)[i]), sin, second);
-            scaled[i] = _mm512_cvtps_epi32(first);
-            scaled[V / 2 + i] = _mm512_cvtps_epi32(second);
+            let (cos, sin) = (pairs(cos, i), pairs(sin, i));
+            let first = _mm512_mul_ps(pairs(low_cos, i), cos);
+            let second = _mm512_mul_ps(pairs(high_cos, i), cos);
+            scaled[i] = _mm512_cvtps_epi32(_mm512_fmadd_ps(pairs(low_sin, i), sin, first));
+            scaled[V / 2 + i] = _mm512_cvtps_epi32(_mm512_fnmadd_ps(pairs(high_sin, i), sin, second));
         }
         let pack = |a: &[__m512i]| {
             _mm512_packs_epi16(_mm512_packs_epi32(a[0], a[1]), _mm512_packs_epi32(a[2], a[3]))
         };
         let first = pack(&scaled[..4]);
-        let to = queries.quads[h].as_mut_ptr().cast::<i8>();
+        let to = quads[h].as_mut_ptr().cast::<i8>();
         let stored = if V <= 4 {
             let stored = [_mm512_permutexvar_epi8(order[0], first), _mm512_setzero_si512()];
             // SAFETY: there are `16 * V` bytes, as many as the mask has bits.
@@ -388,73 +439,14 @@ fn set_turned<const V: usize, const H: usize>(
             }
             stored
         };
-        let mut twice = _mm512_dpbusd_epi32(_mm512_setzero_si512(), tops[0], stored[0]);
+        let mut sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), tops[0], stored[0]);
         if V > 4 {
-            twice = _mm512_dpbusd_epi32(twice, tops[1], stored[1]);
+            sums = _mm512_dpbusd_epi32(sums, tops[1], stored[1]);
         }
-        queries.middle[h] = _mm512_reduce_add_epi32(twice) as f32 * 0.5;
+        let halves = [_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64::<1>(sums)];
+        twice[h] = _mm256_add_epi32(halves[0], halves[1]);
     }
-}
-
-/// Softmax of a page's scores, whose weights times `gains` become `integers`; see [`softmax`](super::weights::softmax).
-/// Returns the maximum and the sum of the weights.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-#[inline]
-pub(super) fn softmax(
-    scores: &[f32; PAGE_TOKENS],
-    gains: &[__m512; PAGE_TOKENS / 16],
-    integers: &mut Integers,
-) -> (f32, f32) {
-    const OF_UNIT: usize = WEIGHT_TOKENS / 16;
-    let groups = scores.as_chunks::<16>().0;
-    let mut largest = _mm512_set1_ps(f32::NEG_INFINITY);
-    for group in groups {
-        largest = _mm512_max_ps(largest, load(group));
-    }
-    let max = max_of_both(largest);
-    let (shift, round, lowest) = (_mm512_set1_ps(max), _mm512_set1_ps(ROUND), _mm512_set1_ps(LOWEST));
-    let mut sum = _mm256_setzero_ps();
-    let Integers { quads, units } = integers;
-    let of_units = groups.as_chunks::<OF_UNIT>().0.iter().zip(gains.as_chunks::<OF_UNIT>().0);
-    let to_units = quads.as_chunks_mut::<{ WEIGHT_TOKENS / 4 }>().0.iter_mut().zip(units);
-    for ((groups, gains), (quads, unit)) in of_units.zip(to_units) {
-        let mut products = [_mm512_setzero_ps(); OF_UNIT];
-        for ((product, group), gains) in products.iter_mut().zip(groups).zip(gains) {
-            let x = _mm512_max_ps(_mm512_sub_ps(load(group), shift), lowest);
-            let rounded = _mm512_add_ps(x, round);
-            let f = _mm512_sub_ps(x, _mm512_sub_ps(rounded, round));
-            let mut p = _mm512_set1_ps(P[0]);
-            for c in [P[1], P[2], 1.0] {
-                p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
-            }
-            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(rounded));
-            let weights = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent));
-            // One half after the other: the sum has eight lanes.
-            sum = _mm256_add_ps(sum, _mm512_castps512_ps256(weights));
-            sum = _mm256_add_ps(sum, _mm512_extractf32x8_ps::<1>(weights));
-            *product = _mm512_mul_ps(weights, *gains);
-        }
-        let [a, b, c, d] = products;
-        let top = max_of_both(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
-        let per_unit = _mm512_set1_ps(if top > 0.0 { WEIGHT_TOP / top } else { 0.0 });
-        let mut total = _mm512_setzero_si512();
-        for (product, quads) in products.iter().zip(quads.as_chunks_mut::<4>().0) {
-            let rounded = _mm512_cvtps_epi32(_mm512_mul_ps(*product, per_unit));
-            total = _mm512_add_epi32(total, rounded);
-            let bytes = _mm512_cvtusepi32_epi8(rounded);
-            // SAFETY: `quads` has sixteen bytes.
-            unsafe { _mm_storeu_si128(quads.as_mut_ptr().cast(), bytes) };
-        }
-        *unit = Unit { unit: top / WEIGHT_TOP, total: _mm512_reduce_add_epi32(total) as f32 };
-    }
-    (max, sum_across(sum))
-}
-
-/// The largest of sixteen.
-#[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
-#[inline]
-fn max_of_both(x: __m512) -> f32 {
-    max_across(_mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x)))
+    reduced(means, twice)
 }
 
 /// Weighted sums of the values of a page.
@@ -469,25 +461,26 @@ fn weigh<const H: usize, const BITS: u8>(
     let code = &job.code.values;
     let (step, middle) = (code.step(), code.middle());
     for (part, rows) in job.parts.values.chunks_exact(value_rows(BITS)).enumerate() {
-        let sums = value_sums::<H, BITS>(rows, integers);
-        job.ahead.fetch(2 * LINES_OF_STEP);
-        let means = code.mean[32 * part..].as_chunks::<16>().0;
-        for h in 0..H {
-            let mut out = [_mm512_setzero_ps(); 2];
-            for (unit, sums) in integers[h].units.iter().zip(&sums) {
-                let factor = _mm512_set1_ps(unit.unit * step);
-                let centre = _mm512_set1_ps(unit.total * middle);
+        let mut out = [[_mm512_setzero_ps(); 2]; H];
+        for unit in 0..WEIGHT_UNITS {
+            let sums = value_sums::<H, BITS>(rows, integers, unit);
+            job.ahead.fetch(LINES_OF_STEP);
+            for h in 0..H {
+                let of_unit = &integers[h].units[unit];
+                let factor = _mm512_set1_ps(of_unit.unit * step);
+                let centre = _mm512_set1_ps(of_unit.total * middle);
                 for v in 0..2 {
                     let centred = _mm512_sub_ps(_mm512_cvtepi32_ps(sums[h][v]), centre);
-                    out[v] = _mm512_fmadd_ps(centred, factor, out[v]);
+                    out[h][v] = _mm512_fmadd_ps(centred, factor, out[h][v]);
                 }
             }
+        }
+        let means = code.mean[32 * part..].as_chunks::<16>().0;
+        for h in 0..H {
             let to = partial.out_mut(job.row + h)[32 * part..].as_chunks_mut::<16>().0;
             for v in 0..2 {
-                store(
-                    &mut to[v],
-                    _mm512_fmadd_ps(_mm512_set1_ps(sums_of_weights[h]), load(&means[v]), out[v]),
-                );
+                let sum = _mm512_set1_ps(sums_of_weights[h]);
+                store(&mut to[v], _mm512_fmadd_ps(sum, load(&means[v]), out[h][v]));
             }
         }
     }
