@@ -12,7 +12,7 @@ use super::rows::for_rows;
 use super::scores::{self, QuadCodes};
 use super::{MAX_DIM, MAX_HEADS, estimate_wide, gains, turn};
 use crate::isa::Extension;
-use crate::math::avx2::{load, splat, store4, sums_across};
+use crate::math::avx2::{load, load4, splat, store4, sums_across};
 use crate::page::{FRAMES, Frame, PageFrames, QueryRows};
 
 /// See [`HeadCode::estimate_rows`].
@@ -84,16 +84,13 @@ impl Job<'_> {
             };
         }
         let mut in_frame = RowsInFrame::EMPTY;
-        let mut prepared = queries.rows();
-        for (shifts, weights) in shifts.chunks(MAX_HEADS).zip(weights.chunks_mut(MAX_HEADS)) {
-            let mut rows: [&[f32]; MAX_HEADS] = [&[]; MAX_HEADS];
-            let rows = &mut rows[..shifts.len()];
-            rows.iter_mut().zip(&mut prepared).for_each(|(row, of)| *row = of);
+        for (tile, weights) in queries.tiles(shifts).zip(weights.chunks_mut(MAX_HEADS)) {
+            let levels = tile.levels();
             let mut sums = [[_mm256_setzero_ps(); 2]; MAX_HEADS];
             for (turn, blocks) in turns.iter().zip(blocks.chunks(FRAME_TOKENS / BLOCK_TOKENS)) {
-                in_frame.set(&keys.estimate, rows, shifts, turn);
+                in_frame.set(&keys.estimate, tile, levels, turn);
                 for block in blocks {
-                    for_rows!(rows.len(), add_block(block, &in_frame, &mut sums));
+                    for_rows!(tile.len(), add_block(block, &in_frame, &mut sums));
                 }
             }
             let mut of_rows = [0.0; MAX_HEADS];
@@ -111,8 +108,12 @@ impl Job<'_> {
 /// factors of the product with the mean key by eight pairs, the value of an integer of 1, and what `EstimateCode::spread` says.
 #[derive(Clone, Copy)]
 pub(super) struct EstimateQueries<'a, const V: usize> {
-    /// `[x [16 · sets], y [16 · sets], means [V][mean_cos [8], mean_sin [8]], unit, spread, 0 × 6]` each
+    /// `[x [16 · sets], y [16 · sets], means [V][mean_cos [8], mean_sin [8]]]` each
     values: &'a [f32],
+    /// by [`MAX_HEADS`] rows, zeros behind the last: values of an integer of 1
+    units: &'a [[f32; MAX_HEADS]],
+    /// the same, what `EstimateCode::spread` says
+    spreads: &'a [[f32; MAX_HEADS]],
 }
 
 /// The parts of a prepared row.
@@ -122,15 +123,12 @@ pub(super) struct RowParts<'a, const V: usize> {
     pub y: &'a [[f32; 16]],
     /// of eight pairs, the factors of their cosines and of their sines
     pub means: &'a [[f32; 16]; V],
-    /// value of an integer of 1
-    pub unit: f32,
-    pub spread: f32,
 }
 
 impl<'a, const V: usize> EstimateQueries<'a, V> {
     /// Sets of [`FIT`] quads.
     pub const SETS: usize = V.div_ceil(FIT);
-    const LEN: usize = 32 * Self::SETS + 16 * V + 8;
+    const LEN: usize = 32 * Self::SETS + 16 * V;
 
     /// Those of `queries` for `code`, which are made once.
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -138,11 +136,15 @@ impl<'a, const V: usize> EstimateQueries<'a, V> {
         let (n_rows, head_dim) = (queries.n_rows(), queries.head_dim());
         assert!(head_dim == 16 * V && code.head_dim() == head_dim, "channels of a row");
         let n_read = QUAD * code.estimate.n_quads;
-        let values = queries.prepared_estimates(code.id, n_rows * Self::LEN, |queries, prepared| {
-            let rows = queries.chunks_exact(head_dim).zip(prepared.chunks_exact_mut(Self::LEN));
-            for (query, row) in rows {
-                let (xy, rest) = row.split_at_mut(32 * Self::SETS);
-                let (to_means, numbers) = rest.split_at_mut(16 * V);
+        let (n_values, n_numbers) = (n_rows * Self::LEN, n_rows.next_multiple_of(MAX_HEADS));
+        let n_prepared = n_values + 2 * n_numbers;
+        let prepared = queries.prepared_estimates(code.id, n_prepared, |queries, prepared| {
+            let (values, numbers) = prepared.split_at_mut(n_values);
+            numbers.fill(0.0);
+            let (units, spreads) = numbers.split_at_mut(n_numbers);
+            let rows = queries.chunks_exact(head_dim).zip(values.chunks_exact_mut(Self::LEN));
+            for ((query, row), (unit, spread)) in rows.zip(units.iter_mut().zip(spreads)) {
+                let (xy, to_means) = row.split_at_mut(32 * Self::SETS);
                 let mut means = [[[0.0; 8]; V]; 2];
                 let parts = turn::parts::<V>(code, query, means.as_flattened_mut().as_flattened_mut());
                 for (to, means) in to_means.as_chunks_mut::<16>().0.iter_mut().zip(interleaved(&means)) {
@@ -153,27 +155,65 @@ impl<'a, const V: usize> EstimateQueries<'a, V> {
                     xy[position] = parts.x.as_flattened()[usize::from(*channel)];
                     xy[16 * Self::SETS + position] = parts.y.as_flattened()[usize::from(*channel)];
                 }
-                numbers.fill(0.0);
-                (numbers[0], numbers[1]) = (parts.unit, code.estimate.spread(query));
+                (*unit, *spread) = (parts.unit, code.estimate.spread(query));
             }
         });
-        EstimateQueries { values }
+        let (values, numbers) = prepared.split_at(n_values);
+        let (units, spreads) = numbers.split_at(n_numbers);
+        EstimateQueries { values, units: units.as_chunks().0, spreads: spreads.as_chunks().0 }
     }
 
-    pub fn rows(self) -> impl Iterator<Item = &'a [f32]> {
-        self.values.chunks_exact(Self::LEN)
+    /// Rows by [`MAX_HEADS`], with their `shifts`.
+    pub fn tiles(self, shifts: &'a [f32]) -> impl Iterator<Item = RowTile<'a, V>> {
+        let numbers = self.units.iter().zip(self.spreads);
+        let tiles = self.values.chunks(MAX_HEADS * Self::LEN).zip(shifts.chunks(MAX_HEADS)).zip(numbers);
+        tiles.map(|((values, shifts), (units, spreads))| RowTile { values, shifts, units, spreads })
+    }
+}
+
+/// At most [`MAX_HEADS`] rows.
+#[derive(Clone, Copy)]
+pub(super) struct RowTile<'a, const V: usize> {
+    values: &'a [f32],
+    pub shifts: &'a [f32],
+    /// zeros behind the last row
+    pub units: &'a [f32; MAX_HEADS],
+    pub spreads: &'a [f32; MAX_HEADS],
+}
+
+impl<'a, const V: usize> RowTile<'a, V> {
+    /// Rows.
+    pub fn len(&self) -> usize {
+        self.shifts.len()
     }
 
-    /// The parts of one of [`rows`](Self::rows).
+    /// The parts of each row.
     #[inline(always)]
-    pub fn parts(row: &'a [f32]) -> RowParts<'a, V> {
-        assert_eq!(row.len(), Self::LEN, "values of a prepared row");
-        let (xy, rest) = row.split_at(32 * Self::SETS);
-        let (x, y) = xy.as_chunks().0.split_at(Self::SETS);
-        let (means, numbers) = rest.split_at(16 * V);
-        let means = means.as_chunks().0.first_chunk().expect("factors of 8 · V pairs");
-        RowParts { x, y, means, unit: numbers[0], spread: numbers[1] }
+    pub fn rows(&self) -> impl Iterator<Item = RowParts<'a, V>> {
+        let sets = EstimateQueries::<V>::SETS;
+        self.values.chunks_exact(EstimateQueries::<V>::LEN).map(move |row| {
+            let (xy, means) = row.split_at(32 * sets);
+            let (x, y) = xy.as_chunks().0.split_at(sets);
+            RowParts { x, y, means: means.as_chunks().0.first_chunk().expect("factors of 8 · V pairs") }
+        })
     }
+
+    /// What is subtracted from a row's score.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    pub fn levels(&self) -> __m128 {
+        let mut shifts = [0.0; MAX_HEADS];
+        shifts[..self.shifts.len()].copy_from_slice(self.shifts);
+        _mm_sub_ps(load4(&shifts), load4(self.spreads))
+    }
+}
+
+/// Of scores of 0, in octaves; `means` are products with the mean key.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn bases(means: __m128, levels: __m128) -> __m128 {
+    let above = _mm_add_ps(_mm_sub_ps(means, levels), _mm_set1_ps(BIAS));
+    _mm_mul_ps(above, _mm_set1_ps(OCTAVE))
 }
 
 /// Eights of the first beside those of the second.
@@ -235,20 +275,19 @@ impl RowsInFrame {
         base: [0.0; MAX_HEADS],
     };
 
-    /// Takes prepared rows, [`MAX_HEADS`] at most.
+    /// Takes prepared rows.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn set<const V: usize>(
         &mut self,
         code: &EstimateCode,
-        rows: &[&[f32]],
-        shifts: &[f32],
+        tile: RowTile<'_, V>,
+        levels: __m128,
         frame: &EstimateTurn<V>,
     ) {
         let mut means = [_mm256_setzero_ps(); MAX_HEADS];
         let mut totals = [_mm_setzero_si128(); MAX_HEADS];
-        for (h, row) in rows.iter().enumerate() {
-            let row = EstimateQueries::<V>::parts(row);
+        for (h, row) in tile.rows().enumerate().take(MAX_HEADS) {
             means[h] = mean_product(row.means, &frame.angles);
             // Only of sets that store something.
             let tops = code.middles.iter().zip(&code.ones);
@@ -277,16 +316,11 @@ impl RowsInFrame {
                 totals[h] = _mm_add_epi32(totals[h], sums);
             }
         }
-        let mut mean = [0.0; MAX_HEADS];
-        store4(&mut mean, sums_across(means));
         let [a, b, c, d] = totals;
         let totals = _mm_hadd_epi32(_mm_hadd_epi32(a, b), _mm_hadd_epi32(c, d));
         store4(&mut self.half, _mm_mul_ps(_mm_cvtepi32_ps(totals), _mm_set1_ps(0.5)));
-        for (h, (row, shift)) in rows.iter().zip(shifts).enumerate() {
-            let RowParts { unit, spread, .. } = EstimateQueries::<V>::parts(row);
-            self.factor[h] = unit * OCTAVE;
-            self.base[h] = (mean[h] - (shift - spread) + BIAS) * OCTAVE;
-        }
+        store4(&mut self.factor, _mm_mul_ps(load4(tile.units), _mm_set1_ps(OCTAVE)));
+        store4(&mut self.base, bases(sums_across(means), levels));
     }
 }
 

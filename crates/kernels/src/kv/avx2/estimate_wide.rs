@@ -9,13 +9,13 @@
 
 use std::arch::x86_64::*;
 
-use super::super::estimate::{BIAS, LEAST, MOST, OCTAVE};
+use super::super::estimate::{LEAST, MOST, OCTAVE};
 use super::super::keys::EstimateCode;
 use super::super::{BLOCKS, FRAME_TOKENS};
-use super::estimate::{Block, EstimateQueries, EstimateTurn, FIT, MAX_SETS};
+use super::estimate::{Block, EstimateQueries, EstimateTurn, FIT, MAX_SETS, RowTile, bases};
 use super::rows::for_rows;
 use super::{MAX_DIM, MAX_HEADS};
-use crate::math::avx2::{store4, sums_across};
+use crate::math::avx2::{load4, store4, sums_across};
 use crate::math::avx512::{join, load};
 use crate::page::FRAMES;
 
@@ -77,20 +77,19 @@ impl RowsInFrame {
         base: [0.0; MAX_HEADS],
     };
 
-    /// Takes prepared rows, [`MAX_HEADS`] at most.
+    /// Takes prepared rows.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
     #[inline]
     fn set<const V: usize>(
         &mut self,
         code: &EstimateCode,
-        rows: &[&[f32]],
-        shifts: &[f32],
+        tile: RowTile<'_, V>,
+        levels: __m128,
         frame: &EstimateTurn<V>,
     ) {
         let mut means = [_mm256_setzero_ps(); MAX_HEADS];
         let mut totals = [_mm_setzero_si128(); MAX_HEADS];
-        for (h, row) in rows.iter().enumerate() {
-            let row = EstimateQueries::<V>::parts(row);
+        for (h, row) in tile.rows().enumerate().take(MAX_HEADS) {
             let mut mean = _mm512_setzero_ps();
             for (factors, angles) in row.means.iter().zip(&frame.angles) {
                 mean = _mm512_fmadd_ps(load(factors), load(angles), mean);
@@ -110,18 +109,13 @@ impl RowsInFrame {
                 totals[h] = _mm_dpbusd_epi32(totals[h], tops, bytes);
             }
         }
-        let mut mean = [0.0; MAX_HEADS];
-        store4(&mut mean, sums_across(means));
         let [a, b, c, d] = totals;
         let totals = _mm_hadd_epi32(_mm_hadd_epi32(a, b), _mm_hadd_epi32(c, d));
         let begin = _mm_sub_epi32(_mm_setzero_si128(), totals);
         // SAFETY: `begin` has four integers.
         unsafe { _mm_storeu_si128(self.begin.as_mut_ptr().cast(), begin) };
-        for (h, (row, shift)) in rows.iter().zip(shifts).enumerate() {
-            let row = EstimateQueries::<V>::parts(row);
-            self.factor[h] = row.unit * (0.5 * OCTAVE);
-            self.base[h] = (mean[h] - (shift - row.spread) + BIAS) * OCTAVE;
-        }
+        store4(&mut self.factor, _mm_mul_ps(load4(tile.units), _mm_set1_ps(0.5 * OCTAVE)));
+        store4(&mut self.base, bases(sums_across(means), levels));
     }
 }
 
@@ -174,15 +168,12 @@ pub(super) fn estimate<const V: usize>(
     let of_frames = blocks.as_chunks::<{ BLOCKS / FRAMES }>().0;
     let frames = [FrameCodes::<V>::new(&of_frames[0]), FrameCodes::<V>::new(&of_frames[1])];
     let mut in_frame = RowsInFrame::EMPTY;
-    let mut prepared = queries.rows();
-    for (shifts, weights) in shifts.chunks(MAX_HEADS).zip(weights.chunks_mut(MAX_HEADS)) {
-        let mut rows: [&[f32]; MAX_HEADS] = [&[]; MAX_HEADS];
-        let rows = &mut rows[..shifts.len()];
-        rows.iter_mut().zip(&mut prepared).for_each(|(row, of)| *row = of);
+    for (tile, weights) in queries.tiles(shifts).zip(weights.chunks_mut(MAX_HEADS)) {
+        let levels = tile.levels();
         let mut lanes = [_mm512_setzero_ps(); MAX_HEADS];
         for (turn, frame) in turns.iter().zip(&frames) {
-            in_frame.set(code, rows, shifts, turn);
-            for_rows!(rows.len(), add_frame::<V>(frame, code.n_quads, &in_frame, &mut lanes));
+            in_frame.set(code, tile, levels, turn);
+            for_rows!(tile.len(), add_frame::<V>(frame, code.n_quads, &in_frame, &mut lanes));
         }
         let mut eights = [_mm256_setzero_ps(); MAX_HEADS];
         for (eight, lanes) in eights.iter_mut().zip(lanes) {
