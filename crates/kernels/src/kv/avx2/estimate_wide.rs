@@ -38,8 +38,10 @@ impl<const V: usize> FrameCodes<V> {
     #[inline]
     fn new(blocks: &[Block<'_>]) -> FrameCodes<V> {
         const OF_BLOCK: usize = VECTORS * FRAMES / BLOCKS;
-        let mut frame =
-            FrameCodes { codes: [[_mm512_setzero_si512(); VECTORS]; V], gains: [_mm512_setzero_ps(); VECTORS] };
+        let mut frame = FrameCodes {
+            codes: [[_mm512_setzero_si512(); VECTORS]; V],
+            gains: [_mm512_setzero_ps(); VECTORS],
+        };
         for (block, gains) in blocks.iter().zip(frame.gains.as_chunks_mut::<OF_BLOCK>().0) {
             for (to, [low, high]) in gains.iter_mut().zip(block.gains) {
                 *to = join(low, high);
