@@ -341,11 +341,12 @@ impl PageSource for LayerOfSequence<'_> {
         match self.seen(&asked) {
             Seen::Exact(page) => {
                 let head = self.pool().exact_head(page.head(self.layer, asked.kv_head));
-                head.load_tile(isa, n_tokens, tile);
+                let next = self.next(&asked, false).map(|bytes| self.pool().exact_head(bytes));
+                head.load_tile(isa, n_tokens, next, tile);
             }
             Seen::Packed(_) | Seen::ExactValues { .. } => UNPACKED.with_borrow_mut(|unpacked| {
                 self.load(isa, &asked, unpacked);
-                unpacked.head().load_tile(isa, n_tokens, tile);
+                unpacked.head().load_tile(isa, n_tokens, None, tile);
             }),
         }
         if let Some(frames) = self.place(&asked).moved {

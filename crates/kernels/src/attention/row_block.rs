@@ -41,6 +41,8 @@ pub(super) struct RowBlock {
     all: Vec<u16>,
     weights: Lines,
     out: Lines,
+    /// room for the keys of a tile in the order of a kernel that has one of its own
+    keys: Lines,
 }
 
 /// The parts of a [`RowBlock`]; rows count up to a whole number of panels.
@@ -58,6 +60,8 @@ pub(super) struct RowBlockParts<'a> {
     pub weights: &'a mut [[f32; PAGE_TOKENS]],
     /// `[n_rows * ⌈head_dim/16⌉][16]`
     pub out: &'a mut [[f32; TILE_COLUMNS]],
+    /// what [`RowBlock::reserve_keys`] made
+    pub keys: &'a mut [f32],
 }
 
 impl RowBlock {
@@ -145,6 +149,12 @@ impl RowBlock {
         self.limits.extend(panels.map(|ends| ends.iter().copied().max().unwrap_or(0)));
     }
 
+    /// Makes room for the keys of a tile.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn reserve_keys(&mut self) {
+        self.keys.grow(PAGE_TOKENS * self.head_dim);
+    }
+
     pub(super) fn parts(&mut self) -> RowBlockParts<'_> {
         let n_rows = self.visible.len();
         RowBlockParts {
@@ -159,6 +169,7 @@ impl RowBlock {
             weights: &mut self.weights.values_mut().as_chunks_mut().0[..n_rows],
             out: &mut self.out.values_mut().as_chunks_mut().0
                 [..n_rows * self.head_dim.div_ceil(TILE_COLUMNS)],
+            keys: self.keys.values_mut(),
         }
     }
 

@@ -75,7 +75,8 @@ impl PageSource for Cache {
     }
 
     fn load_tile(&self, isa: Isa, asked: Asked, tile: &mut Tile) {
-        self.head(asked.kv_head, asked.page).unwrap().load_tile(isa, asked.tokens.end, tile);
+        let next = self.head(asked.kv_head, asked.page + 1);
+        self.head(asked.kv_head, asked.page).unwrap().load_tile(isa, asked.tokens.end, next, tile);
     }
 }
 

@@ -210,7 +210,9 @@ impl HeadCode {
             Isa::Scalar => estimate::estimate_rows(self, frames, packed, queries, shifts, weights),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-            Isa::Avx2(_) => unsafe { avx2::estimate_rows(self, frames, packed, queries, shifts, weights) },
+            Isa::Avx2(avx2) => unsafe {
+                avx2::estimate_rows(avx2.extension(), self, frames, packed, queries, shifts, weights)
+            },
         }
     }
 }

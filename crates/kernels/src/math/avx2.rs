@@ -18,6 +18,13 @@ pub(crate) fn store(x: &mut [f32; 8], v: __m256) {
 
 #[target_feature(enable = "avx2,fma")]
 #[inline]
+pub(crate) fn load4(x: &[f32; 4]) -> __m128 {
+    // SAFETY: `x` has four values.
+    unsafe { _mm_loadu_ps(x.as_ptr()) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
 pub(crate) fn store4(to: &mut [f32; 4], x: __m128) {
     // SAFETY: `to` has four values.
     unsafe { _mm_storeu_ps(to.as_mut_ptr(), x) }

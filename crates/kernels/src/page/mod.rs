@@ -21,7 +21,7 @@ pub use queries::{QueryRows, TokenQueries};
 pub use rows::Rows;
 pub(crate) use softmax::{score_lanes, softmax};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use softmax::{softmax_avx2, softmax_avx512};
+pub(crate) use softmax::{softmax_avx2, softmax_avx512, softmax_rows_avx512};
 pub use tile::Tile;
 pub(crate) use tile::{Lines, TILE_COLUMNS};
 

@@ -5,7 +5,7 @@ use super::{LANES, PAGE_TOKENS};
 use crate::math::{across, exp2};
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use vectors::{softmax_avx2, softmax_avx512};
+pub(crate) use vectors::{softmax_avx2, softmax_avx512, softmax_rows_avx512};
 
 /// The larger, the second if one is NaN.
 fn larger(a: f32, b: f32) -> f32 {
@@ -107,5 +107,43 @@ mod vectors {
             sum = _mm256_add_ps(sum, weights);
         }
         (max, sum_across(sum))
+    }
+
+    /// The same for all tokens of `R` rows, side by side.
+    #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+    #[inline]
+    #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
+    pub(crate) fn softmax_rows_avx512<const R: usize>(
+        scores: &mut [[f32; PAGE_TOKENS]; R],
+    ) -> ([f32; R], [f32; R]) {
+        const PAIRS: usize = PAGE_TOKENS / (2 * LANES);
+        let mut largest = [_mm512_set1_ps(f32::NEG_INFINITY); R];
+        for at in 0..PAIRS {
+            for r in 0..R {
+                let pair = &scores[r].as_chunks::<{ 2 * LANES }>().0[at];
+                largest[r] = _mm512_max_ps(largest[r], avx512::load(pair));
+            }
+        }
+        let (mut max, mut sum) = ([0.0; R], [0.0; R]);
+        let mut shift = [_mm512_setzero_ps(); R];
+        for r in 0..R {
+            let high = _mm512_extractf32x8_ps::<1>(largest[r]);
+            max[r] = max_across(_mm256_max_ps(_mm512_castps512_ps256(largest[r]), high));
+            shift[r] = _mm512_set1_ps(max[r]);
+        }
+        let mut sums = [_mm256_setzero_ps(); R];
+        for at in 0..PAIRS {
+            for r in 0..R {
+                let pair = &mut scores[r].as_chunks_mut::<{ 2 * LANES }>().0[at];
+                let weights = exp2_avx512(_mm512_sub_ps(avx512::load(pair), shift[r]));
+                avx512::store(pair, weights);
+                sums[r] = _mm256_add_ps(sums[r], _mm512_castps512_ps256(weights));
+                sums[r] = _mm256_add_ps(sums[r], _mm512_extractf32x8_ps::<1>(weights));
+            }
+        }
+        for r in 0..R {
+            sum[r] = sum_across(sums[r]);
+        }
+        (max, sum)
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn attend_tile(extension: Extension, block: &mut RowBlock, tile: &Til
             }
         }
     }
-    weights_of_rows(&mut parts, |weights, n_tokens| softmax_avx2(weights, n_tokens));
+    weights_of_rows(&mut parts);
     let n_columns = head_dim.div_ceil(TILE_COLUMNS);
     let (keep, take) = (parts.keep.as_chunks().0, parts.take.as_chunks().0);
     let panels = parts.weights.as_chunks::<PANEL_ROWS>().0;
@@ -55,11 +55,9 @@ pub(super) fn attend_tile(extension: Extension, block: &mut RowBlock, tile: &Til
 
 /// Turns the scores of all rows into weights, and finds how their states merge with those of the tile. Weights that a row
 /// does not have, but another one of its panel, are 0.
-#[inline(always)]
-fn weights_of_rows(
-    parts: &mut RowBlockParts<'_>,
-    softmax: impl Fn(&mut [f32; PAGE_TOKENS], usize) -> (f32, f32),
-) {
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn weights_of_rows(parts: &mut RowBlockParts<'_>) {
     for (row, weights) in parts.weights.iter_mut().enumerate() {
         let (n_tokens, end) = (parts.ends[row], parts.limits[row / PANEL_ROWS]);
         (parts.keep[row], parts.take[row]) = (1.0, 0.0);
@@ -68,7 +66,7 @@ fn weights_of_rows(
             continue;
         }
         weights[..parts.starts[row]].fill(f32::NEG_INFINITY);
-        let partial = softmax(weights, n_tokens);
+        let partial = softmax_avx2(weights, n_tokens);
         weights[n_tokens..end.max(n_tokens)].fill(0.0);
         let state = (parts.max[row], parts.sum[row]);
         (parts.keep[row], parts.take[row], parts.max[row], parts.sum[row]) = merge_sums(state, partial);

@@ -16,6 +16,7 @@
 mod block;
 mod block_wide;
 mod estimate;
+mod estimate_wide;
 mod grouped;
 mod hadamard;
 mod q8;

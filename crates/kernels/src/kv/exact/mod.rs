@@ -231,15 +231,19 @@ impl<'a> ExactHead<'a> {
         }
     }
 
-    /// Converts the first `n_tokens` of the page, and at most as many as complete a group of 16, to float32.
+    /// Converts the first `n_tokens` of the page, and at most as many as complete a group of 16, to float32. As much of
+    /// `next`, the page that will be read after this one, is fetched into the cache meanwhile.
     ///
     /// # Panics
     /// `n_tokens` is more than a page.
-    pub fn load_tile(&self, isa: Isa, n_tokens: usize, tile: &mut Tile) {
+    pub fn load_tile(&self, isa: Isa, n_tokens: usize, next: Option<ExactHead<'_>>, tile: &mut Tile) {
         assert!(n_tokens <= PAGE_TOKENS, "{n_tokens} tokens of a page");
+        // Where the next page begins, seen from this one; without one, what is read is fetched.
+        let ahead =
+            next.map_or(0, |next| next.bytes.as_ptr().addr().wrapping_sub(self.bytes.as_ptr().addr()));
         match self.kv_type {
-            KvType::F16 => load_tile::<f16>(isa, self.typed(), n_tokens, tile),
-            KvType::F32 => load_tile::<f32>(isa, self.typed(), n_tokens, tile),
+            KvType::F16 => load_tile::<f16>(isa, self.typed(), n_tokens, ahead, tile),
+            KvType::F32 => load_tile::<f32>(isa, self.typed(), n_tokens, ahead, tile),
         }
     }
 }
@@ -262,13 +266,20 @@ fn attend_token<E: Element>(
     }
 }
 
-fn load_tile<E: Element>(isa: Isa, head: TypedHead<'_, E>, n_tokens: usize, tile: &mut Tile) {
+fn load_tile<E: Element>(
+    isa: Isa,
+    head: TypedHead<'_, E>,
+    n_tokens: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "nothing is fetched there"))]
+    ahead: usize,
+    tile: &mut Tile,
+) {
     tile.set_shape(head.head_dim);
     match isa {
         Isa::Scalar => scalar::load_tile(&head, n_tokens, tile),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
-        Isa::Avx2(_) => unsafe { avx2::load_tile(&head, n_tokens, tile) },
+        Isa::Avx2(_) => unsafe { avx2::load_tile(&head, n_tokens, ahead, tile) },
     }
 }
 
