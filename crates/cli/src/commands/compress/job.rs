@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +17,7 @@ use lossy_engine::{ModelSource, Progress};
 use lossy_eval::divergence::Estimate;
 use lossy_eval::{Budget, Certificate, Loss, Report, SettingFigures};
 use lossy_formats::AtomicFile;
+use lossy_formats::gguf::Layout;
 
 use super::budget::{Allowance, Choices, Types, Within, types};
 use super::card::{self, Point, thinned, types_by_kind};
@@ -111,6 +112,7 @@ impl Job<'_> {
         };
         let Some(round) = found else { return Ok(Outcome::Interrupted) };
         let plan = self.choices.plan(&round.types)?;
+        let outs = plan.layout().paths(&self.args.output);
         let taught = match self.args.training() {
             None => None,
             Some(amount) => {
@@ -119,7 +121,14 @@ impl Job<'_> {
                 if self.write(&plan, &file, &priced)?.is_none() {
                     return Ok(Outcome::Interrupted);
                 }
-                match self.teach(&file, &round.types, &round.total(), amount, &measuring, text)? {
+                match self.teach(
+                    first(plan.layout(), &file).as_path(),
+                    &round.types,
+                    &round.total(),
+                    amount,
+                    &measuring,
+                    text,
+                )? {
                     None => return Ok(Outcome::Interrupted),
                     taught => taught,
                 }
@@ -127,7 +136,7 @@ impl Job<'_> {
         };
         let better = taught.as_ref().and_then(|taught| taught.better.as_ref());
         match better {
-            Some((trained, _)) => teach::copy(trained, &self.args.output)?,
+            Some((trained, _)) => teach::copy(trained, &outs)?,
             None => {
                 if self.write(&plan, &self.args.output, &priced)?.is_none() {
                     return Ok(Outcome::Interrupted);
@@ -139,7 +148,8 @@ impl Job<'_> {
             training: taught.as_ref().map(|taught| taught.training.clone()),
             certificates: Certificate::all(report),
             report: report.clone(),
-            bytes: fs::metadata(&self.args.output)?.len(),
+            bytes: outs.iter().map(|out| Ok(fs::metadata(out)?.len())).sum::<Result<u64>>()?,
+            files: outs.iter().map(|out| file_name(out)).collect(),
             ..self.outcome(&plan, &round, &items, &priced, text, cache.as_ref())
         };
         write_text(&with_extension(&self.args.output, "json"), &serde_json::to_string_pretty(&outcome)?)?;
@@ -163,7 +173,7 @@ impl Job<'_> {
         let loss = figures(report).last().map(of).unwrap_or_default();
         note(&format!(
             "{}: {}, {:.2} bits a weight, KL {:.4} ± {:.4}, same top token {:.1} %, in {:.0} s; {} says more",
-            self.args.output.display(),
+            told(&outs),
             bytes(outcome.bytes),
             outcome.bits_per_weight,
             loss.kl.value,
@@ -205,7 +215,8 @@ impl Job<'_> {
         if self.write(&plan, &file, priced)?.is_none() {
             return Ok(None);
         }
-        let report = measuring.model(&file, &file_name(&self.args.output))?;
+        let name = file_name(&first(plan.layout(), &self.args.output));
+        let report = measuring.model(&first(plan.layout(), &file), &name)?;
         let round = report.map(|report| Round { types, assignment, report });
         if let Some(round) = &round {
             let kl = round.weights().kl;
@@ -344,6 +355,7 @@ impl Job<'_> {
             original: file_name(self.path),
             original_bytes: self.choices.source.file_bytes(),
             bytes: n_bytes,
+            files: Vec::new(),
             bits_per_weight: plan.bits_per_weight(),
             calibration: text.names.clone(),
             n_tokens: text.tokens.len(),
@@ -358,6 +370,20 @@ impl Job<'_> {
             certificates: Certificate::all(&round.report),
             report: round.report.clone(),
         }
+    }
+}
+
+/// The file of a layout that stands for all: the first.
+pub(super) fn first(layout: &Layout, out: &Path) -> PathBuf {
+    layout.paths(out).into_iter().next().unwrap_or_else(|| out.to_owned())
+}
+
+/// `small-00001-of-00002.gguf and 1 more`.
+fn told(outs: &[PathBuf]) -> String {
+    let first = outs.first().map_or(String::new(), |out| out.display().to_string());
+    match outs.len() {
+        0 | 1 => first,
+        n => format!("{first} and {} more", n - 1),
     }
 }
 
