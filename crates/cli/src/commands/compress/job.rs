@@ -1,8 +1,7 @@
 //! The steps: prices, a plan, a file, what it loses; and again, until that is within the budget.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -16,12 +15,11 @@ use lossy_compress::statistics::MomentsByName;
 use lossy_engine::{ModelSource, Progress};
 use lossy_eval::divergence::Estimate;
 use lossy_eval::{Budget, Certificate, Loss, Report, SettingFigures};
-use lossy_formats::AtomicFile;
-use lossy_formats::gguf::Layout;
 
 use super::budget::{Allowance, Choices, Types, Within, types};
 use super::card::{self, Point, thinned, types_by_kind};
 use super::measured::{Measuring, figures};
+use super::outputs::{first, told, write_text};
 use super::{CompressArgs, kl_of, with_extension};
 use super::{picture, teach};
 use crate::args::NamedTokens;
@@ -373,30 +371,10 @@ impl Job<'_> {
     }
 }
 
-/// The file of a layout that stands for all: the first.
-pub(super) fn first(layout: &Layout, out: &Path) -> PathBuf {
-    layout.paths(out).into_iter().next().unwrap_or_else(|| out.to_owned())
-}
-
-/// `small-00001-of-00002.gguf and 1 more`.
-fn told(outs: &[PathBuf]) -> String {
-    let first = outs.first().map_or(String::new(), |out| out.display().to_string());
-    match outs.len() {
-        0 | 1 => first,
-        n => format!("{first} and {} more", n - 1),
-    }
-}
-
 /// Matrices that were quantized before and get another type now.
 fn n_requantized(plan: &Plan<'_>) -> usize {
     let is_lossy = |tensor: &&Planned<'_>| {
         tensor.source.dtype.block_len() > 1 && tensor.choice.dtype != tensor.source.dtype
     };
     plan.tensors().iter().filter(is_lossy).count()
-}
-
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    let mut file = AtomicFile::create(path)?;
-    file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
-    Ok(file.commit()?)
 }

@@ -4,6 +4,7 @@ mod budget;
 mod card;
 mod job;
 mod measured;
+mod outputs;
 mod picture;
 mod teach;
 

@@ -15,8 +15,9 @@ use lossy_formats::AtomicFile;
 use serde::Serialize;
 
 use super::budget::Types;
-use super::job::{Job, first};
+use super::job::Job;
 use super::measured::{Measuring, figures};
+use super::outputs::first;
 use crate::args::NamedTokens;
 use crate::loaded::{in_file, open};
 use crate::loss::file_name;
