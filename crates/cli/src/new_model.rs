@@ -1,27 +1,43 @@
 //! A model file that is to be written: never in the place of a model that it is made of, and only where there is room.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use lossy_engine::ModelSource;
 use lossy_formats::AtomicFile;
 use lossy_formats::gguf::{Gguf, Layout};
 
+use crate::loaded::in_file;
 use crate::units::bytes;
 
-/// The GGUF of a model.
+/// The model as a GGUF, which the new file will be. Of a Hugging Face directory, rows that lie in another order go into a file without a
+/// name beside `out`; without `out` only names, types and shapes are right.
 ///
 /// # Errors
+/// `path` is a directory that no GGUF can say everything of, or the folder of `out` cannot be written to.
+pub fn as_gguf(model: ModelSource, path: &Path, out: Option<&PathBuf>) -> Result<ModelSource> {
+    if model.gguf().is_some() {
+        return Ok(model);
+    }
+    if let Some(out) = out {
+        AtomicFile::check(out)?;
+    }
+    model.to_gguf(out.map(|out| folder_of(out))).map_err(in_file(path))
+}
+
+/// The GGUF of a model that [`as_gguf`] gave.
+///
+/// # Panics
 /// It is a Hugging Face directory.
-pub fn gguf_of<'a>(model: &'a ModelSource, path: &Path, command: &str) -> Result<&'a Gguf> {
-    let Some(source) = model.gguf() else {
-        bail!(
-            "{} is a Hugging Face directory: `lossy {command}` reads GGUF files only. Convert it first, for instance with \
-             convert_hf_to_gguf.py of llama.cpp (--outtype f16)",
-            path.display()
-        );
-    };
-    Ok(source)
+pub fn gguf_of(model: &ModelSource) -> &Gguf {
+    model.gguf().expect("a directory was made a GGUF")
+}
+
+fn folder_of(out: &Path) -> &Path {
+    match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// Fails before the first byte is written if the new files would take the place of `source`, which the usage calls `role`, or cannot be
@@ -30,10 +46,7 @@ pub fn gguf_of<'a>(model: &'a ModelSource, path: &Path, command: &str) -> Result
 /// # Errors
 /// So it is.
 pub fn check(out: &Path, layout: &Layout, source: &Gguf, role: &str, more: u64) -> Result<()> {
-    let folder = match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(out);
     for new in layout.paths(out) {
         if let Some(same) = source.paths().iter().find(|old| is_same_file(old, &new)) {
             bail!("OUT {} is {role} {}: name another file", new.display(), same.display());

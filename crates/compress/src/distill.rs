@@ -67,7 +67,9 @@ pub fn check_vocabulary(student: &ModelSource, teacher: &ModelSource) -> Result<
         return Err(TrainError::Vocabulary { teacher: theirs, student: ours }.into());
     }
     let (ours, theirs) = (student.tokenizer()?, teacher.tokenizer()?);
-    let differs = |id: &u32| ours.token_bytes(*id) != theirs.token_bytes(*id);
+    let differs = |&id: &u32| {
+        ours.token_bytes(id) != theirs.token_bytes(id) && !(ours.is_unused(id) && theirs.is_unused(id))
+    };
     match (0..student.info().n_vocab as u32).find(differs) {
         None => Ok(()),
         Some(id) => {
@@ -116,11 +118,15 @@ impl Provenance {
     }
 }
 
-/// Where everything of the new file will be.
+/// Where everything of the new file will be; with `keeps_split` of as many files as the student has.
 ///
 /// # Errors
 /// A name of the student's file breaks a rule of the format.
-pub fn layout(file: &Gguf, provenance: Option<&Provenance>) -> Result<Layout, CreateError> {
+pub fn layout(
+    file: &Gguf,
+    provenance: Option<&Provenance>,
+    keeps_split: bool,
+) -> Result<Layout, CreateError> {
     let kept = file.metadata().iter().filter(|(key, _)| !key.starts_with("lossy.distill."));
     let mut entries: Vec<(String, Value)> =
         kept.map(|(key, value)| (key.to_owned(), value.clone())).collect();
@@ -129,16 +135,22 @@ pub fn layout(file: &Gguf, provenance: Option<&Provenance>) -> Result<Layout, Cr
         .tensors()
         .map(|t| NewTensor { name: t.name.to_owned(), dtype: t.dtype, shape: t.shape.to_vec() })
         .collect();
-    Layout::new(entries, &tensors)
+    let parts: Vec<usize> = file.parts_of_tensors().map(|part| if keeps_split { part } else { 0 }).collect();
+    Layout::split(entries, &tensors, &parts)
 }
 
-/// Writes the student's file with what was trained: whole or not at all.
+/// Writes the student's file with what was trained, with `keeps_split` as many files as it has: whole or not at all.
 ///
 /// # Errors
 /// It came from no GGUF, or the file cannot be written.
-pub fn write(student: &Student<'_>, provenance: &Provenance, out: &Path) -> Result<(), DistillError> {
+pub fn write(
+    student: &Student<'_>,
+    provenance: &Provenance,
+    keeps_split: bool,
+    out: &Path,
+) -> Result<(), DistillError> {
     let file = student.file().ok_or(StudentError::NoGguf)?;
-    let mut new = GgufFile::create(out, &layout(file, Some(provenance))?)?;
+    let mut new = GgufFile::create(out, &layout(file, Some(provenance), keeps_split)?)?;
     for tensor in file.tensors() {
         new.put(tensor.name, &student.bytes_of(&tensor)?)?;
     }

@@ -73,9 +73,11 @@ pub struct Shapes<'a> {
 /// Seconds that a thread takes to find the scales of a weight, beside the products: of all types that are tried, the mean.
 const FIT: f64 = 60e-9;
 /// What is left of the speed of large products in those that are small or between which other things are done.
-const IN_BLOCKS: f64 = 0.5;
+const IN_BLOCKS: f64 = 0.8;
 /// The engine's products of integers, as a multiple of those of float32.
 const OF_ENGINE: f64 = 1.5;
+/// Bytes for each token of the vocabulary, whose texts are copied from header to header.
+const TOKEN_BYTES: u64 = 128;
 /// Bytes of a float32.
 const F32: u64 = 4;
 
@@ -156,7 +158,10 @@ pub fn quantize(shapes: &Shapes<'_>, n_weights: u64, n_tokens: Option<u64>, mach
     let slab = super::quantize::SLAB_VALUES as u64 * 10;
     let fit = n_weights as f64 * FIT / machine.n_threads as f64;
     let Some(n_tokens) = n_tokens else {
-        return vec![Stage { name: "rounding", bytes: slab, seconds: fit }];
+        // Rows become bytes one by one on each thread; two bytes hold a weight of every type but F32.
+        let widest = shapes.widest().max(shapes.head()).min(super::quantize::SLAB_VALUES as u64);
+        let bytes = 2 * widest + TOKEN_BYTES * shapes.info.n_vocab as u64;
+        return vec![Stage { name: "rounding", bytes, seconds: fit }];
     };
     let (all, largest) = shapes.moments();
     // Sums and means of a layer, and the factor of the largest on its way to be inverted: four more of that size.

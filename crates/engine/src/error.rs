@@ -86,6 +86,12 @@ pub enum LoadError {
         /// why
         message: String,
     },
+    /// a model of a Hugging Face directory of which no GGUF says what it computes
+    #[error("the model cannot be written as GGUF: {what}")]
+    NotInGguf {
+        /// what that is
+        what: String,
+    },
     /// a weight that is no number
     #[error(transparent)]
     Weight(#[from] WeightNotFinite),

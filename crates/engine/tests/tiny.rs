@@ -8,7 +8,7 @@ use lossy_engine::{
     ActivationKind, BatchItem, CacheOptions, Engine, EngineOptions, Logits, ModelSource, PositionScheme,
     RequestError,
 };
-use lossy_testkit::{TINY_MODELS, testdata};
+use lossy_testkit::{TINY_MODELS, testdata, tiny_directory};
 
 #[derive(serde::Deserialize)]
 struct Reference {
@@ -21,18 +21,28 @@ fn reference(name: &str) -> Reference {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-/// Largest difference of any logit after any token.
-fn worst(path: &Path, reference: &Reference) -> f32 {
-    let source = ModelSource::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+fn open(path: &Path) -> ModelSource {
+    ModelSource::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The logits after each token.
+fn logits(source: &ModelSource, ids: &[u32]) -> Vec<Vec<f32>> {
     let options = EngineOptions { activations: ActivationKind::F32, ..EngineOptions::default() };
-    let mut engine = Engine::load(&source, &options).unwrap();
+    let mut engine = Engine::load(source, &options).unwrap();
     let mut sequence = engine.cache(&CacheOptions::default()).unwrap().sequence();
-    let item = BatchItem { sequence: &mut sequence, tokens: &reference.ids, logits: Logits::All };
+    let item = BatchItem { sequence: &mut sequence, tokens: ids, logits: Logits::All };
     let rows = engine.forward(&mut [item]).unwrap();
+    (0..rows.len()).map(|row| rows.row(row).to_vec()).collect()
+}
+
+/// Largest difference of any logit after any token.
+fn worst(source: &ModelSource, reference: &Reference) -> f32 {
+    let rows = logits(source, &reference.ids);
     assert_eq!(rows.len(), reference.logits.len());
-    let differences = reference.logits.iter().enumerate().flat_map(|(row, wanted)| {
-        rows.row(row).iter().zip(wanted).map(|(found, wanted)| (found - wanted).abs())
-    });
+    let differences = rows
+        .iter()
+        .zip(&reference.logits)
+        .flat_map(|(row, wanted)| row.iter().zip(wanted).map(|(found, wanted)| (found - wanted).abs()));
     differences.fold(0.0, f32::max)
 }
 
@@ -42,7 +52,7 @@ const BOUND: f32 = 1e-4;
 #[test]
 fn hugging_face_directories_give_the_logits_of_transformers() {
     for name in TINY_MODELS {
-        let worst = worst(&testdata().join("tiny").join(name), &reference(name));
+        let worst = worst(&open(&testdata().join("tiny").join(name)), &reference(name));
         println!("{name}: {worst:.1e}");
         assert!(worst < BOUND, "{name}: a logit differs by {worst}");
     }
@@ -51,9 +61,26 @@ fn hugging_face_directories_give_the_logits_of_transformers() {
 #[test]
 fn gguf_files_give_the_logits_of_transformers() {
     for name in TINY_MODELS {
-        let worst = worst(&testdata().join("tiny").join(name).join("model.gguf"), &reference(name));
+        let worst = worst(&open(&testdata().join("tiny").join(name).join("model.gguf")), &reference(name));
         println!("{name}: {worst:.1e}");
         assert!(worst < BOUND, "{name}: a logit differs by {worst}");
+    }
+}
+
+#[test]
+fn directories_as_gguf_give_the_logits_of_transformers_and_of_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in TINY_MODELS {
+        let directory = open(&tiny_directory::write(folder.path(), name));
+        let gguf = directory.to_gguf(Some(folder.path())).unwrap();
+        let reference = reference(name);
+        let worst = worst(&gguf, &reference);
+        println!("{name}: {worst:.1e}");
+        assert!(worst < BOUND, "{name}: a logit differs by {worst}");
+        // Divisors of frequencies are rounded to float32 in a GGUF, and so are YaRN's parameters.
+        if !["llama3", "llama-longrope", "qwen2-yarn"].contains(&name) {
+            assert_eq!(logits(&gguf, &reference.ids), logits(&directory, &reference.ids), "{name}");
+        }
     }
 }
 

@@ -171,6 +171,27 @@ impl AtomicFile {
         self.finish(false)
     }
 
+    /// Puts several files that belong together in their places, the first one last. If one of them cannot be placed, none is left.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn commit_all(files: Vec<AtomicFile>) -> Result<(), WriteError> {
+        let mut placed = Vec::new();
+        for file in files.into_iter().rev() {
+            let target = match &file.place {
+                Place::Part { target, .. } => Some(target.clone()),
+                Place::Stream(_) => None,
+            };
+            if let Err(error) = file.commit() {
+                // What is left of a set is good for nothing.
+                placed.iter().for_each(|path| drop(fs::remove_file(path)));
+                return Err(error);
+            }
+            placed.extend(target);
+        }
+        Ok(())
+    }
+
     fn finish(mut self, is_synced: bool) -> Result<(), WriteError> {
         let path = self.path;
         let failed = |error| WriteError::Io { path: path.clone(), error };

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -21,16 +22,23 @@ pub(crate) enum Source {
 impl Source {
     /// Maps the file. An empty file has no map and gives no bytes.
     pub(crate) fn open(path: &Path) -> std::io::Result<Source> {
-        let file = File::open(path)?;
+        Source::of_file(&mut File::open(path)?)
+    }
+
+    /// Maps an open file, which may have no name any more.
+    pub(crate) fn of_file(file: &mut File) -> std::io::Result<Source> {
         if file.metadata()?.len() == 0 {
             return Ok(Source::Bytes(Vec::new()));
         }
         if cfg!(miri) {
             // Miri cannot map files.
-            return Ok(Source::Bytes(std::fs::read(path)?));
+            let mut bytes = Vec::new();
+            file.rewind()?;
+            file.read_to_end(&mut bytes)?;
+            return Ok(Source::Bytes(bytes));
         }
         // SAFETY: the map is read-only and lives as long as `self`; see the module text for writers of the same file.
-        let map = unsafe { memmap2::Mmap::map(&file)? };
+        let map = unsafe { memmap2::Mmap::map(&*file)? };
         Ok(Source::Map(map))
     }
 

@@ -227,3 +227,26 @@ mod unix {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 }
+
+#[test]
+fn of_files_that_belong_together_all_appear_or_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = ["a", "b", "c"].map(|name| directory.path().join(name));
+    let begun = || {
+        let begin = |path: &std::path::PathBuf| {
+            let mut file = AtomicFile::create(path).unwrap();
+            file.write_all(b"content").unwrap();
+            file
+        };
+        paths.iter().map(begin).collect::<Vec<_>>()
+    };
+    let files = begun();
+    // In the way of the first file, which comes last.
+    fs::create_dir(&paths[0]).unwrap();
+    assert!(AtomicFile::commit_all(files).is_err());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a file of a set is left");
+    fs::remove_dir(&paths[0]).unwrap();
+    AtomicFile::commit_all(begun()).unwrap();
+    assert!(paths.iter().all(|path| fs::read(path).unwrap() == b"content"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+}

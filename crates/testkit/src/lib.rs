@@ -5,7 +5,9 @@
 //! with the command that fetches it.
 #![forbid(unsafe_code)]
 
+pub mod deep_model;
 mod instruction_sets;
+pub mod tiny_directory;
 pub mod tiny_model;
 pub mod toy_tokenizer;
 

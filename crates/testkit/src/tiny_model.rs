@@ -9,7 +9,7 @@ use lossy_quant::DType;
 use crate::testdata;
 
 /// Tokens of its vocabulary; it was trained on 64, as the file says.
-const N_VOCAB: usize = 80;
+pub(crate) const N_VOCAB: usize = 80;
 /// Those before the characters, which begin with `!`.
 const N_CONTROL: usize = 4;
 
@@ -177,7 +177,7 @@ fn wide_with(change: impl Fn(&str, &mut [f32])) -> Vec<u8> {
 }
 
 /// A SentencePiece vocabulary of single characters, but for tokens that are given by id.
-fn tokenizer(others: &[(usize, String)]) -> Vec<(&'static str, Value)> {
+pub(crate) fn tokenizer(others: &[(usize, String)]) -> Vec<(&'static str, Value)> {
     let characters = ('!'..='~').map(String::from);
     let control: [&str; N_CONTROL] = ["<unk>", "<s>", "</s>", "▁"];
     let mut tokens: Vec<String> =

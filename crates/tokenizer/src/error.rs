@@ -78,6 +78,12 @@ pub enum TokenizerError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A GGUF file has no keys for what the tokenizer of a directory does.
+    #[error("the tokenizer cannot be written as GGUF: {what}")]
+    NotInGguf {
+        /// What that is.
+        what: String,
+    },
     /// The chat template has a mistake, or refused the messages.
     #[error("chat template{}: {problem}", line.map(|n| format!(", line {n}")).unwrap_or_default())]
     Template {

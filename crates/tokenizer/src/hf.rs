@@ -94,11 +94,15 @@ impl ChatTemplate {
     /// # Errors
     /// A mistake in the template.
     pub fn for_hf(directory: &HfDir, source: &str) -> Result<Self, TokenizerError> {
-        let tokens = special_tokens(directory);
-        let text = |(name, token): (&String, &Value)| Some((name.clone(), token_text(token)?.to_string()));
-        let special_tokens: Vec<(String, String)> = tokens.iter().filter_map(text).collect();
-        ChatTemplate::new(source, &special_tokens)
+        ChatTemplate::new(source, &special_texts(directory))
     }
+}
+
+/// The texts of special tokens by name (`bos_token`).
+pub(crate) fn special_texts(directory: &HfDir) -> Vec<(String, String)> {
+    let tokens = special_tokens(directory);
+    let text = |(name, token): (&String, &Value)| Some((name.clone(), token_text(token)?.to_string()));
+    tokens.iter().filter_map(text).collect()
 }
 
 /// The special tokens by name (`bos_token`). As in transformers, `special_tokens_map.json` comes before

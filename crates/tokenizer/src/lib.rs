@@ -17,6 +17,7 @@ mod special;
 mod split;
 mod spm;
 mod stream;
+mod to_gguf;
 mod tokenizer;
 mod vocab;
 
@@ -24,4 +25,5 @@ pub use chat::{BUILT_IN_TEMPLATES, ChatTemplate, Message, OutlinedPrompt, Render
 pub use error::TokenizerError;
 pub use keys::{SpecialIds, TokenizerKeys};
 pub use stream::DecodeStream;
+pub use to_gguf::gguf_entries;
 pub use tokenizer::{EncodeOptions, Tokenizer};

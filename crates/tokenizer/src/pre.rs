@@ -125,6 +125,21 @@ pub(crate) fn pre_tokenizer(name: Option<&str>) -> Result<&'static PreTokenizer,
     })
 }
 
+/// The patterns of GPT-2's words, as they are published.
+pub(crate) fn gpt2() -> String {
+    GPT2.published()
+}
+
+/// The name of the pre-tokenizer that cuts words by these published patterns, in this order; of several names the first.
+pub(crate) fn name_of(patterns: &[String], ignore_merges: bool, is_composed: bool) -> Option<&'static str> {
+    let is_it = |pre: &&PreTokenizer| {
+        pre.ignore_merges == ignore_merges
+            && pre.is_composed == is_composed
+            && pre.patterns.iter().map(|pattern| pattern.published()).eq(patterns.iter().cloned())
+    };
+    PRE_TOKENIZERS.iter().find(is_it).map(|pre| pre.names[0])
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
@@ -163,12 +178,8 @@ mod tests {
     /// The published pattern with its look-ahead, run by the backtracking engine of the `tokenizers` crate.
     fn backtracking(pre: &PreTokenizer) -> Sequence {
         let split = |pattern: &Pattern| {
-            let regex = match pattern {
-                Plain(plain) => plain.to_string(),
-                AndSpaces(words) => format!(r"{words}|\s+(?!\S)|\s+"),
-                Thousands => r"(?=(\d{3})+(?!\d))".to_string(),
-            };
-            let split = Split::new(SplitPattern::Regex(regex), SplitDelimiterBehavior::Isolated, false);
+            let regex = SplitPattern::Regex(pattern.published());
+            let split = Split::new(regex, SplitDelimiterBehavior::Isolated, false);
             PreTokenizerWrapper::from(split.unwrap())
         };
         Sequence::new(pre.patterns.iter().map(split).collect())

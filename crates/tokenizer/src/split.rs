@@ -19,6 +19,17 @@ pub(crate) enum Pattern {
     Thousands,
 }
 
+impl Pattern {
+    /// As models publish it.
+    pub(crate) fn published(self) -> String {
+        match self {
+            Pattern::Plain(plain) => plain.to_owned(),
+            Pattern::AndSpaces(words) => format!(r"{words}|\s+(?!\S)|\s+"),
+            Pattern::Thousands => r"(?=(\d{3})+(?!\d))".to_owned(),
+        }
+    }
+}
+
 /// Compiled passes, applied in order; each cuts every piece that the one before left.
 pub(crate) struct Splitter {
     passes: Vec<Pass>,

@@ -258,6 +258,27 @@ impl Tokenizer {
         matches!(self.inner.vocab.kind(id), Some(TokenKind::Control | TokenKind::Unknown))
     }
 
+    /// Whether no text has this token: it is a free place of the vocabulary, or outside it. Files call free places what they want, or
+    /// leave them out at the end.
+    pub fn is_unused(&self, id: u32) -> bool {
+        matches!(self.inner.vocab.kind(id), None | Some(TokenKind::Unused))
+    }
+
+    /// The token that stands for text without a token.
+    pub(crate) fn unknown(&self) -> Option<u32> {
+        self.inner.special.unknown
+    }
+
+    /// Tokens that `add_special` puts before a text, and after it.
+    pub(crate) fn around(&self) -> (&[u32], &[u32]) {
+        (&self.inner.prefix, &self.inner.suffix)
+    }
+
+    /// Whether decoding takes a space from the beginning of a text.
+    pub(crate) fn strips_space(&self) -> bool {
+        self.inner.adds_space
+    }
+
     pub(crate) fn vocab(&self) -> &Vocab {
         &self.inner.vocab
     }

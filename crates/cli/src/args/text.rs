@@ -1,17 +1,19 @@
 //! The text that statistics of weights are made of.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use lossy_compress::calibration;
 use lossy_engine::ModelSource;
+use lossy_tokenizer::EncodeOptions;
 
 use crate::loaded::in_file;
 
-/// Tokens of the bundled text, about.
-const BUNDLED_TOKENS: u64 = 20_000;
+/// What is read of a text to estimate its tokens.
+const BEGINNING_BYTES: u64 = 1 << 16;
 
 /// `-f`
 #[derive(Args, Clone, Debug)]
@@ -34,13 +36,28 @@ impl CalibrationText {
         !self.files.is_empty()
     }
 
-    /// Tokens, about: a file is not read, and has one for four bytes.
-    pub fn n_tokens_about(&self) -> u64 {
+    /// Tokens, about: of a file its beginning is read, and the rest is taken to be like that.
+    ///
+    /// # Errors
+    /// The model has no tokenizer, or a file cannot be read.
+    pub fn n_tokens_about(&self, source: &ModelSource) -> Result<u64> {
         if self.files.is_empty() {
-            return BUNDLED_TOKENS;
+            return Ok(calibration::bundled(source)?.len() as u64);
         }
-        let bytes = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
-        self.files.iter().map(|path| bytes(path) / 4).sum()
+        let tokenizer = source.tokenizer()?;
+        let mut n_tokens = 0;
+        for path in &self.files {
+            let read = || -> std::io::Result<(Vec<u8>, u64)> {
+                let (mut file, mut beginning) = (File::open(path)?, Vec::new());
+                file.by_ref().take(BEGINNING_BYTES).read_to_end(&mut beginning)?;
+                Ok((beginning, file.metadata()?.len()))
+            };
+            let (beginning, n_bytes) = read().with_context(|| format!("{}", path.display()))?;
+            let text = String::from_utf8_lossy(&beginning);
+            let found = tokenizer.encode(&text, EncodeOptions::default())?.len() as u64;
+            n_tokens += found * n_bytes.max(beginning.len() as u64) / beginning.len().max(1) as u64;
+        }
+        Ok(n_tokens)
     }
 
     /// Reads it.

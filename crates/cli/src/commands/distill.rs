@@ -29,7 +29,7 @@ use crate::{hub, interrupt, new_model, usage_error};
   lossy distill model-q3_k_s.gguf better.gguf --teacher model-f16.gguf -f letters.txt --minutes 30
   lossy distill pruned-f16.gguf better.gguf --teacher model-f16.gguf --train lora")]
 pub struct DistillArgs {
-    /// GGUF file that is trained, user/repo:quant of the hub, or an alias
+    /// GGUF file that is trained, Hugging Face directory, user/repo:quant of the hub, or an alias
     #[arg(value_name = "STUDENT")]
     student: String,
 
@@ -112,8 +112,8 @@ fn rate(text: &str) -> Result<f64, String> {
 pub fn run(args: DistillArgs) -> Result<Outcome> {
     args.check()?;
     let path = hub::resolve(&args.student)?;
-    let source = open(&path)?;
-    let file = new_model::gguf_of(&source, &path, "distill")?;
+    let source = new_model::as_gguf(open(&path)?, &path, Some(&args.out))?;
+    let file = new_model::gguf_of(&source);
     check(&source).map_err(in_file(&path))?;
     let teacher_path = hub::resolve(&args.teacher)?;
     let teacher = open(&teacher_path)?;
@@ -122,7 +122,7 @@ pub fn run(args: DistillArgs) -> Result<Outcome> {
     let mut student = args.student(&source).map_err(in_file(&path))?;
     let layout = match args.adapter {
         true => distill::adapter_layout(&student, None)?,
-        false => distill::layout(file, None)?,
+        false => distill::layout(file, None, false)?,
     };
     new_model::check(&args.out, &layout, file, "STUDENT", 0)?;
     if let Some(teacher) = teacher.gguf() {
@@ -150,7 +150,7 @@ pub fn run(args: DistillArgs) -> Result<Outcome> {
         Provenance { teacher: name.unwrap_or_default(), trained: args.train.name(), result: trained };
     match args.adapter {
         true => distill::write_adapters(&student, &provenance, &args.out)?,
-        false => distill::write(&student, &provenance, &args.out)?,
+        false => distill::write(&student, &provenance, false, &args.out)?,
     }
     let out = args.out.display();
     if trained.best_step == 0 {

@@ -35,7 +35,7 @@ use crate::{hub, interrupt, new_model};
   lossy prune model-f16.gguf smaller.gguf --mlp 10%
   lossy prune model-f16.gguf smaller.gguf --max-loss kl=0.2")]
 pub struct PruneArgs {
-    /// GGUF file, user/repo:quant of the hub, or an alias
+    /// GGUF file, Hugging Face directory, user/repo:quant of the hub, or an alias
     #[arg(value_name = "MODEL")]
     model: String,
 
@@ -94,8 +94,8 @@ fn dtype(name: &str) -> Result<DType, String> {
 /// Prunes.
 pub fn run(args: PruneArgs) -> Result<Outcome> {
     let path = hub::resolve(&args.model)?;
-    let source = open(&path)?;
-    let file = new_model::gguf_of(&source, &path, "prune")?;
+    let source = new_model::as_gguf(open(&path)?, &path, Some(&args.out))?;
+    let file = new_model::gguf_of(&source);
     check(&source).map_err(in_file(&path))?;
     let whole = Pruned::new(&source);
     let before = Plan::new(&whole, Provenance::default())?;

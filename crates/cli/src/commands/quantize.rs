@@ -34,7 +34,7 @@ use crate::{estimated, hub, interrupt, new_model, usage_error};
   lossy quantize model-f16.gguf model-q4_k_m.gguf q4_k_m --imatrix model.imatrix.gguf
   lossy quantize model-f16.gguf small.gguf q3_k_m --tensor-type 'ffn_down=q5_k' --dry-run")]
 pub struct QuantizeArgs {
-    /// GGUF file (of a split one any part), user/repo:quant of the hub, or an alias
+    /// GGUF file (of a split one any part), Hugging Face directory, user/repo:quant of the hub, or an alias
     #[arg(value_name = "MODEL")]
     model: String,
 
@@ -112,8 +112,8 @@ pub fn run(args: QuantizeArgs) -> Result<Outcome> {
         return Err(usage_error("-f is the text of --feedback: give that too, or leave -f out").into());
     }
     let path = hub::resolve(&args.model)?;
-    let model = open(&path)?;
-    let source = new_model::gguf_of(&model, &path, "quantize")?;
+    let model = new_model::as_gguf(open(&path)?, &path, (!args.dry_run).then_some(&args.out))?;
+    let source = new_model::gguf_of(&model);
     let imatrix =
         args.imatrix.as_deref().map(|file| Imatrix::open(file).map_err(in_file(file))).transpose()?;
     let options = args.options(imatrix.as_ref());
@@ -225,8 +225,12 @@ fn fallbacks_by_type(plan: &Plan<'_>) -> String {
 /// What is not as one might think.
 fn remarks(plan: &Plan<'_>, written: &Written) -> Vec<String> {
     let mut lines = Vec::new();
-    let is_lossy = |tensor: &&Planned<'_>| tensor.choice.is_quantized && tensor.source.dtype.block_len() > 1;
-    let n_requantized = plan.tensors().iter().filter(is_lossy).count() - written.n_copied;
+    let is_requantized = |tensor: &&Planned<'_>| {
+        tensor.choice.is_quantized
+            && tensor.source.dtype.block_len() > 1
+            && tensor.source.dtype != tensor.choice.dtype
+    };
+    let n_requantized = plan.tensors().iter().filter(is_requantized).count();
     if n_requantized > 0 {
         lines.push(format!(
             "{n_requantized} matrices were quantized before, and were read as they are: both errors add up"
@@ -311,7 +315,7 @@ fn print(args: &QuantizeArgs, model: &ModelSource, plan: &Plan<'_>) -> Result<()
     let is_rounded = |tensor: &&Planned<'_>| tensor.source.dtype != tensor.choice.dtype;
     let n_weights =
         plan.tensors().iter().filter(is_rounded).map(|tensor| tensor.source.n_values() as u64).sum();
-    let n_tokens = args.feedback.then(|| args.text.n_tokens_about());
+    let n_tokens = args.feedback.then(|| args.text.n_tokens_about(model)).transpose()?;
     let machine = Machine::measure(args.threads.count());
     let stages = estimate::quantize(&Shapes::new(model.info()), n_weights, n_tokens, machine);
     estimated::print(&mut out, &stages, machine)

@@ -5,12 +5,15 @@ mod ask;
 #[cfg(unix)]
 mod chat;
 mod compress;
+mod directories;
 mod distill;
 mod hostile;
 mod hub;
 mod kv_cache;
 mod loss;
 mod measure;
+#[cfg(target_os = "linux")]
+mod memory;
 mod mock_hub;
 mod no_model;
 mod package;

@@ -9,6 +9,7 @@ mod keys;
 mod rope_hf;
 mod source;
 mod tensors;
+mod to_gguf;
 mod weights;
 
 pub use family::{BiasRule, Family, HfClass, SlidingWindow};

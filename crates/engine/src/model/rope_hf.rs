@@ -207,7 +207,7 @@ impl<'a> RopeKeys<'a> {
     }
 
     /// A divisor for every channel pair.
-    fn factors(&self, key: &str, n_pairs: usize) -> Result<Vec<f32>, LoadError> {
+    pub(super) fn factors(&self, key: &str, n_pairs: usize) -> Result<Vec<f32>, LoadError> {
         let name = format!("{}.{key}", self.name);
         let value = self.value(key).unwrap_or(&Value::Null);
         let wanted = format!("a list of {n_pairs} positive numbers");

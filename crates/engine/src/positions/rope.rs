@@ -141,6 +141,13 @@ impl Rope {
         Rope { start: position, ..self }
     }
 
+    /// By what `config`, of which this was made, divides the plain frequency of each channel pair, `[head_dim / 2]`.
+    pub(crate) fn divisors(&self, config: &RopeConfig) -> Vec<f32> {
+        let n_pairs = self.n_pairs();
+        let plain = |pair: usize| config.base.powf(-(pair as f64) / n_pairs as f64);
+        (0..n_pairs).map(|pair| (plain(pair) / self.frequencies[pair]) as f32).collect()
+    }
+
     /// Whether `config`, of which this was made, turns every channel pair by a number.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const ALIGNMENT: usize = 32;
-const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 3;
 /// What ggml has room for, its final 0 apart.
 const MAX_TENSOR_NAME: usize = 63;
 const MAX_DIMS: usize = 4;
@@ -336,7 +336,7 @@ impl GgufFile {
         Ok(())
     }
 
-    /// Puts the files in their places.
+    /// Puts the files in their places: all of them, or none.
     ///
     /// # Errors
     /// A tensor is missing, or the disk fails.
@@ -345,10 +345,7 @@ impl GgufFile {
             let expected = format!("it has {}", tensor.bytes);
             return Err(CreateError::Data { name: tensor.name.clone(), found: self.written, expected });
         }
-        for (_, file) in self.parts {
-            file.commit()?;
-        }
-        Ok(())
+        Ok(AtomicFile::commit_all(self.parts.into_iter().map(|(_, file)| file).collect())?)
     }
 }
 

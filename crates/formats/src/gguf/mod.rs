@@ -27,7 +27,9 @@ pub use value::{Array, StringArray, Value, ValueType};
 
 use crate::TensorView;
 use crate::map::Source;
-use header::{Header, TensorInfo};
+use create::VERSION;
+use header::Header;
+pub(crate) use header::TensorInfo;
 use split::Part;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +39,8 @@ pub struct Gguf {
     version: u32,
     metadata: Metadata,
     parts: Vec<Source>,
+    /// bytes that are in none of the files: see [`Gguf::of_other_files`]
+    derived: Vec<Source>,
     /// where they were opened; none for bytes in memory
     paths: Vec<PathBuf>,
     tensors: Vec<PartTensor>,
@@ -45,9 +49,12 @@ pub struct Gguf {
 }
 
 #[derive(Debug)]
-struct PartTensor {
-    part: usize,
-    info: TensorInfo,
+pub(crate) struct PartTensor {
+    /// the file that it belongs to
+    pub(crate) part: usize,
+    /// where its bytes are: a file, or, counted on, what was derived
+    pub(crate) source: usize,
+    pub(crate) info: TensorInfo,
 }
 
 impl Gguf {
@@ -102,19 +109,41 @@ impl Gguf {
     fn assemble(parts: Vec<(Source, Header)>) -> Result<Gguf, GgufError> {
         let (mut sources, mut tensors, mut first) = (Vec::new(), Vec::new(), None);
         for (part, (source, header)) in parts.into_iter().enumerate() {
-            tensors.extend(header.tensors.into_iter().map(|info| PartTensor { part, info }));
+            tensors.extend(header.tensors.into_iter().map(|info| PartTensor { part, source: part, info }));
             first.get_or_insert((header.version, header.metadata));
             sources.push(source);
         }
-        let mut sorted: Vec<usize> = (0..tensors.len()).collect();
-        sorted.sort_by(|&a, &b| tensors[a].info.name.cmp(&tensors[b].info.name));
-        if let Some(pair) =
-            sorted.windows(2).find(|pair| tensors[pair[0]].info.name == tensors[pair[1]].info.name)
-        {
-            return Err(GgufError::DuplicateTensor { tensor: tensors[pair[0]].info.name.clone() });
-        }
         let (version, metadata) = first.unwrap_or_default();
-        Ok(Gguf { version, metadata, parts: sources, paths: Vec::new(), tensors, sorted })
+        let sorted = sorted_by_name(&tensors)?;
+        let derived = Vec::new();
+        Ok(Gguf { version, metadata, parts: sources, derived, paths: Vec::new(), tensors, sorted })
+    }
+
+    /// A model that lies in files of another format: what a GGUF of it would say, and where the bytes of its tensors are. `derived` are
+    /// bytes that no file has so. Keys and names count for [`files`](Gguf::files) as a header would have them.
+    ///
+    /// # Errors
+    /// A key or a tensor comes twice.
+    pub(crate) fn of_other_files(
+        entries: Vec<(String, Value)>,
+        tensors: Vec<PartTensor>,
+        files: Vec<(PathBuf, Source)>,
+        mut derived: Vec<Source>,
+    ) -> Result<Gguf, GgufError> {
+        let sorted = sorted_by_name(&tensors)?;
+        let raw: Vec<encode::RawTensor> = tensors
+            .iter()
+            .map(|PartTensor { info, .. }| encode::RawTensor {
+                name: info.name.clone(),
+                ne: info.shape.iter().rev().map(|&n| n as u64).collect(),
+                ggml_type: info.dtype.to_ggml(),
+                offset: 0,
+            })
+            .collect();
+        derived.push(Source::Bytes(encode::header(VERSION, &entries, &raw)));
+        let metadata = Metadata::from_entries(entries).map_err(|key| GgufError::DuplicateKey { key })?;
+        let (paths, parts) = files.into_iter().unzip();
+        Ok(Gguf { version: VERSION, metadata, parts, derived, paths, tensors, sorted })
     }
 
     /// Keys and values; those of the first part.
@@ -136,7 +165,11 @@ impl Gguf {
 
     fn view<'a>(&'a self, tensor: &'a PartTensor) -> TensorView<'a> {
         let TensorInfo { name, dtype, shape, range } = &tensor.info;
-        TensorView { name, dtype: *dtype, shape, bytes: &self.parts[tensor.part][range.clone()] }
+        let source = match self.parts.get(tensor.source) {
+            Some(file) => file,
+            None => &self.derived[tensor.source - self.parts.len()],
+        };
+        TensorView { name, dtype: *dtype, shape, bytes: &source[range.clone()] }
     }
 
     /// The part that each tensor is in, from 0, in the order of [`tensors`](Gguf::tensors).
@@ -149,9 +182,9 @@ impl Gguf {
         &self.paths
     }
 
-    /// The bytes of the file, or of each part.
-    pub fn files(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.parts.iter().map(|part| &**part)
+    /// The bytes of the file, or of each part; of a model in another format, what was derived too: all that it depends on.
+    pub fn files(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().chain(&self.derived).map(|part| &**part)
     }
 
     /// Length of the file, or of all parts together.
@@ -172,9 +205,19 @@ impl Gguf {
     /// Tells the system that the mapped pages are not needed any more, so that resident memory falls after the weights
     /// were repacked. Reading a tensor later is possible; its pages come from the file again.
     pub fn release_pages(&self) {
-        for part in &self.parts {
+        for part in self.parts.iter().chain(&self.derived) {
             part.release_pages();
         }
+    }
+}
+
+/// Indices of tensors by rising name.
+fn sorted_by_name(tensors: &[PartTensor]) -> Result<Vec<usize>, GgufError> {
+    let mut sorted: Vec<usize> = (0..tensors.len()).collect();
+    sorted.sort_by(|&a, &b| tensors[a].info.name.cmp(&tensors[b].info.name));
+    match sorted.windows(2).find(|pair| tensors[pair[0]].info.name == tensors[pair[1]].info.name) {
+        Some(pair) => Err(GgufError::DuplicateTensor { tensor: tensors[pair[0]].info.name.clone() }),
+        None => Ok(sorted),
     }
 }
 

@@ -95,4 +95,23 @@ pub enum HfError {
         /// Another.
         second: PathBuf,
     },
+    /// A tensor that is asked for is there.
+    #[error("{}: has no tensor `{}`", directory.display(), tensor.escape_debug())]
+    NoTensor {
+        /// The directory.
+        directory: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// There is room for rows in another order.
+    #[error("writing a temporary file into {}: {error}", folder.display())]
+    Scratch {
+        /// Where.
+        folder: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// As a GGUF it would break a rule of that format.
+    #[error(transparent)]
+    Gguf(#[from] crate::gguf::GgufError),
 }

@@ -11,6 +11,7 @@
 //! Weights are mapped and checked once, then read in place. Files may be links, as in the hub's cache, where a
 //! directory of a snapshot links into `blobs`. Other weight files (`pytorch_model.bin`) are not read.
 
+mod as_gguf;
 mod error;
 mod index;
 mod safetensors;
@@ -19,6 +20,7 @@ mod tests;
 #[cfg(any(test, feature = "write"))]
 pub mod write;
 
+pub use self::as_gguf::Origin;
 pub use self::error::HfError;
 pub use self::safetensors::SafetensorsError;
 
@@ -88,6 +90,11 @@ impl HfDir {
             tensors,
             sorted,
         })
+    }
+
+    /// Where it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// `config.json`.

@@ -38,6 +38,8 @@ impl Allowance {
 /// The matrices of a model that may get other types, and files that become of them.
 pub struct Choices<'a> {
     pub source: &'a Gguf,
+    /// as many files as the source has
+    pub keeps_split: bool,
     /// types by name, by rising bits; the last is the source's own
     pub types: Vec<(String, Vec<DType>)>,
 }
@@ -60,7 +62,7 @@ impl<'a> Choices<'a> {
         let options = Options {
             recipe,
             changes: Changes::default(),
-            keeps_split: false,
+            keeps_split: self.keeps_split,
             provenance: None,
             has_feedback: true,
             program: format!("lossy {}", env!("CARGO_PKG_VERSION")),

@@ -36,7 +36,9 @@ pub struct Outcome {
     pub original: String,
     /// of that file
     pub original_bytes: u64,
-    /// of the new one
+    /// names of the new files, the first for all where a command wants one
+    pub files: Vec<String>,
+    /// bytes of all of them
     pub bytes: u64,
     /// bits for each weight
     pub bits_per_weight: f64,
@@ -107,6 +109,13 @@ impl Outcome {
             (&self.report.model, self.bytes, self.bits_per_weight),
         ] {
             writeln!(card, "| {name} | {} | {} | {bits:.2} |", grouped(n), bytes(n))?;
+        }
+        if self.files.len() > 1 {
+            writeln!(
+                card,
+                "\nIts files: {}. Programs that read split models take any of them.",
+                self.files.join(", ")
+            )?;
         }
         if self.n_requantized > 0 {
             let n = self.n_requantized;

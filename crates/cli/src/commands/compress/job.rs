@@ -1,7 +1,6 @@
 //! The steps: prices, a plan, a file, what it loses; and again, until that is within the budget.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -16,11 +15,11 @@ use lossy_compress::statistics::MomentsByName;
 use lossy_engine::{ModelSource, Progress};
 use lossy_eval::divergence::Estimate;
 use lossy_eval::{Budget, Certificate, Loss, Report, SettingFigures};
-use lossy_formats::AtomicFile;
 
 use super::budget::{Allowance, Choices, Types, Within, types};
 use super::card::{self, Point, thinned, types_by_kind};
 use super::measured::{Measuring, figures};
+use super::outputs::{first, told, write_text};
 use super::{CompressArgs, kl_of, with_extension};
 use super::{picture, teach};
 use crate::args::NamedTokens;
@@ -111,6 +110,7 @@ impl Job<'_> {
         };
         let Some(round) = found else { return Ok(Outcome::Interrupted) };
         let plan = self.choices.plan(&round.types)?;
+        let outs = plan.layout().paths(&self.args.output);
         let taught = match self.args.training() {
             None => None,
             Some(amount) => {
@@ -119,7 +119,14 @@ impl Job<'_> {
                 if self.write(&plan, &file, &priced)?.is_none() {
                     return Ok(Outcome::Interrupted);
                 }
-                match self.teach(&file, &round.types, &round.total(), amount, &measuring, text)? {
+                match self.teach(
+                    first(plan.layout(), &file).as_path(),
+                    &round.types,
+                    &round.total(),
+                    amount,
+                    &measuring,
+                    text,
+                )? {
                     None => return Ok(Outcome::Interrupted),
                     taught => taught,
                 }
@@ -127,7 +134,7 @@ impl Job<'_> {
         };
         let better = taught.as_ref().and_then(|taught| taught.better.as_ref());
         match better {
-            Some((trained, _)) => teach::copy(trained, &self.args.output)?,
+            Some((trained, _)) => teach::copy(trained, &outs)?,
             None => {
                 if self.write(&plan, &self.args.output, &priced)?.is_none() {
                     return Ok(Outcome::Interrupted);
@@ -139,7 +146,8 @@ impl Job<'_> {
             training: taught.as_ref().map(|taught| taught.training.clone()),
             certificates: Certificate::all(report),
             report: report.clone(),
-            bytes: fs::metadata(&self.args.output)?.len(),
+            bytes: outs.iter().map(|out| Ok(fs::metadata(out)?.len())).sum::<Result<u64>>()?,
+            files: outs.iter().map(|out| file_name(out)).collect(),
             ..self.outcome(&plan, &round, &items, &priced, text, cache.as_ref())
         };
         write_text(&with_extension(&self.args.output, "json"), &serde_json::to_string_pretty(&outcome)?)?;
@@ -163,7 +171,7 @@ impl Job<'_> {
         let loss = figures(report).last().map(of).unwrap_or_default();
         note(&format!(
             "{}: {}, {:.2} bits a weight, KL {:.4} ± {:.4}, same top token {:.1} %, in {:.0} s; {} says more",
-            self.args.output.display(),
+            told(&outs),
             bytes(outcome.bytes),
             outcome.bits_per_weight,
             loss.kl.value,
@@ -205,7 +213,8 @@ impl Job<'_> {
         if self.write(&plan, &file, priced)?.is_none() {
             return Ok(None);
         }
-        let report = measuring.model(&file, &file_name(&self.args.output))?;
+        let name = file_name(&first(plan.layout(), &self.args.output));
+        let report = measuring.model(&first(plan.layout(), &file), &name)?;
         let round = report.map(|report| Round { types, assignment, report });
         if let Some(round) = &round {
             let kl = round.weights().kl;
@@ -344,6 +353,7 @@ impl Job<'_> {
             original: file_name(self.path),
             original_bytes: self.choices.source.file_bytes(),
             bytes: n_bytes,
+            files: Vec::new(),
             bits_per_weight: plan.bits_per_weight(),
             calibration: text.names.clone(),
             n_tokens: text.tokens.len(),
@@ -367,10 +377,4 @@ fn n_requantized(plan: &Plan<'_>) -> usize {
         tensor.source.dtype.block_len() > 1 && tensor.choice.dtype != tensor.source.dtype
     };
     plan.tensors().iter().filter(is_lossy).count()
-}
-
-fn write_text(path: &Path, text: &str) -> Result<()> {
-    let mut file = AtomicFile::create(path)?;
-    file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
-    Ok(file.commit()?)
 }

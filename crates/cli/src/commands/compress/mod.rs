@@ -4,6 +4,7 @@ mod budget;
 mod card;
 mod job;
 mod measured;
+mod outputs;
 mod picture;
 mod teach;
 
@@ -44,7 +45,7 @@ use crate::{estimated, hub, interrupt, new_model, version};
   lossy compress model-f16.gguf -o small.gguf --max-bits 3.5 --minutes 20
   lossy compress model-f16.gguf -o small.gguf --max-loss kl=0.05 --kv k2v2")]
 pub struct CompressArgs {
-    /// GGUF file (of a split one any part), user/repo:quant of the hub, or an alias
+    /// GGUF file (of a split one any part), Hugging Face directory, user/repo:quant of the hub, or an alias
     #[arg(value_name = "MODEL")]
     model: String,
 
@@ -67,6 +68,10 @@ pub struct CompressArgs {
     /// How keys and values will be stored, such as k2v2: its loss counts too, and both are in the report
     #[arg(long, value_name = "SCHEME")]
     kv: Option<KvScheme>,
+
+    /// As many files as MODEL has, named OUT-00001-of-00003.gguf and so on
+    #[arg(long)]
+    keep_split: bool,
 
     #[command(flatten)]
     text: CalibrationText,
@@ -119,10 +124,14 @@ fn kl_of(budget: &Budget) -> Option<f64> {
 /// Compresses.
 pub fn run(args: CompressArgs) -> Result<Outcome> {
     let path = hub::resolve(&args.model)?;
-    let source = open(&path)?;
-    let gguf = new_model::gguf_of(&source, &path, "compress")?;
+    let source = new_model::as_gguf(open(&path)?, &path, (!args.dry_run).then_some(&args.output))?;
+    let gguf = new_model::gguf_of(&source);
     check(&source).map_err(in_file(&path))?;
-    let choices = Choices { source: gguf, types: priced_matrices(&source).map_err(in_file(&path))? };
+    let choices = Choices {
+        source: gguf,
+        keeps_split: args.keep_split,
+        types: priced_matrices(&source).map_err(in_file(&path))?,
+    };
     let allowed = args.allowance();
     choices.check(&allowed)?;
     let largest = choices.plan(&Types::new())?;
@@ -224,7 +233,7 @@ fn dry_run(args: &CompressArgs, source: &ModelSource, choices: &Choices<'_>, fol
         matrices: &matrices,
         model_bytes: choices.source.file_bytes(),
         file_bytes: choices.plan(&Types::new())?.layout().file_bytes(),
-        n_tokens: args.text.n_tokens_about(),
+        n_tokens: args.text.n_tokens_about(source)?,
         // As many tokens come before those that are predicted.
         n_measured: 2 * N_SCORED as u64,
         training: args.training().map(|amount| match amount {

@@ -17,13 +17,14 @@ use serde::Serialize;
 use super::budget::Types;
 use super::job::Job;
 use super::measured::{Measuring, figures};
+use super::outputs::first;
 use crate::args::NamedTokens;
-use crate::interrupt;
 use crate::loaded::{in_file, open};
 use crate::loss::file_name;
 use crate::terminal::note;
 use crate::training::{Amount, Clock};
 use crate::units::grouped;
+use crate::{interrupt, new_model};
 
 /// What training came to, as the card and the JSON tell it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,8 +52,8 @@ pub struct Training {
 /// A training's end.
 pub struct Taught {
     pub training: Training,
-    /// the trained file and its report, where it is better
-    pub better: Option<(PathBuf, Report)>,
+    /// the trained files and their report, where it is better
+    pub better: Option<(Vec<PathBuf>, Report)>,
 }
 
 impl Job<'_> {
@@ -111,8 +112,11 @@ impl Job<'_> {
         let teacher = self.source.info().name.clone().unwrap_or_else(|| file_name(self.path));
         let provenance = Provenance { teacher, trained: "scales", result: trained };
         let new = self.kept.path("trained.gguf");
-        distill::write(&student, &provenance, &new)?;
-        let Some(report) = measuring.model(&new, &file_name(&self.args.output))? else { return Ok(None) };
+        let keeps_split = self.args.keep_split;
+        distill::write(&student, &provenance, keeps_split, &new)?;
+        let layout = distill::layout(new_model::gguf_of(&source), None, keeps_split)?;
+        let name = file_name(&first(&layout, &self.args.output));
+        let Some(report) = measuring.model(&first(&layout, &new), &name)? else { return Ok(None) };
         let after = figures(&report).last().map(|figures| Loss::of(&figures.summary)).unwrap_or_default();
         training.measured_after = Some(after.kl.value);
         training.is_kept = is_better(before, &after, self.args.max_loss.as_ref());
@@ -124,7 +128,7 @@ impl Job<'_> {
             after.kl.se,
             if training.is_kept { "" } else { ": that is worse, so OUT is the file without training" }
         ));
-        let better = training.is_kept.then_some((new, report));
+        let better = training.is_kept.then(|| (layout.paths(&new), report));
         Ok(Some(Taught { training, better }))
     }
 }
@@ -134,12 +138,15 @@ fn is_better(before: &Loss, after: &Loss, budget: Option<&Budget>) -> bool {
     after.kl.value < before.kl.value && budget.is_none_or(|budget| budget.allows_loss(after))
 }
 
-/// A file in another place, whole or not at all.
-pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    let mut new = AtomicFile::create(to)?;
-    let mut old = File::open(from).with_context(|| format!("{}", from.display()))?;
-    io::copy(&mut old, &mut new).with_context(|| format!("writing {}", to.display()))?;
-    Ok(new.commit()?)
+/// Files in other places, whole or not at all.
+pub fn copy(from: &[PathBuf], to: &[PathBuf]) -> Result<()> {
+    let copied = from.iter().zip(to).map(|(from, to)| {
+        let mut new = AtomicFile::create(to)?;
+        let mut old = File::open(from).with_context(|| format!("{}", from.display()))?;
+        io::copy(&mut old, &mut new).with_context(|| format!("writing {}", to.display()))?;
+        Ok(new)
+    });
+    Ok(AtomicFile::commit_all(copied.collect::<Result<_>>()?)?)
 }
 
 impl Training {
