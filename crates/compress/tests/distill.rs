@@ -75,7 +75,7 @@ fn only_scales_and_norms_differ_and_the_file_is_what_was_measured() {
     let (student, trained) = taught(&source, &teacher, options(2));
     assert!(trained.after < 0.9 * trained.before, "{trained:?}");
     let out = folder.path().join("new.gguf");
-    write(&student, &provenance(trained), &out).unwrap();
+    write(&student, &provenance(trained), false, &out).unwrap();
 
     let (old, new) = (source.gguf().unwrap(), Gguf::open(&out).unwrap());
     assert_eq!(new.metadata().u32("lossy.distill.steps").unwrap() as usize, trained.best_step);
@@ -116,7 +116,7 @@ fn the_file_is_the_same_at_any_number_of_threads_and_with_a_plan_made_on_the_way
     let [teacher, source] = [teacher, student].map(|path| ModelSource::open(&path).unwrap());
     let file = |name: &str, student: &Student<'_>, trained| {
         let out = folder.path().join(name);
-        write(student, &provenance(trained), &out).unwrap();
+        write(student, &provenance(trained), false, &out).unwrap();
         std::fs::read(out).unwrap()
     };
     let (one, trained) = taught(&source, &teacher, options(1));
@@ -207,7 +207,7 @@ fn merged_adapters_and_whole_matrices_are_what_was_measured() {
         let trained = train(&mut student, &teacher, &split, &options, &mut |_| Next::GoOn).unwrap();
         assert!(trained.after < 0.9 * trained.before, "{name}: {trained:?}");
         let out = folder.path().join(format!("{name}.gguf"));
-        write(&student, &Provenance { trained: name, ..provenance(trained) }, &out).unwrap();
+        write(&student, &Provenance { trained: name, ..provenance(trained) }, false, &out).unwrap();
         let again = ModelSource::open(&out).unwrap();
         let cx = Compute::with_isa(1, Isa::best());
         assert_eq!(divergence(&cx, &again, &teacher, &split.held_out).unwrap(), trained.after, "{name}");
