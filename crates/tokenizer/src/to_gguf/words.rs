@@ -116,10 +116,10 @@ fn named(json: &Json, ignores_merges: bool) -> Result<Words, TokenizerError> {
         ));
     }
     name_of(&patterns, ignores_merges, is_composed).map(Words::Named).ok_or_else(|| {
+        let normalization = if is_composed { "NFC" } else { "no" };
         not_in_gguf(format!(
-            "tokenizer.json: no pre-tokenizer that GGUF has a name for cuts words by {patterns:?} with `ignore_merges` {ignores_merges} \
-             and {} normalization"
-            , if is_composed { "NFC" } else { "no" }
+            "tokenizer.json: no pre-tokenizer that GGUF has a name for cuts words by {patterns:?} with `ignore_merges` \
+             {ignores_merges} and {normalization} normalization"
         ))
     })
 }
