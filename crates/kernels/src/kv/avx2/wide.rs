@@ -197,9 +197,9 @@ pub(super) fn sum_values<const H: usize, const BITS: u8>(
     weights: &[Integers; H],
 ) -> [Sums<H>; 2] {
     let mut out = [[[[_mm256_setzero_si256(); 2]; H]; WEIGHT_UNITS]; 2];
-    for unit in 0..WEIGHT_UNITS {
-        let [left, right] = halves(&value_sums::<H, BITS>(rows, weights, unit));
-        (out[0][unit], out[1][unit]) = (left, right);
+    let [left, right] = &mut out;
+    for (unit, (left, right)) in left.iter_mut().zip(right).enumerate() {
+        [*left, *right] = halves(&value_sums::<H, BITS>(rows, weights, unit));
     }
     out
 }
