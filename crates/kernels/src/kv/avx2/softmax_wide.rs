@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 use super::super::weights::{LOWEST, P, ROUND, WEIGHT_TOKENS, WEIGHT_TOP};
 use super::sums_of_lanes;
 use super::weights::{Integers, Unit};
+use super::wide::add_halves;
 use crate::math::avx2::{maxima_across, store4, sums_across};
 use crate::math::avx512::load;
 use crate::page::PAGE_TOKENS;
@@ -96,8 +97,7 @@ fn rows<const N: usize>(
                 // SAFETY: `quads` has sixteen bytes.
                 unsafe { _mm_storeu_si128(quads.as_mut_ptr().cast(), bytes) };
             }
-            let halves = [_mm512_castsi512_si256(total), _mm512_extracti64x4_epi64::<1>(total)];
-            totals[h] = _mm256_add_epi32(halves[0], halves[1]);
+            totals[h] = add_halves(total);
         }
         let mut total = [0.0; ROWS];
         store4(&mut total, _mm_cvtepi32_ps(sums_of_lanes(totals)));

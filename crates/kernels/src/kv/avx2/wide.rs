@@ -109,6 +109,13 @@ fn halves<const H: usize>(sums: &Wide<H>) -> [Pair<H>; 2] {
     out
 }
 
+/// The sum of each lane of both halves.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+#[inline]
+pub(super) fn add_halves(x: __m512i) -> __m256i {
+    _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64::<1>(x))
+}
+
 /// See [`block_sums`](super::block_sums).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 pub(super) fn sum_keys<const H: usize>(
@@ -443,8 +450,7 @@ fn turned_rows<const V: usize, const N: usize>(
         if V > 4 {
             sums = _mm512_dpbusd_epi32(sums, tops[1], stored[1]);
         }
-        let halves = [_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64::<1>(sums)];
-        twice[h] = _mm256_add_epi32(halves[0], halves[1]);
+        twice[h] = add_halves(sums);
     }
     reduced(means, twice)
 }
