@@ -1,7 +1,6 @@
 //! `lossy compress`, on a model that loads in a moment.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lossy_formats::gguf::Gguf;
@@ -19,20 +18,6 @@ fn compress(home: &Home, out: &str, args: &[&str]) {
     let output = home.lossy(&[&["compress", "wide.gguf", "-o", out], args].concat()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(!home.path().join(format!("{out}.partial")).exists());
-}
-
-/// A run that is not waited for.
-fn spawn(home: &Home, args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_lossy"))
-        .env_clear()
-        .envs(home.variables())
-        .current_dir(home.path())
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
 }
 
 fn json(home: &Home, name: &str) -> serde_json::Value {
@@ -131,7 +116,7 @@ fn a_killed_run_goes_on_with_the_same_bytes() {
     let home = home();
     let args = ["compress", "wide.gguf", "--max-size", "90K", "-o"];
     compress(&home, "whole.gguf", &args[2..4]);
-    let mut child = spawn(&home, &[&args[..], &["small.gguf"]].concat());
+    let mut child = home.spawn(&[&args[..], &["small.gguf"]].concat());
     let partial = home.path().join("small.gguf.partial");
     let start = Instant::now();
     while !partial.join("prices.0.json").exists() {
@@ -200,7 +185,7 @@ fn a_run_that_is_killed_in_training_goes_on_with_the_same_bytes() {
         });
         states.next().and_then(|path| fs::read(path).ok())
     };
-    let mut child = spawn(&home, &[&args[..], &["small.gguf"]].concat());
+    let mut child = home.spawn(&[&args[..], &["small.gguf"]].concat());
     let start = Instant::now();
     let mut first = None;
     let is_later =

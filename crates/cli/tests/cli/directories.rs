@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lossy_formats::gguf::{Gguf, GgufFile, Layout, NewTensor};
@@ -214,16 +213,7 @@ fn a_killed_run_leaves_no_part_and_goes_on_to_all() {
     succeeds(&home, &args);
     let whole = PARTS.map(|name| fs::read(home.path().join(name)).unwrap());
     PARTS.iter().for_each(|name| fs::remove_file(home.path().join(name)).unwrap());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lossy"))
-        .env_clear()
-        .envs(home.variables())
-        .current_dir(home.path())
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = home.spawn(&args);
     let start = Instant::now();
     while !home.path().join("small.gguf.partial/prices.0.json").exists() {
         assert!(start.elapsed() < Duration::from_secs(100), "no layer was finished");

@@ -1,6 +1,7 @@
 //! The program in an environment of its own: no variable, cache or history of the machine's user takes part.
 
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
 use assert_cmd::Command;
 use tempfile::TempDir;
@@ -33,6 +34,20 @@ impl Home {
         }
         command.current_dir(self.path()).args(args);
         command
+    }
+
+    /// A run that is not waited for, and that is not heard.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        std::process::Command::new(env!("CARGO_BIN_EXE_lossy"))
+            .env_clear()
+            .envs(self.variables())
+            .current_dir(self.path())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     /// The variables of the program, for tests that start it in another way.
