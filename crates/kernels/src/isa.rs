@@ -59,7 +59,17 @@ impl Avx2 {
 
     /// The same with vectors of 512 bits, if the CPU has them and dot products of bytes in them.
     fn with_avx512(self) -> Option<Avx2> {
-        Avx512::is_there().then_some(Avx2 { extension: Extension::Avx512(Avx512(())) })
+        Avx512::is_there().then_some(Avx2 { extension: Extension::Avx512(Avx512 { amx: None }) })
+    }
+
+    /// The same with vectors of 512 bits and with tiles.
+    fn with_amx(self, amx: Amx) -> Option<Avx2> {
+        Avx512::is_there().then_some(Avx2 { extension: Extension::Avx512(Avx512 { amx: Some(amx) }) })
+    }
+
+    /// Whether kernels may use tiles of AMX.
+    pub(crate) fn has_tiles(self) -> bool {
+        self.extension.amx().is_some()
     }
 
     /// What kernels may use beyond AVX2.
@@ -80,6 +90,17 @@ pub(crate) enum Extension {
     Avx512(Avx512),
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Extension {
+    /// Tiles, if kernels may use them.
+    pub fn amx(self) -> Option<Amx> {
+        match self {
+            Extension::Avx512(proof) => proof.amx(),
+            Extension::None | Extension::Vnni(_) => None,
+        }
+    }
+}
+
 /// Proof that the CPU has AVX-VNNI: four products of bytes and their sum in one instruction.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,15 +109,75 @@ pub(crate) struct Vnni(());
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL, VBMI and VNNI, as Ice Lake and Zen 4 and what came after them.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512 {
+    amx: Option<Amx>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    /// Tiles, if kernels may use them too.
+    pub fn amx(self) -> Option<Amx> {
+        self.amx
+    }
+}
+
+/// Proof that the CPU has AMX with products of bytes, as Xeons since Sapphire Rapids, and that the system lets this process use it.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Amx {
+    #[cfg(test)]
+    is_emulated: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Amx {
+    /// The proof, if this CPU has tiles and the system allows them.
+    fn detect() -> Option<Amx> {
+        (!cfg!(miri) && Amx::is_there() && Amx::is_permitted()).then_some(Amx {
+            #[cfg(test)]
+            is_emulated: false,
+        })
+    }
+
+    /// Whether the CPU says so: leaf 7 of CPUID, bits 24 and 25 of EDX.
+    fn is_there() -> bool {
+        use std::arch::x86_64::{__cpuid, __cpuid_count};
+        const TILES_AND_BYTES: u32 = 1 << 24 | 1 << 25;
+        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & TILES_AND_BYTES == TILES_AND_BYTES
+    }
+
+    /// Asks Linux for room for tiles wherever it keeps registers of this process: of all threads, once and for all.
+    #[cfg(target_os = "linux")]
+    fn is_permitted() -> bool {
+        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+        const XFEATURE_XTILEDATA: libc::c_long = 18;
+        // SAFETY: the call takes two numbers, and changes nothing but what the system saves.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    }
+
+    /// How other systems are asked is not known here.
+    #[cfg(not(target_os = "linux"))]
+    fn is_permitted() -> bool {
+        false
+    }
+
+    /// Tiles that are computed plainly, see [`Tiles`](crate::tiles::Tiles).
+    #[cfg(test)]
+    const EMULATED: Amx = Amx { is_emulated: true };
+
+    #[cfg(test)]
+    pub fn is_emulated(self) -> bool {
+        self.is_emulated
+    }
+}
 
 /// The instruction set that every kernel of one [`Compute`](crate::Compute) uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// portable code: the specification of every kernel
     Scalar,
-    /// 256-bit vectors with FMA, and where it says so with dot products of bytes or 512-bit vectors, which give the same
-    /// bits
+    /// 256-bit vectors with FMA, and where it says so with dot products of bytes, 512-bit vectors or tiles, which give the
+    /// same bits
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
 }
@@ -114,7 +195,7 @@ pub enum IsaError {
 
 impl Isa {
     /// Names of all instruction sets that there is code for on any machine.
-    const NAMES: [&'static str; 4] = ["scalar", "avx2", "avx2-vnni", "avx512"];
+    const NAMES: [&'static str; 5] = ["scalar", "avx2", "avx2-vnni", "avx512", "amx"];
 
     /// Every instruction set that this CPU has, slowest first; `Scalar` is always there.
     pub fn available() -> Vec<Isa> {
@@ -125,14 +206,19 @@ impl Isa {
             all.push(Isa::Avx2(avx2));
             all.extend(avx2.with_vnni().map(Isa::Avx2));
             all.extend(avx2.with_avx512().map(Isa::Avx2));
+            all.extend(Amx::detect().and_then(|amx| avx2.with_amx(amx)).map(Isa::Avx2));
         }
         all
     }
 
-    /// What parity tests run, see [`lossy_testkit::instruction_sets`].
+    /// What parity tests run, see [`lossy_testkit::instruction_sets`]; also the kernels for tiles, with tiles that are emulated.
     #[cfg(test)]
     pub(crate) fn tested() -> Vec<Isa> {
-        lossy_testkit::instruction_sets(Isa::available(), Isa::name)
+        #[allow(unused_mut, reason = "other architectures add nothing")]
+        let mut all = lossy_testkit::instruction_sets(Isa::available(), Isa::name);
+        #[cfg(target_arch = "x86_64")]
+        all.extend(Avx2::detect().and_then(|avx2| avx2.with_amx(Amx::EMULATED)).map(Isa::Avx2));
+        all
     }
 
     /// The best instruction set of this CPU.
@@ -140,7 +226,7 @@ impl Isa {
         Isa::available().pop().unwrap_or(Isa::Scalar)
     }
 
-    /// The instruction set called `name`: `scalar`, `avx2`, `avx2-vnni` or `avx512`.
+    /// The instruction set called `name`: `scalar`, `avx2`, `avx2-vnni`, `avx512` or `amx`.
     ///
     /// # Errors
     /// The name is unknown, or the CPU does not have it.
@@ -164,7 +250,10 @@ impl Isa {
             Isa::Avx2(avx2) => match avx2.extension {
                 Extension::None => "avx2",
                 Extension::Vnni(_) => "avx2-vnni",
-                Extension::Avx512(_) => "avx512",
+                #[cfg(test)]
+                Extension::Avx512(Avx512 { amx: Some(Amx { is_emulated: true }) }) => "amx-emulated",
+                Extension::Avx512(Avx512 { amx: Some(_) }) => "amx",
+                Extension::Avx512(Avx512 { amx: None }) => "avx512",
             },
         }
     }

@@ -7,6 +7,8 @@
 mod isa;
 #[cfg(target_arch = "x86_64")]
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod threads;
 mod compute;
 pub mod memory;

@@ -27,8 +27,8 @@ use tile::ROWS;
 
 /// Strips computed at once with few tokens: enough to make the call cheap.
 const STRIPS_FEW: usize = 8;
-/// Strips computed at once with many tokens: what the panel of a core's cache holds.
-const STRIPS_MANY: usize = 2;
+/// Strips computed at once with many tokens.
+const STRIPS_MANY: usize = 8;
 /// Tokens computed at once: their sums stay in cache.
 const TOKENS: usize = 512;
 
@@ -45,7 +45,7 @@ pub fn matmul(cx: &Compute, weights: &[&Matrix], x: &Activations, out: &mut [f32
         for (token, sums) in tokens.zip(sums) {
             // SAFETY: these rows of this matrix belong to this task alone.
             let out = unsafe { out.part(token, cols.clone()) };
-            out.copy_from_slice(&sums[..cols.len()]);
+            copy(&sums[..cols.len()], out);
         }
     });
 }
@@ -84,6 +84,13 @@ pub fn matmul_swiglu(cx: &Compute, gate: &Matrix, up: &Matrix, x: &Activations, 
             }
         });
     });
+}
+
+/// The sums of some rows, to where they belong. They are too few for a call of `memcpy`.
+fn copy(sums: &[f32], out: &mut [f32]) {
+    let ((strips, rest), (to_strips, to_rest)) = (sums.as_chunks::<ROWS>(), out.as_chunks_mut::<ROWS>());
+    to_strips.iter_mut().zip(strips).for_each(|(to, strip)| *to = *strip);
+    to_rest.iter_mut().zip(rest).for_each(|(to, sum)| *to = *sum);
 }
 
 thread_local! {

@@ -125,7 +125,6 @@ impl<F: Format> Strips for Quantized<F> {
 
     fn dot(&self, isa: Isa, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
         check(strips, self.strip_bytes(x.n_cols), x, sums);
-        sums.fill(0.0);
         match (isa, x.kind) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: an `Avx2` exists only if detection saw avx2, fma and f16c.
@@ -144,6 +143,7 @@ impl<F: Format> Strips for Quantized<F> {
 }
 
 fn dot_q8<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+    sums.fill(0.0);
     for (index, strip) in strips.iter().enumerate() {
         for (block, tile) in tiles::<F>(strip).enumerate() {
             for (token, sums) in sums.chunks_exact_mut(strips.len() * ROWS).enumerate() {
@@ -175,6 +175,7 @@ fn dot_q8<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
 }
 
 fn dot_f32<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+    sums.fill(0.0);
     for (index, strip) in strips.iter().enumerate() {
         for (block, tile) in tiles::<F>(strip).enumerate() {
             for row in 0..ROWS {

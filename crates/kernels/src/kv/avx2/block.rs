@@ -71,13 +71,13 @@ struct Job<'a> {
 }
 
 /// Codes of a page, taken apart.
-struct Codes<'a> {
+pub(super) struct Codes<'a> {
     /// of each block
-    keys: [&'a [QuadCodes]; BLOCKS],
+    pub keys: [&'a [QuadCodes]; BLOCKS],
     /// of each 32 channels
-    values: &'a [[TokenCodes; TOKEN_QUADS]],
+    pub values: &'a [[TokenCodes; TOKEN_QUADS]],
     /// of keys, of each block
-    gains: [[[__m256; 2]; 2]; BLOCKS],
+    pub gains: [[[__m256; 2]; 2]; BLOCKS],
 }
 
 /// What is known of a row after softmax.
@@ -92,15 +92,15 @@ pub(super) struct Weighed {
 }
 
 /// Factors of states and of a page in their merge.
-struct Merge {
-    keep: [f32; MAX_ROWS],
-    take: [f32; MAX_ROWS],
+pub(super) struct Merge {
+    pub keep: [f32; MAX_ROWS],
+    pub take: [f32; MAX_ROWS],
 }
 
 /// Rows whose integers are kept between keys and values: those of a block of tokens.
-const MANY_ROWS: usize = 192;
+pub(super) const MANY_ROWS: usize = 192;
 /// Rows that meet values together.
-const VALUE_ROWS: usize = 32;
+pub(super) const VALUE_ROWS: usize = 32;
 
 impl Job<'_> {
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -113,6 +113,17 @@ impl Job<'_> {
         let turns: [Turn<'_, V>; FRAMES] =
             std::array::from_fn(|frame| Turn::new(&self.code.keys, self.frames.frame(frame)));
         let value_gains = weights::decode_gains(self.parts.value_gains);
+        if let Extension::Avx512(proof) = self.extension {
+            let page = block_wide::Page {
+                code: self.code,
+                codes: &codes,
+                key_gains: &weights::decode_gains(self.parts.key_gains),
+                value_gains: &value_gains,
+                first_token: self.first_token,
+            };
+            // SAFETY: an `Avx512` exists only if detection saw all that is used.
+            return unsafe { block_wide::attend(proof, &page, queries, &turns, rows, states) };
+        }
         let mut weighed = [const { MaybeUninit::<Weighed>::uninit() }; MANY_ROWS];
         let mut scores = [[0.0; PAGE_TOKENS]; MAX_ROWS];
         let mut integers = [Integers::EMPTY; MAX_ROWS];
@@ -125,11 +136,7 @@ impl Job<'_> {
                 for scores in scores.iter_mut() {
                     scores[..self.first_token].fill(f32::NEG_INFINITY);
                 }
-                let softmax = match self.extension {
-                    // SAFETY: an `Avx512` exists only if detection saw all that is used.
-                    Extension::Avx512(_) => unsafe { block_wide::softmax(scores, &value_gains, integers) },
-                    _ => weights::softmax(scores, &value_gains, integers),
-                };
+                let softmax = weights::softmax(scores, &value_gains, integers);
                 let merge = merge_sums(&softmax, rows, states.max, states.sum);
                 for (row, (weighed, integers)) in weighed.iter_mut().zip(integers).enumerate() {
                     let (sum, keep, take) = (softmax.sum[row], merge.keep[row], merge.take[row]);
@@ -207,11 +214,6 @@ impl Job<'_> {
             }
             for (queries, rows) in in_frame.iter().zip(tiles.iter()) {
                 let (scores, gains, first) = (&mut scores[rows], &codes.gains[block], block * BLOCK_TOKENS);
-                if let Extension::Avx512(_) = self.extension {
-                    // SAFETY: an `Avx512` exists only if detection saw all that is used.
-                    unsafe { block_wide::score(keys, queries, gains, first, scores) };
-                    continue;
-                }
                 for_rows!(
                     scores.len(),
                     score_tile(self.extension, keys, &code.sums, queries, gains, first, scores)
@@ -233,11 +235,6 @@ impl Job<'_> {
         for (part, codes) in codes.values.iter().enumerate() {
             let part = PartCodes::new(&self.code.values, part, codes);
             for (weighed, rows) in weighed.chunks(MAX_HEADS).zip(rows.chunks(MAX_HEADS)) {
-                if let Extension::Avx512(_) = self.extension {
-                    // SAFETY: an `Avx512` exists only if detection saw all that is used.
-                    unsafe { block_wide::weigh(&part, weighed, rows, out) };
-                    continue;
-                }
                 for_rows!(weighed.len(), weigh_tile::<FIT, V>(self.extension, &part, weighed, rows, out));
             }
         }
@@ -247,7 +244,7 @@ impl Job<'_> {
 /// Merges the sums of some rows' weights with their states; see `page::merge_sums`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn merge_sums(page: &Softmax, rows: &[u16], max: &mut [f32], sum: &mut [f32]) -> Merge {
+pub(super) fn merge_sums(page: &Softmax, rows: &[u16], max: &mut [f32], sum: &mut [f32]) -> Merge {
     let mut of_state = [[0.0; MAX_ROWS]; 2];
     for (at, row) in rows.iter().map(|row| usize::from(*row)).enumerate() {
         (of_state[0][at], of_state[1][at]) = (max[row], sum[row]);

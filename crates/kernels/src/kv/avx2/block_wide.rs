@@ -1,19 +1,171 @@
-//! `block` with vectors of 512 bits: the sums of a tile, where most of the time goes, and softmax. The operations on floats are
-//! the same, so results have the same bits.
+//! `block` with vectors of 512 bits:
+//!
+//! ```text
+//! per 192 rows
+//!     per 64 rows
+//!         per 16 rows            turn and round                                         `block_lanes`
+//!         with tiles             sums with all keys                                     `block_tiles`
+//!         per 16 rows            sums, unless they are there; scores, softmax, integers `block_lanes`
+//!     all rows                   sums with values, outputs, merged with states          here, or `block_tiles`
+//! ```
+//! The operations on floats are the same, so results have the same bits.
 
 use std::arch::x86_64::*;
+use std::cell::RefCell;
 
-use super::super::layout::TOKEN_QUADS;
+use super::super::head::HeadCode;
 use super::super::weights::WEIGHT_UNITS;
-use super::block::{Outputs, Weighed};
-use super::query::FrameQueries;
+use super::MAX_HEADS;
+use super::block::{Codes, MANY_ROWS, Outputs, VALUE_ROWS, merge_sums};
+use super::block_lanes::{self, FrameRows, LaneWeights, OfTokens, UnitFactors, add_unit, merge};
+use super::block_tiles::{self, KeyTiles, PageTiles};
 use super::rows::PartCodes;
-use super::scores::QuadCodes;
-use super::values::{TokenCodes, UNIT_QUADS};
-use super::weights::{Integers, MAX_ROWS, Softmax};
-use super::{MAX_DIM, MAX_HEADS, softmax_wide};
-use crate::math::avx512::{load, store};
-use crate::page::PAGE_TOKENS;
+use super::turn::{BlockQueries, Turn};
+use super::values::UNIT_QUADS;
+use super::weights::{MAX_ROWS, Softmax};
+use crate::isa::Avx512;
+use crate::math::avx512::load;
+use crate::page::{FRAMES, PAGE_TOKENS, RowStates};
+
+/// A page whose codes are taken apart.
+pub(super) struct Page<'a> {
+    pub code: &'a HeadCode,
+    pub codes: &'a Codes<'a>,
+    pub key_gains: &'a [[f32; 8]; PAGE_TOKENS / 8],
+    pub value_gains: &'a [[f32; 8]; PAGE_TOKENS / 8],
+    /// tokens before it are left out
+    pub first_token: usize,
+}
+
+/// Sixteens of rows whose sums are formed together.
+const SIXTEENS: usize = 4;
+
+/// What a thread needs room for.
+struct Room {
+    in_frames: [[FrameRows; FRAMES]; SIXTEENS],
+    keys: KeyTiles,
+    sums: [OfTokens<i32>; SIXTEENS],
+    scores: OfTokens<f32>,
+    weights: [LaneWeights; MANY_ROWS / MAX_ROWS],
+}
+
+thread_local! {
+    static ROOM: RefCell<Option<Box<Room>>> = const { RefCell::new(None) };
+}
+
+impl Room {
+    fn new() -> Box<Room> {
+        Box::new(Room {
+            in_frames: [[FrameRows::EMPTY; FRAMES]; SIXTEENS],
+            keys: KeyTiles::EMPTY,
+            sums: [OfTokens([[0; MAX_ROWS]; PAGE_TOKENS]); SIXTEENS],
+            scores: OfTokens([[0.0; MAX_ROWS]; PAGE_TOKENS]),
+            weights: [LaneWeights::EMPTY; MANY_ROWS / MAX_ROWS],
+        })
+    }
+}
+
+/// See `block::attend_rows`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+pub(super) fn attend<const V: usize>(
+    proof: Avx512,
+    page: &Page<'_>,
+    queries: BlockQueries<'_, V>,
+    turns: &[Turn<'_, V>; FRAMES],
+    rows: &[u16],
+    states: &mut RowStates<'_>,
+) {
+    let mut tiles = proof.amx().map(|amx| PageTiles::new(amx, &page.code.keys));
+    // A closure would not have the features of this function.
+    let mut room = ROOM.take().unwrap_or_else(Room::new);
+    if tiles.is_some() {
+        room.keys.set(&page.codes.keys);
+    }
+    for rows in rows.chunks(MANY_ROWS) {
+        for (index, rows) in rows.chunks(SIXTEENS * MAX_ROWS).enumerate() {
+            weights::<V>(
+                &mut tiles,
+                page,
+                queries,
+                turns,
+                rows,
+                index * SIXTEENS * MAX_ROWS,
+                &mut room,
+                states,
+            );
+        }
+        let (values, weights) = (&page.code.values, &room.weights);
+        let out = states.out.as_chunks_mut::<16>().0.as_chunks_mut::<V>().0;
+        if let Some(tiles) = &mut tiles {
+            block_tiles::weigh(tiles, values, page.codes.values, weights, rows, out);
+            continue;
+        }
+        // Integers and outputs of these rows stay in L1.
+        for (weights, rows) in weights.chunks(VALUE_ROWS / MAX_ROWS).zip(rows.chunks(VALUE_ROWS)) {
+            for (part, codes) in page.codes.values.iter().enumerate() {
+                let part = PartCodes::new(values, part, codes);
+                for (weights, rows) in weights.iter().zip(rows.chunks(MAX_ROWS)) {
+                    let factors = weights.factors(values);
+                    for (index, rows) in rows.chunks(MAX_HEADS).enumerate() {
+                        let first = index * MAX_HEADS;
+                        match rows.len() {
+                            1 => weigh_tile::<1, V>(&part, weights, &factors, first, rows, out),
+                            2 => weigh_tile::<2, V>(&part, weights, &factors, first, rows, out),
+                            3 => weigh_tile::<3, V>(&part, weights, &factors, first, rows, out),
+                            _ => weigh_tile::<4, V>(&part, weights, &factors, first, rows, out),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    ROOM.set(Some(room));
+}
+
+/// Weights of some rows, which become those from `first` on in the room.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+#[allow(clippy::too_many_arguments, reason = "what belongs together is together")]
+fn weights<const V: usize>(
+    tiles: &mut Option<PageTiles>,
+    page: &Page<'_>,
+    queries: BlockQueries<'_, V>,
+    turns: &[Turn<'_, V>; FRAMES],
+    rows: &[u16],
+    first: usize,
+    room: &mut Room,
+    states: &mut RowStates<'_>,
+) {
+    for (in_frames, rows) in room.in_frames.iter_mut().zip(rows.chunks(MAX_ROWS)) {
+        for (in_frame, turn) in in_frames.iter_mut().zip(turns) {
+            in_frame.set(&page.code.keys, queries, rows, turn);
+        }
+    }
+    let n = rows.len().div_ceil(MAX_ROWS);
+    if let Some(tiles) = tiles {
+        for (in_frames, sums) in room.in_frames[..n].iter().zip(&mut room.sums) {
+            tiles.multiply_keys(&room.keys, in_frames, sums);
+        }
+    }
+    let (key_gains, value_gains) = (flat(page.key_gains), flat(page.value_gains));
+    for (index, rows) in rows.chunks(MAX_ROWS).enumerate() {
+        let (in_frames, scores) = (&room.in_frames[index], &mut room.scores);
+        if tiles.is_some() {
+            block_lanes::score_of_sums(key_gains, in_frames, &room.sums[index], scores);
+        } else {
+            block_lanes::score_by_vectors(&page.codes.keys, key_gains, in_frames, scores);
+        }
+        scores.0[..page.first_token].fill([f32::NEG_INFINITY; MAX_ROWS]);
+        let weights = &mut room.weights[first / MAX_ROWS + index];
+        let max = block_lanes::softmax(scores, value_gains, weights);
+        let merge = merge_sums(&Softmax { max, sum: weights.sum }, rows, states.max, states.sum);
+        (weights.keep, weights.take) = (merge.keep, merge.take);
+    }
+}
+
+/// The gains of all tokens.
+fn flat(gains: &[[f32; 8]; PAGE_TOKENS / 8]) -> &[f32; PAGE_TOKENS] {
+    gains.as_flattened().try_into().expect("gains of a page")
+}
 
 /// Sums of `H` rows with twice sixteen tokens, or channels.
 type Sums<const H: usize> = [[__m512i; 2]; H];
@@ -27,140 +179,43 @@ fn load_codes(codes: &[__m256i; 4]) -> [__m512i; 2] {
     unsafe { [_mm512_loadu_si512(halves[0].as_ptr().cast()), _mm512_loadu_si512(halves[1].as_ptr().cast())] }
 }
 
-/// Both vectors as one.
-#[target_feature(enable = "avx512f,avx512dq")]
-#[inline]
-fn joined([low, high]: [__m256; 2]) -> __m512 {
-    _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
-}
-
-/// Scores of `H` rows with a block of tokens, of which the first is token `first` of the page.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-#[inline]
-#[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-fn score_tile<const H: usize>(
-    codes: &[QuadCodes],
-    queries: &FrameQueries<MAX_HEADS>,
-    gains: &[[__m256; 2]; 2],
-    first: usize,
-    scores: &mut [[f32; PAGE_TOKENS]],
-) {
-    assert!(H <= MAX_HEADS && codes.len() <= MAX_DIM / 4);
-    let scores: &mut [[f32; PAGE_TOKENS]; H] = scores.try_into().expect("scores of H rows");
-    let mut sums: Sums<H> = [[_mm512_setzero_si512(); 2]; H];
-    for (quad, codes) in codes.iter().enumerate() {
-        let codes = load_codes(codes);
-        for h in 0..H {
-            let query = _mm512_set1_epi32(queries.quads[h][quad]);
-            for v in 0..2 {
-                sums[h][v] = _mm512_dpbusd_epi32(sums[h][v], codes[v], query);
-            }
-        }
-    }
-    for v in 0..2 {
-        let gains = joined(gains[v]);
-        for h in 0..H {
-            let centred = _mm512_sub_ps(_mm512_cvtepi32_ps(sums[h][v]), _mm512_set1_ps(queries.middle[h]));
-            let factor = _mm512_mul_ps(gains, _mm512_set1_ps(queries.unit[h]));
-            let to = &mut scores[h][first + 16 * v..].as_chunks_mut::<16>().0[0];
-            store(to, _mm512_fmadd_ps(centred, factor, _mm512_set1_ps(queries.mean[h])));
-        }
-    }
-}
-
-/// See [`score_tile`]; `scores` are those of at most [`MAX_HEADS`] rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-pub(super) fn score(
-    codes: &[QuadCodes],
-    queries: &FrameQueries<MAX_HEADS>,
-    gains: &[[__m256; 2]; 2],
-    first: usize,
-    scores: &mut [[f32; PAGE_TOKENS]],
-) {
-    match scores.len() {
-        1 => score_tile::<1>(codes, queries, gains, first, scores),
-        2 => score_tile::<2>(codes, queries, gains, first, scores),
-        3 => score_tile::<3>(codes, queries, gains, first, scores),
-        _ => score_tile::<4>(codes, queries, gains, first, scores),
-    }
-}
-
-/// See [`weights::softmax`](super::weights::softmax).
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-pub(super) fn softmax(
-    scores: &[[f32; PAGE_TOKENS]],
-    gains: &[[f32; 8]; PAGE_TOKENS / 8],
-    integers: &mut [Integers],
-) -> Softmax {
-    let mut wide_gains = [_mm512_setzero_ps(); PAGE_TOKENS / 16];
-    for (to, gains) in wide_gains.iter_mut().zip(gains.as_flattened().as_chunks().0) {
-        *to = load(gains);
-    }
-    let mut out = Softmax { max: [0.0; MAX_ROWS], sum: [0.0; MAX_ROWS] };
-    softmax_wide::softmax(scores, &wide_gains, integers, |row, max, sum| {
-        (out.max[row], out.sum[row]) = (max, sum);
-    });
-    out
-}
-
-/// Weighted sums of `H` rows with 32 channels, merged with their outputs among those of all.
+/// Weighted sums of `H` rows, of which the first is row `first` of sixteen, with 32 channels, merged with their outputs among those of
+/// all.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
 fn weigh_tile<const H: usize, const V: usize>(
     part: &PartCodes<'_>,
-    weighed: &[Weighed],
+    weights: &LaneWeights,
+    factors: &[UnitFactors; WEIGHT_UNITS],
+    first: usize,
     rows: &[u16],
     out: &mut [Outputs<V>],
 ) {
-    let weighed: &[Weighed; H] = weighed.try_into().expect("H rows");
-    let codes: &[TokenCodes; TOKEN_QUADS] = part.codes;
+    let codes = part.codes.as_chunks::<UNIT_QUADS>().0;
     let mut of_page = [[_mm512_setzero_ps(); 2]; H];
     for unit in 0..WEIGHT_UNITS {
+        let integers: &[_; H] = weights.integers[unit][first..].first_chunk().expect("integers of H rows");
         let mut sums: Sums<H> = [[_mm512_setzero_si512(); 2]; H];
-        for j in unit * UNIT_QUADS..(unit + 1) * UNIT_QUADS {
-            let codes = load_codes(&codes[j]);
+        for (j, codes) in codes[unit].iter().enumerate() {
+            let codes = load_codes(codes);
             for h in 0..H {
-                let weight = _mm512_set1_epi32(i32::from_le_bytes(weighed[h].integers.quads[j]));
+                let weight = _mm512_set1_epi32(integers[h][j]);
                 for v in 0..2 {
                     sums[h][v] = _mm512_dpbusd_epi32(sums[h][v], weight, codes[v]);
                 }
             }
         }
         for h in 0..H {
-            let of_unit = &weighed[h].integers.units[unit];
-            let factor = _mm512_set1_ps(of_unit.unit * part.step);
-            let centre = _mm512_set1_ps(of_unit.total * part.middle);
             for v in 0..2 {
-                let centred = _mm512_sub_ps(_mm512_cvtepi32_ps(sums[h][v]), centre);
-                of_page[h][v] = _mm512_fmadd_ps(centred, factor, of_page[h][v]);
+                of_page[h][v] = add_unit(of_page[h][v], sums[h][v], &factors[unit], first + h);
             }
         }
     }
-    for (h, row) in rows.iter().enumerate() {
-        let Weighed { sum, keep, take, .. } = weighed[h];
+    for (h, row) in rows.iter().enumerate().take(H) {
         let to = &mut out[usize::from(*row)][2 * part.part..][..2];
         for v in 0..2 {
-            let with_mean = _mm512_fmadd_ps(_mm512_set1_ps(sum), load(&part.means[v]), of_page[h][v]);
-            let taken = _mm512_mul_ps(with_mean, _mm512_set1_ps(take));
-            let merged = _mm512_fmadd_ps(load(&to[v]), _mm512_set1_ps(keep), taken);
-            store(&mut to[v], merged);
+            merge(&mut to[v], of_page[h][v], load(&part.means[v]), weights, first + h);
         }
-    }
-}
-
-/// See [`weigh_tile`]; `weighed` are at most [`MAX_HEADS`] rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-pub(super) fn weigh<const V: usize>(
-    part: &PartCodes<'_>,
-    weighed: &[Weighed],
-    rows: &[u16],
-    out: &mut [Outputs<V>],
-) {
-    match weighed.len() {
-        1 => weigh_tile::<1, V>(part, weighed, rows, out),
-        2 => weigh_tile::<2, V>(part, weighed, rows, out),
-        3 => weigh_tile::<3, V>(part, weighed, rows, out),
-        _ => weigh_tile::<4, V>(part, weighed, rows, out),
     }
 }

@@ -14,6 +14,8 @@
 //! 6. While a head is read, the one that comes next is fetched, line by line.
 
 mod block;
+mod block_lanes;
+mod block_tiles;
 mod block_wide;
 mod estimate;
 mod estimate_wide;

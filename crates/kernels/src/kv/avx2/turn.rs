@@ -55,7 +55,7 @@ impl<'a, const V: usize> BlockQueries<'a, V> {
 
     /// A row, and the value of an integer of 1.
     #[inline]
-    fn row(&self, row: u16) -> (&'a Row<V>, &'a f32) {
+    pub(super) fn row(&self, row: u16) -> (&'a Row<V>, &'a f32) {
         (&self.rows[usize::from(row)], &self.units[usize::from(row)])
     }
 }
@@ -121,11 +121,11 @@ pub(super) fn parts<const V: usize>(code: &KeyCode, query: &[f32], mean: &mut [f
 /// The rotation of one frame.
 pub(super) struct Turn<'a, const V: usize> {
     /// by pair
-    cos: &'a [[f32; 8]; V],
-    sin: &'a [[f32; 8]; V],
+    pub cos: &'a [[f32; 8]; V],
+    pub sin: &'a [[f32; 8]; V],
     /// at `place` of each stored position
-    cos_at: [[[f32; 8]; 2]; V],
-    sin_at: [[[f32; 8]; 2]; V],
+    pub cos_at: [[[f32; 8]; 2]; V],
+    pub sin_at: [[[f32; 8]; 2]; V],
 }
 
 impl<'a, const V: usize> Turn<'a, V> {

@@ -121,9 +121,10 @@ thread_local! {
     static PANEL: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// Adds the products of quantized strips and f32 activations to `sums`, `[n_tokens, strips, 8]`.
+/// Writes the products of quantized strips and f32 activations to `sums`, `[n_tokens, strips, 8]`.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn dot_dequantized<F: Format>(strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
+    sums.fill(0.0);
     let sums = sums.as_chunks_mut::<ROWS>().0;
     let group_cols = F::Group::TILES * COLS;
     let (n_groups, step) = (x.n_cols / group_cols, PANEL_BLOCKS / F::Group::TILES);

@@ -5,6 +5,7 @@
 //! halves' integer scales, their pairs and the pairs of minima, as far as the format has them.
 
 use super::block::{Tokens, add_block, is_wide, spread};
+use super::tiles::TilePanel;
 use super::unpack::{ScaleVectors, codes, factors, magnitudes, scales, whole};
 use super::wide::{Kept, Wide};
 use super::{Format, Place, ROWS, TILE_TOKENS};
@@ -68,12 +69,15 @@ pub(super) fn dot<F: Format>(avx2: Avx2, strips: &[&[u8]], x: Operand, sums: &mu
         for (index, some) in strips.chunks(4).enumerate() {
             let kept = Kept { place: place(4 * index), n_kept: some.len() };
             // Those that are missing are the last one again, and not kept.
-            if some.len() > 2 {
-                let strips = std::array::from_fn(|r| some[r.min(some.len() - 1)]);
-                pass::<F, 4, _>(strips, x, Wide::<2> { proof, kept }, sums);
-            } else {
-                let strips = [some[0], some[some.len() - 1]];
-                pass::<F, 2, _>(strips, x, Wide::<1> { proof, kept }, sums);
+            let four = || std::array::from_fn(|r| some[r.min(some.len() - 1)]);
+            let two = [some[0], some[some.len() - 1]];
+            match proof.amx().filter(|_| !x.tiles.is_empty()) {
+                Some(amx) if some.len() > 2 => {
+                    pass::<F, 4, _>(four(), x, TilePanel::<2> { amx, kept }, sums);
+                }
+                Some(amx) => pass::<F, 2, _>(two, x, TilePanel::<1> { amx, kept }, sums),
+                None if some.len() > 2 => pass::<F, 4, _>(four(), x, Wide::<2> { proof, kept }, sums),
+                None => pass::<F, 2, _>(two, x, Wide::<1> { proof, kept }, sums),
             }
         }
         return;
@@ -98,11 +102,18 @@ pub(super) trait Kernel<F: Format, const R: usize>: Copy {
     const TOKENS: usize;
     /// See [`Layout`].
     const WHOLE: bool;
+    /// Whether codes are signed, with their offset subtracted, and tokens begin at multiples of [`TOKENS`](Kernel::TOKENS).
+    const SIGNED: bool = false;
+    /// What it holds while panels meet tokens.
+    type Unit;
+
+    fn start(self) -> Self::Unit;
 
     /// Adds what the blocks of the panel, from `block` of the operand on, contribute to the sums of some tokens,
-    /// [`TOKENS`](Kernel::TOKENS) at most. The panel is aligned as a [`Vector512`].
+    /// [`TOKENS`](Kernel::TOKENS) at most; what the first blocks contribute are the sums. The panel is aligned as a [`Vector512`].
     fn add(
         self,
+        unit: &mut Self::Unit,
         panel: &[Vector256],
         block: usize,
         x: &Operand,
@@ -128,15 +139,16 @@ fn pass<F: Format, const R: usize, K: Kernel<F, R>>(
     let group_bytes = size_of::<F::Group>();
     let bytes = strips;
     let strips = strips.map(groups::<F>);
+    let mut unit = kernel.start();
     PANEL.with_borrow_mut(|buffer| {
         buffer.resize((step * block_len).div_ceil(2), Vector512::zeroed());
         for start in (0..n_blocks).step_by(step) {
             let blocks = start..n_blocks.min(start + step);
             let panel = &mut bytemuck::cast_slice_mut(buffer)[..blocks.len() * block_len];
-            if K::WHOLE {
-                fill::<F, R, true>(strips, start, panel);
-            } else {
-                fill::<F, R, false>(strips, start, panel);
+            match (K::WHOLE, K::SIGNED) {
+                (true, true) => fill::<F, R, true, true>(strips, start, panel),
+                (true, false) => fill::<F, R, true, false>(strips, start, panel),
+                (false, _) => fill::<F, R, false, false>(strips, start, panel),
             }
             let offset =
                 if blocks.end < n_blocks { blocks.end / tiles * group_bytes } else { R * bytes[0].len() };
@@ -144,9 +156,13 @@ fn pass<F: Format, const R: usize, K: Kernel<F, R>>(
             let n_parts = x.n_tokens.div_ceil(K::TOKENS);
             for part in 0..n_parts {
                 ahead.fetch(part, n_parts);
-                // Tiles of equal size rather than a small last one.
-                let tokens = x.n_tokens * part / n_parts..x.n_tokens * (part + 1) / n_parts;
-                kernel.add(panel, start, &x, tokens, sums);
+                let tokens = if K::SIGNED {
+                    K::TOKENS * part..x.n_tokens.min(K::TOKENS * (part + 1))
+                } else {
+                    // Tiles of equal size rather than a small last one.
+                    x.n_tokens * part / n_parts..x.n_tokens * (part + 1) / n_parts
+                };
+                kernel.add(&mut unit, panel, start, &x, tokens, sums);
             }
         }
     });
@@ -174,7 +190,7 @@ impl<const R: usize> Ahead<'_, R> {
 
 /// Unpacks the blocks of strips from `first` on to a panel, as many as it holds.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn fill<F: Format, const R: usize, const WHOLE: bool>(
+fn fill<F: Format, const R: usize, const WHOLE: bool, const SIGNED: bool>(
     strips: [&[F::Group]; R],
     first: usize,
     panel: &mut [Vector256],
@@ -187,7 +203,10 @@ fn fill<F: Format, const R: usize, const WHOLE: bool>(
             let mut put = |place: usize, v: __m256i| store_256(&mut out[place * R + r], v);
             let (codes, scales) = (codes::<F>(tile), scales::<F>(factors(group.factors()), tile));
             for (j, quad) in codes.into_iter().enumerate() {
-                if is_wide::<F>() && WHOLE {
+                if SIGNED {
+                    let codes = if is_wide::<F>() { whole::<F>(quad) } else { quad };
+                    put(j, _mm256_sub_epi8(codes, _mm256_set1_epi8(F::OFFSET as i8)));
+                } else if is_wide::<F>() && WHOLE {
                     put(j, whole::<F>(quad));
                 } else if is_wide::<F>() {
                     let [magnitudes, signed] = magnitudes::<F>(quad);
@@ -231,8 +250,13 @@ macro_rules! tiles {
                 const TOKENS: usize = TILE_TOKENS;
                 const WHOLE: bool = $whole;
 
+                type Unit = ();
+
+                fn start(self) {}
+
                 fn add(
                     self,
+                    _: &mut (),
                     panel: &[Vector256],
                     block: usize,
                     x: &Operand,
@@ -249,7 +273,7 @@ macro_rules! tiles {
             }
 
             /// Adds what the blocks of a panel, from `block` of the operand on, contribute to the sums of the `T` tokens from
-            /// `first` on.
+            /// `first` on. What the first blocks contribute are the sums.
             #[target_feature(enable = $features)]
             fn tile<F: Format, const R: usize, const T: usize>(
                 _: $proof,
@@ -261,9 +285,11 @@ macro_rules! tiles {
                 sums: &mut [[f32; ROWS]],
             ) {
                 let mut acc = [[_mm256_setzero_ps(); T]; R];
-                for r in 0..R {
-                    for t in 0..T {
-                        acc[r][t] = load_floats(&sums[place.at(r, first + t)]);
+                if block > 0 {
+                    for r in 0..R {
+                        for t in 0..T {
+                            acc[r][t] = load_floats(&sums[place.at(r, first + t)]);
+                        }
                     }
                 }
                 let block_len = Layout::<$whole>::total::<F>() * R;

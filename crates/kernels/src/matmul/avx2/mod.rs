@@ -27,6 +27,7 @@ pub(crate) mod float;
 mod many;
 mod planes;
 mod several;
+mod tiles;
 mod unpack;
 mod wide;
 
@@ -54,7 +55,7 @@ impl Place {
     }
 }
 
-/// Adds the products of quantized strips and int8 activations to `sums`, `[n_tokens, strips, 8]`.
+/// Writes the products of quantized strips and int8 activations to `sums`, `[n_tokens, strips, 8]`.
 ///
 /// Lengths are those that [`check`](super::strips::check) asserts.
 #[target_feature(enable = "avx2,fma,f16c")]

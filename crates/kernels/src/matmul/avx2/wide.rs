@@ -42,9 +42,13 @@ impl Kept {
 impl<F: Format, const R: usize, const P: usize> Kernel<F, R> for Wide<P> {
     const TOKENS: usize = 6;
     const WHOLE: bool = true;
+    type Unit = ();
+
+    fn start(self) {}
 
     fn add(
         self,
+        _: &mut (),
         panel: &[Vector256],
         block: usize,
         x: &Operand,
@@ -83,7 +87,8 @@ impl WideScaleVectors {
     }
 }
 
-/// Adds what the blocks of a panel, from `block` of the operand on, contribute to the sums of the `T` tokens from `first` on.
+/// Adds what the blocks of a panel, from `block` of the operand on, contribute to the sums of the `T` tokens from `first` on. What
+/// the first blocks contribute are the sums.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 fn wide_tile<F: Format, const P: usize, const T: usize>(
     _: Avx512,
@@ -95,9 +100,11 @@ fn wide_tile<F: Format, const P: usize, const T: usize>(
     sums: &mut [[f32; ROWS]],
 ) {
     let mut acc = [[_mm512_setzero_ps(); T]; P];
-    for p in 0..P {
-        for t in 0..T {
-            acc[p][t] = load_some_floats(sums[kept.sums(p, first + t)].as_flattened());
+    if block > 0 {
+        for p in 0..P {
+            for t in 0..T {
+                acc[p][t] = load_some_floats(sums[kept.sums(p, first + t)].as_flattened());
+            }
         }
     }
     let block_len = Whole::total::<F>() * P;
