@@ -132,7 +132,7 @@ pub(crate) struct Amx {
 #[cfg(target_arch = "x86_64")]
 impl Amx {
     /// The proof, if this CPU has tiles and the system allows them.
-    fn detect() -> Option<Amx> {
+    pub fn detect() -> Option<Amx> {
         (!cfg!(miri) && Amx::is_there() && Amx::is_permitted()).then_some(Amx {
             #[cfg(test)]
             is_emulated: false,
@@ -163,7 +163,7 @@ impl Amx {
 
     /// Tiles that are computed plainly, see [`Tiles`](crate::tiles::Tiles).
     #[cfg(test)]
-    const EMULATED: Amx = Amx { is_emulated: true };
+    pub const EMULATED: Amx = Amx { is_emulated: true };
 
     #[cfg(test)]
     pub fn is_emulated(self) -> bool {

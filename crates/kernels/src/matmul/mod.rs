@@ -27,8 +27,6 @@ use tile::ROWS;
 
 /// Strips computed at once with few tokens: enough to make the call cheap.
 const STRIPS_FEW: usize = 8;
-/// Strips computed at once with many tokens.
-const STRIPS_MANY: usize = 8;
 /// Tokens computed at once: their sums stay in cache.
 const TOKENS: usize = 512;
 
@@ -116,7 +114,7 @@ fn products(
         return;
     }
     // What few tokens read comes from memory, and long runs of it come faster; with more, threads may differ in speed.
-    let group = if x.n_tokens() <= few_tokens(cx.isa) { STRIPS_FEW } else { STRIPS_MANY };
+    let group = if x.n_tokens() <= few_tokens(cx.isa) { STRIPS_FEW } else { many_strips(cx.isa) };
     let shares = if x.n_tokens() <= 4 { 1 } else { 2 };
     let n_strips: usize = weights.iter().map(|w| w.n_strips()).sum();
     let n_threads = cx.pool.n_threads();
@@ -151,6 +149,15 @@ fn few_tokens(isa: Isa) -> usize {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(avx2) => avx2::few_tokens(avx2),
         Isa::Scalar => 16,
+    }
+}
+
+/// Strips computed at once with more tokens.
+fn many_strips(isa: Isa) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(avx2) => avx2::many_strips(avx2),
+        Isa::Scalar => 2,
     }
 }
 

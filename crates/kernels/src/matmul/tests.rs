@@ -146,7 +146,7 @@ fn every_isa_has_the_bits_of_the_scalar_form() {
         let n_rows = 27;
         let bytes = weights(dtype, n_rows, n_cols, None, 5);
         for kind in KINDS {
-            for n_tokens in (1..=9).chain([21]) {
+            for n_tokens in (1..=9).chain([21, 50]) {
                 let mut wanted = None;
                 for isa in Isa::tested() {
                     let cx = Compute::with_isa(1, isa);
@@ -211,7 +211,7 @@ fn integers_do_not_overflow_at_the_extremes() {
         for fill in [0x00, 0xFF, 0x7F, 0x80, 0x0F, 0xF0] {
             let bytes = weights(dtype, 8, n_cols, Some(fill), 7);
             for x_value in [1.0, -1.0] {
-                for n_tokens in [1, 4, 6, 17] {
+                for n_tokens in [1, 4, 6, 17, 33] {
                     let rows = vec![x_value; n_tokens * n_cols];
                     for isa in Isa::tested() {
                         let cx = Compute::with_isa(1, isa);

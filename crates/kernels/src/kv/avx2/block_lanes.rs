@@ -11,12 +11,11 @@ use super::super::keys::{KeyCode, QUAD};
 use super::super::values::ValueCode;
 use super::super::weights::{LOWEST, P, ROUND, WEIGHT_TOKENS, WEIGHT_TOP, WEIGHT_UNITS};
 use super::super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS};
-use super::query::reduced;
 use super::scores::QuadCodes;
 use super::turn::{BlockQueries, Turn, mean_product};
 use super::weights::MAX_ROWS;
-use super::wide::add_halves;
 use super::{MAX_DIM, MAX_HEADS};
+use crate::math::avx2::{store4, sums_across};
 use crate::math::avx512::{load, store};
 use crate::page::{FRAMES, PAGE_TOKENS};
 use crate::tiles::{TILE_ROWS, TileIntegers};
@@ -26,7 +25,7 @@ const LANES: usize = MAX_ROWS;
 /// Lanes of sums over tokens in the other forms.
 const EIGHT: usize = 8;
 /// Tokens whose sums are in registers.
-const TOKENS: usize = 8;
+const TOKENS: usize = 16;
 
 const _: () = assert!(LANES == 16 && WEIGHT_TOKENS == 4 * LANES);
 
@@ -53,80 +52,81 @@ impl FrameRows {
         middle: [0.0; LANES],
         mean: [0.0; LANES],
     };
+}
 
-    /// Turns and rounds some rows, [`LANES`] at most.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-    pub fn set<const V: usize>(
-        &mut self,
-        code: &KeyCode,
-        queries: BlockQueries<'_, V>,
-        rows: &[u16],
-        turn: &Turn<'_, V>,
-    ) {
-        let zero = _mm512_setzero_si512();
-        // Of each row, 64 positions at a time.
-        let mut integers = [[zero; LANES]; MAX_DIM / 64];
-        for (four, rows) in rows.chunks(MAX_HEADS).enumerate() {
-            let mut means = [_mm256_setzero_ps(); MAX_HEADS];
-            let mut twice = [_mm256_setzero_si256(); MAX_HEADS];
-            for (at, row) in rows.iter().enumerate() {
-                let ([x, y, [mean_cos, mean_sin]], unit) = queries.row(*row);
-                let row = MAX_HEADS * four + at;
-                self.unit[row] = *unit;
-                means[at] = mean_product(mean_cos, mean_sin, turn.cos, turn.sin);
-                twice[at] = add_halves(turned(code, x, y, turn, |part, v| integers[part][row] = v));
+/// Turns and rounds some rows, [`LANES`] at most, for the frames of a page.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+pub(super) fn turn<const V: usize>(
+    code: &KeyCode,
+    queries: BlockQueries<'_, V>,
+    rows: &[u16],
+    turns: &[Turn<'_, V>; FRAMES],
+    in_frames: &mut [FrameRows; FRAMES],
+) {
+    for (four, rows) in rows.chunks(MAX_HEADS).enumerate() {
+        let mut means = [[_mm256_setzero_ps(); MAX_HEADS]; FRAMES];
+        for (at, row) in rows.iter().enumerate() {
+            let ([_, _, [mean_cos, mean_sin]], unit) = queries.row(*row);
+            for (frame, turn) in turns.iter().enumerate() {
+                in_frames[frame].unit[MAX_HEADS * four + at] = *unit;
+                means[frame][at] = mean_product(mean_cos, mean_sin, turn.cos, turn.sin);
             }
-            let (mean, middle) = reduced(means, twice);
-            self.mean.as_chunks_mut().0[four] = mean;
-            self.middle.as_chunks_mut().0[four] = middle;
         }
-        let quads = self.quads.as_chunks_mut::<LANES>().0;
-        for (quads, integers) in quads[..V.div_ceil(4)].iter_mut().zip(integers) {
-            for (quad, rows) in quads.iter_mut().zip(transposed(integers)) {
+        for (in_frame, means) in in_frames.iter_mut().zip(means) {
+            store4(&mut in_frame.mean.as_chunks_mut().0[four], sums_across(means));
+        }
+    }
+    let mut twice = [_mm512_setzero_si512(); FRAMES];
+    for part in 0..V.div_ceil(4) {
+        let mut integers = [[_mm512_setzero_si512(); LANES]; FRAMES];
+        for (at, row) in rows.iter().enumerate() {
+            let ([x, y, _], _) = queries.row(*row);
+            for (integers, turn) in integers.iter_mut().zip(turns) {
+                integers[at] = turned::<V>(x, y, turn, part);
+            }
+        }
+        for ((in_frame, integers), twice) in in_frames.iter_mut().zip(integers).zip(&mut twice) {
+            let quads = &mut in_frame.quads.as_chunks_mut::<LANES>().0[part];
+            for (at, (quad, rows)) in quads.iter_mut().zip(transposed(integers)).enumerate() {
                 store_integers(quad, rows);
+                let tops = code.top_at.as_chunks::<QUAD>().0.get(LANES * part + at);
+                let tops = _mm512_set1_epi32(tops.map_or(0, |tops| i32::from_le_bytes(*tops)));
+                *twice = _mm512_dpbusd_epi32(*twice, tops, rows);
             }
         }
     }
+    for (in_frame, twice) in in_frames.iter_mut().zip(twice) {
+        store(&mut in_frame.middle, _mm512_mul_ps(_mm512_cvtepi32_ps(twice), _mm512_set1_ps(0.5)));
+    }
 }
 
-/// The integers of one row, 64 positions at a time, zeros behind the last. Returns the lanes of their product with the largest codes.
+/// 64 integers of one row, zeros behind the last: those of part `part`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
 fn turned<const V: usize>(
-    code: &KeyCode,
     x: &[[[f32; 8]; V]; 2],
     y: &[[[f32; 8]; V]; 2],
     turn: &Turn<'_, V>,
-    mut put: impl FnMut(usize, __m512i),
+    part: usize,
 ) -> __m512i {
     let (x, y) = (sixteens::<V>(x.as_flattened()), sixteens::<V>(y.as_flattened()));
     let (cos, sin) = (sixteens::<V>(turn.cos_at.as_flattened()), sixteens::<V>(turn.sin_at.as_flattened()));
     // Quads after packing, which happens in each quarter of a vector apart, of two times 32 positions.
     let order = _mm512_setr_epi32(0, 8, 1, 9, 4, 12, 5, 13, 2, 10, 3, 11, 6, 14, 7, 15);
-    let mut twice = _mm512_setzero_si512();
-    for part in 0..V.div_ceil(4) {
-        let mut packed = [_mm512_setzero_si512(); 2];
-        for (group, packed) in packed.iter_mut().enumerate() {
-            let at = 4 * part + 2 * group;
-            if at < V {
-                let mut two = [_mm512_setzero_si512(); 2];
-                for (v, integers) in two.iter_mut().enumerate() {
-                    let product = _mm512_mul_ps(load(&x[at + v]), load(&cos[at + v]));
-                    let sum = _mm512_fmadd_ps(load(&y[at + v]), load(&sin[at + v]), product);
-                    *integers = _mm512_cvtps_epi32(sum);
-                }
-                *packed = _mm512_packs_epi32(two[0], two[1]);
+    let mut packed = [_mm512_setzero_si512(); 2];
+    for (group, packed) in packed.iter_mut().enumerate() {
+        let at = 4 * part + 2 * group;
+        if at < V {
+            let mut two = [_mm512_setzero_si512(); 2];
+            for (v, integers) in two.iter_mut().enumerate() {
+                let product = _mm512_mul_ps(load(&x[at + v]), load(&cos[at + v]));
+                let sum = _mm512_fmadd_ps(load(&y[at + v]), load(&sin[at + v]), product);
+                *integers = _mm512_cvtps_epi32(sum);
             }
+            *packed = _mm512_packs_epi32(two[0], two[1]);
         }
-        let bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(packed[0], packed[1]));
-        let tops = &code.top_at[64 * part..];
-        let lanes = u64::MAX >> (64 - tops.len().min(64));
-        // SAFETY: the mask has as many lanes as there are bytes, or all of 64.
-        let tops = unsafe { _mm512_maskz_loadu_epi8(lanes, tops.as_ptr().cast()) };
-        twice = _mm512_dpbusd_epi32(twice, tops, bytes);
-        put(part, bytes);
     }
-    twice
+    _mm512_permutexvar_epi32(order, _mm512_packs_epi16(packed[0], packed[1]))
 }
 
 /// Eights of `16 · V` channels by sixteens.
@@ -162,8 +162,7 @@ pub(super) fn score_by_vectors(
             let mut sums = [_mm512_setzero_si512(); TOKENS];
             for (quads, keys) in quads.iter().zip(keys) {
                 let query = load_integers(quads);
-                // Eight tokens of four vectors.
-                let keys = eight(&keys[first]);
+                let keys = tokens(&keys.as_chunks().0[first]);
                 for t in 0..TOKENS {
                     sums[t] = _mm512_dpbusd_epi32(sums[t], _mm512_set1_epi32(keys[t]), query);
                 }
@@ -178,6 +177,7 @@ pub(super) fn score_by_vectors(
 
 /// Scores of sixteen rows with a page, from their sums of integers.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
+#[inline]
 pub(super) fn score_of_sums(
     gains: &[f32; PAGE_TOKENS],
     in_frames: &[FrameRows; FRAMES],
@@ -296,11 +296,13 @@ impl LaneWeights {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
     #[inline]
     pub fn factors(&self, code: &ValueCode) -> [UnitFactors; WEIGHT_UNITS] {
-        let times = |x: &[f32; LANES], y: f32| x.map(|x| x * y);
-        std::array::from_fn(|unit| UnitFactors {
-            factor: times(&self.unit[unit], code.step()),
-            centre: times(&self.total[unit], code.middle()),
-        })
+        let (step, middle) = (_mm512_set1_ps(code.step()), _mm512_set1_ps(code.middle()));
+        let mut factors = [UnitFactors { factor: [0.0; LANES], centre: [0.0; LANES] }; WEIGHT_UNITS];
+        for (unit, factors) in factors.iter_mut().enumerate() {
+            store(&mut factors.factor, _mm512_mul_ps(load(&self.unit[unit]), step));
+            store(&mut factors.centre, _mm512_mul_ps(load(&self.total[unit]), middle));
+        }
+        factors
     }
 }
 
@@ -392,9 +394,9 @@ pub(super) fn store_integers(to: &mut [i32; 16], v: __m512i) {
     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
 }
 
-/// The eight tokens of a vector of a quad's codes.
+/// Sixteen tokens of two vectors of a quad's codes.
 #[inline(always)]
-fn eight(codes: &__m256i) -> &[i32; 8] {
+fn tokens(codes: &[__m256i; 2]) -> &[i32; TOKENS] {
     // SAFETY: a vector has eight integers.
     unsafe { &*std::ptr::from_ref(codes).cast() }
 }

@@ -2,11 +2,10 @@
 //!
 //! ```text
 //! per 192 rows
-//!     per 64 rows
-//!         per 16 rows            turn and round                                         `block_lanes`
-//!         with tiles             sums with all keys                                     `block_tiles`
-//!         per 16 rows            sums, unless they are there; scores, softmax, integers `block_lanes`
-//!     all rows                   sums with values, outputs, merged with states          here, or `block_tiles`
+//!     per 16 rows    turn and round                                          `block_lanes`
+//!     with tiles     sums with all keys                                      `block_tiles`
+//!     per 16 rows    sums, unless they are there; scores, softmax, integers  `block_lanes`
+//!     all rows       sums with values, outputs, merged with states           here, or `block_tiles`
 //! ```
 //! The operations on floats are the same, so results have the same bits.
 
@@ -15,7 +14,6 @@ use std::cell::RefCell;
 
 use super::super::head::HeadCode;
 use super::super::weights::WEIGHT_UNITS;
-use super::MAX_HEADS;
 use super::block::{Codes, MANY_ROWS, Outputs, VALUE_ROWS, merge_sums};
 use super::block_lanes::{self, FrameRows, LaneWeights, OfTokens, UnitFactors, add_unit, merge};
 use super::block_tiles::{self, KeyTiles, PageTiles};
@@ -37,8 +35,8 @@ pub(super) struct Page<'a> {
     pub first_token: usize,
 }
 
-/// Sixteens of rows whose sums are formed together.
-const SIXTEENS: usize = 4;
+/// Sixteens of rows whose integers are kept between keys and values.
+const SIXTEENS: usize = MANY_ROWS / MAX_ROWS;
 
 /// What a thread needs room for.
 struct Room {
@@ -46,7 +44,7 @@ struct Room {
     keys: KeyTiles,
     sums: [OfTokens<i32>; SIXTEENS],
     scores: OfTokens<f32>,
-    weights: [LaneWeights; MANY_ROWS / MAX_ROWS],
+    weights: [LaneWeights; SIXTEENS],
 }
 
 thread_local! {
@@ -60,7 +58,7 @@ impl Room {
             keys: KeyTiles::EMPTY,
             sums: [OfTokens([[0; MAX_ROWS]; PAGE_TOKENS]); SIXTEENS],
             scores: OfTokens([[0.0; MAX_ROWS]; PAGE_TOKENS]),
-            weights: [LaneWeights::EMPTY; MANY_ROWS / MAX_ROWS],
+            weights: [LaneWeights::EMPTY; SIXTEENS],
         })
     }
 }
@@ -82,18 +80,7 @@ pub(super) fn attend<const V: usize>(
         room.keys.set(&page.codes.keys);
     }
     for rows in rows.chunks(MANY_ROWS) {
-        for (index, rows) in rows.chunks(SIXTEENS * MAX_ROWS).enumerate() {
-            weights::<V>(
-                &mut tiles,
-                page,
-                queries,
-                turns,
-                rows,
-                index * SIXTEENS * MAX_ROWS,
-                &mut room,
-                states,
-            );
-        }
+        weights::<V>(&mut tiles, page, queries, turns, rows, &mut room, states);
         let (values, weights) = (&page.code.values, &room.weights);
         let out = states.out.as_chunks_mut::<16>().0.as_chunks_mut::<V>().0;
         if let Some(tiles) = &mut tiles {
@@ -106,14 +93,8 @@ pub(super) fn attend<const V: usize>(
                 let part = PartCodes::new(values, part, codes);
                 for (weights, rows) in weights.iter().zip(rows.chunks(MAX_ROWS)) {
                     let factors = weights.factors(values);
-                    for (index, rows) in rows.chunks(MAX_HEADS).enumerate() {
-                        let first = index * MAX_HEADS;
-                        match rows.len() {
-                            1 => weigh_tile::<1, V>(&part, weights, &factors, first, rows, out),
-                            2 => weigh_tile::<2, V>(&part, weights, &factors, first, rows, out),
-                            3 => weigh_tile::<3, V>(&part, weights, &factors, first, rows, out),
-                            _ => weigh_tile::<4, V>(&part, weights, &factors, first, rows, out),
-                        }
+                    for (index, rows) in rows.chunks(TILE).enumerate() {
+                        weigh_tile::<V>(&part, weights, &factors, index * TILE, rows, out);
                     }
                 }
             }
@@ -122,23 +103,19 @@ pub(super) fn attend<const V: usize>(
     ROOM.set(Some(room));
 }
 
-/// Weights of some rows, which become those from `first` on in the room.
+/// Weights of some rows, [`MANY_ROWS`] at most, in the room.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-#[allow(clippy::too_many_arguments, reason = "what belongs together is together")]
 fn weights<const V: usize>(
     tiles: &mut Option<PageTiles>,
     page: &Page<'_>,
     queries: BlockQueries<'_, V>,
     turns: &[Turn<'_, V>; FRAMES],
     rows: &[u16],
-    first: usize,
     room: &mut Room,
     states: &mut RowStates<'_>,
 ) {
     for (in_frames, rows) in room.in_frames.iter_mut().zip(rows.chunks(MAX_ROWS)) {
-        for (in_frame, turn) in in_frames.iter_mut().zip(turns) {
-            in_frame.set(&page.code.keys, queries, rows, turn);
-        }
+        block_lanes::turn(&page.code.keys, queries, rows, turns, in_frames);
     }
     let n = rows.len().div_ceil(MAX_ROWS);
     if let Some(tiles) = tiles {
@@ -155,7 +132,7 @@ fn weights<const V: usize>(
             block_lanes::score_by_vectors(&page.codes.keys, key_gains, in_frames, scores);
         }
         scores.0[..page.first_token].fill([f32::NEG_INFINITY; MAX_ROWS]);
-        let weights = &mut room.weights[first / MAX_ROWS + index];
+        let weights = &mut room.weights[index];
         let max = block_lanes::softmax(scores, value_gains, weights);
         let merge = merge_sums(&Softmax { max, sum: weights.sum }, rows, states.max, states.sum);
         (weights.keep, weights.take) = (merge.keep, merge.take);
@@ -167,8 +144,8 @@ fn flat(gains: &[[f32; 8]; PAGE_TOKENS / 8]) -> &[f32; PAGE_TOKENS] {
     gains.as_flattened().try_into().expect("gains of a page")
 }
 
-/// Sums of `H` rows with twice sixteen tokens, or channels.
-type Sums<const H: usize> = [[__m512i; 2]; H];
+/// Rows whose sums with 32 channels are in registers.
+const TILE: usize = 8;
 
 /// Both halves of a quad of 32 tokens, or channels.
 #[target_feature(enable = "avx512f")]
@@ -179,12 +156,12 @@ fn load_codes(codes: &[__m256i; 4]) -> [__m512i; 2] {
     unsafe { [_mm512_loadu_si512(halves[0].as_ptr().cast()), _mm512_loadu_si512(halves[1].as_ptr().cast())] }
 }
 
-/// Weighted sums of `H` rows, of which the first is row `first` of sixteen, with 32 channels, merged with their outputs among those of
-/// all.
+/// Weighted sums of some rows, [`TILE`] at most, with 32 channels, merged with their outputs among those of all. The first is row
+/// `first` of sixteen.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
 #[allow(clippy::needless_range_loop, reason = "one index into several arrays")]
-fn weigh_tile<const H: usize, const V: usize>(
+fn weigh_tile<const V: usize>(
     part: &PartCodes<'_>,
     weights: &LaneWeights,
     factors: &[UnitFactors; WEIGHT_UNITS],
@@ -193,26 +170,27 @@ fn weigh_tile<const H: usize, const V: usize>(
     out: &mut [Outputs<V>],
 ) {
     let codes = part.codes.as_chunks::<UNIT_QUADS>().0;
-    let mut of_page = [[_mm512_setzero_ps(); 2]; H];
+    let mut of_page = [[_mm512_setzero_ps(); 2]; TILE];
     for unit in 0..WEIGHT_UNITS {
-        let integers: &[_; H] = weights.integers[unit][first..].first_chunk().expect("integers of H rows");
-        let mut sums: Sums<H> = [[_mm512_setzero_si512(); 2]; H];
+        let integers: &[_; TILE] =
+            weights.integers[unit][first..].first_chunk().expect("half of sixteen rows");
+        let mut sums = [[_mm512_setzero_si512(); 2]; TILE];
         for (j, codes) in codes[unit].iter().enumerate() {
             let codes = load_codes(codes);
-            for h in 0..H {
+            for h in 0..TILE {
                 let weight = _mm512_set1_epi32(integers[h][j]);
                 for v in 0..2 {
                     sums[h][v] = _mm512_dpbusd_epi32(sums[h][v], weight, codes[v]);
                 }
             }
         }
-        for h in 0..H {
+        for h in 0..TILE {
             for v in 0..2 {
                 of_page[h][v] = add_unit(of_page[h][v], sums[h][v], &factors[unit], first + h);
             }
         }
     }
-    for (h, row) in rows.iter().enumerate().take(H) {
+    for (h, row) in rows.iter().enumerate().take(TILE) {
         let to = &mut out[usize::from(*row)][2 * part.part..][..2];
         for v in 0..2 {
             merge(&mut to[v], of_page[h][v], load(&part.means[v]), weights, first + h);

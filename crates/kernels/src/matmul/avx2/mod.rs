@@ -62,7 +62,7 @@ impl Place {
 pub(super) fn dot_q8<F: Format>(avx2: Avx2, strips: &[&[u8]], x: Operand, sums: &mut [f32]) {
     let sums = sums.as_chunks_mut::<ROWS>().0;
     match avx2.extension() {
-        Extension::Avx512(proof) if x.n_tokens <= few_wide::MOST_TOKENS => {
+        Extension::Avx512(proof) if x.n_tokens <= few_tokens(avx2) => {
             few_wide::dot::<F>(proof, strips, x, sums);
         }
         Extension::Vnni(proof) if x.n_tokens <= TILE_TOKENS => few::dot::<F>(Some(proof), strips, x, sums),
@@ -72,9 +72,20 @@ pub(super) fn dot_q8<F: Format>(avx2: Avx2, strips: &[&[u8]], x: Operand, sums: 
     }
 }
 
+/// Strips that meet more tokens together: those of a panel, or twice as many with tiles of AMX, beside which copying sums takes long.
+pub(super) fn many_strips(avx2: Avx2) -> usize {
+    match avx2.extension() {
+        Extension::None | Extension::Vnni(_) => 2,
+        Extension::Avx512(_) if avx2.has_tiles() => 8,
+        Extension::Avx512(_) => 4,
+    }
+}
+
 /// Most tokens that meet tiles which are unpacked in registers, so that memory is read as one long stream.
 pub(super) fn few_tokens(avx2: Avx2) -> usize {
     match avx2.extension() {
+        // With more than sixteen there are tiles of tokens.
+        Extension::Avx512(_) if avx2.has_tiles() => few_wide::MOST_TOKENS / 2,
         Extension::Avx512(_) => few_wide::MOST_TOKENS,
         Extension::None | Extension::Vnni(_) => several::MOST_TOKENS,
     }
