@@ -188,7 +188,11 @@ fn dot<'a>(
     for (entry, strip) in list.iter_mut().zip(strips) {
         *entry = weight.strip(strip);
     }
-    sums.resize(tokens.len() * n * ROWS, 0.0);
+    let len = tokens.len() * n * ROWS;
+    if sums.len() < len {
+        sums.resize(len, 0.0);
+    }
+    let sums = &mut sums[..len];
     weight.strips().dot(cx.isa, &list[..n], x.operand(tokens), sums);
     sums.chunks_exact(n * ROWS)
 }

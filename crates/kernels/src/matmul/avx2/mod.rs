@@ -84,8 +84,8 @@ pub(super) fn many_strips(avx2: Avx2) -> usize {
 /// Most tokens that meet tiles which are unpacked in registers, so that memory is read as one long stream.
 pub(super) fn few_tokens(avx2: Avx2) -> usize {
     match avx2.extension() {
-        // With more than sixteen there are tiles of tokens.
-        Extension::Avx512(_) if avx2.has_tiles() => few_wide::MOST_TOKENS / 2,
+        // More fill tiles of sixteen tokens well enough.
+        Extension::Avx512(_) if avx2.has_tiles() => 24,
         Extension::Avx512(_) => few_wide::MOST_TOKENS,
         Extension::None | Extension::Vnni(_) => several::MOST_TOKENS,
     }

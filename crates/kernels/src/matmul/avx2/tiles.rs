@@ -30,6 +30,8 @@ pub(super) struct TilePanel<const P: usize> {
     pub kept: Kept,
 }
 
+/// Most tokens of a last tile whose other half is left out.
+const HALF: usize = TILE_TOKENS / 2;
 /// Blocks whose sums of integers are computed ahead of the floats, so that neither unit waits.
 const AHEAD: usize = 2;
 /// Sums of integers that are kept: those ahead and those in use.
@@ -74,13 +76,19 @@ impl<F: Format, const R: usize, const P: usize> Kernel<F, R> for TilePanel<P> {
         let n_blocks = panel.len() / (Whole::total::<F>() * P);
         let x = &x.tiles[tokens.start / TILE_TOKENS * x.n_blocks() + block..][..n_blocks];
         // SAFETY: tiles are there beside an `Avx512` only, which exists only if detection saw these features.
-        unsafe { add::<F, P>(unit, self.kept, panel, x, tokens, block == 0, sums) };
+        unsafe {
+            if tokens.len() > HALF {
+                add::<F, P, TILE_TOKENS>(unit, self.kept, panel, x, tokens, block == 0, sums);
+            } else {
+                add::<F, P, HALF>(unit, self.kept, panel, x, tokens, block == 0, sums);
+            }
+        }
     }
 }
 
-/// Adds what the blocks of a panel contribute to the sums of sixteen tokens, or fewer; the first ones are the sums.
+/// Adds what the blocks of a panel contribute to the sums of `T` tokens, or fewer; what the first blocks contribute are the sums.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-fn add<F: Format, const P: usize>(
+fn add<F: Format, const P: usize, const T: usize>(
     tiles: &mut Tiles,
     kept: Kept,
     panel: &[Vector512],
@@ -92,8 +100,8 @@ fn add<F: Format, const P: usize>(
     let block_len = Whole::total::<F>() * P;
     let mut integers = [[Lines([[0; 16]; TILE_ROWS]); 2]; SLOTS];
     for p in 0..P {
-        let mut acc = [_mm512_setzero_ps(); TILE_TOKENS];
-        for t in 0..TILE_TOKENS {
+        let mut acc = [_mm512_setzero_ps(); T];
+        for t in 0..T {
             if !is_first && t < tokens.len() {
                 acc[t] = load_some_floats(sums[kept.sums(p, tokens.start + t)].as_flattened());
             }
@@ -106,9 +114,9 @@ fn add<F: Format, const P: usize>(
                 let block = &panel[(index + AHEAD) * block_len..][..block_len];
                 multiply::<F, P>(tiles, block, p, x, &mut integers[(index + AHEAD) % SLOTS]);
             }
-            add_floats::<F, P>(&mut acc, block, p, of_tokens, &integers[index % SLOTS]);
+            add_floats::<F, P, T>(&mut acc, block, p, of_tokens, &integers[index % SLOTS]);
         }
-        for t in 0..TILE_TOKENS {
+        for t in 0..T {
             if t < tokens.len() {
                 store_some_floats(sums[kept.sums(p, tokens.start + t)].as_flattened_mut(), acc[t]);
             }
@@ -149,11 +157,11 @@ fn multiply<F: Format, const P: usize>(
     }
 }
 
-/// The operations on floats of a block and sixteen tokens.
+/// The operations on floats of a block and `T` tokens.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
-fn add_floats<F: Format, const P: usize>(
-    acc: &mut [__m512; TILE_TOKENS],
+fn add_floats<F: Format, const P: usize, const T: usize>(
+    acc: &mut [__m512; T],
     block: &[Vector512],
     p: usize,
     x: &TileQ8,
@@ -166,7 +174,7 @@ fn add_floats<F: Format, const P: usize>(
     let factor = |half| _mm512_cvtepi32_ps(_mm512_srai_epi32::<16>(vector(Whole::half::<F>(half))));
     let factors = if F::HALVES { [factor(0), factor(1)] } else { [scale; 2] };
     let half_mins = vector(Whole::half::<F>(3));
-    for t in 0..TILE_TOKENS {
+    for t in 0..T {
         let float = |sums: &Lines| _mm512_cvtepi32_ps(load_sums(&sums.0[t]));
         let mut integer = float(&integers[0]);
         if F::HALVES {
