@@ -78,8 +78,11 @@ const IN_BLOCKS: f64 = 0.8;
 const OF_ENGINE: f64 = 1.5;
 /// Bytes for each token of the vocabulary, whose texts are copied from header to header.
 const TOKEN_BYTES: u64 = 128;
-/// Bytes of a float32.
+/// Bytes of a float32, and of a key or value of an exact cache.
 const F32: u64 = 4;
+const F16: u64 = 2;
+/// The engine's weights take at most so much of what they take in a file: 26 of 25, see docs/formats.md.
+const IN_STRIPS: (u64, u64) = (26, 25);
 
 impl<'a> Shapes<'a> {
     /// Of a model.
@@ -259,16 +262,23 @@ impl Compress<'_> {
         }
     }
 
-    /// Two models, with a cache of each, and rows of logits.
+    /// Two models, with a cache of each, what a chunk is computed in, and rows of logits.
     fn measurement(&self, shapes: &Shapes<'_>, machine: Machine) -> Stage {
-        let kv = Projection::Key.shape(shapes.info)[0] as u64;
+        let of = |projection: Projection| projection.shape(shapes.info)[0] as u64;
+        let (q, kv, ff) = (of(Projection::Query), of(Projection::Key), of(Projection::Gate));
         let n_ctx = MEASURED_CONTEXT.min(shapes.info.n_ctx_train as u64);
-        let caches = 2 * 2 * F32 * n_ctx * kv * shapes.layers();
+        let caches = 2 * 2 * F16 * n_ctx * kv * shapes.layers();
+        // The residual stream, queries twice, keys, values, the MLP; and the widest of them as what a product reads, in both kinds.
+        let widest = ff.max(q).max(shapes.embd());
+        let buffers = F32 * (shapes.embd() + 2 * q + 2 * kv + 3 * ff) + (F32 + 2) * widest;
         let logits = 2 * F32 * MEASURED_CHUNK * shapes.info.n_vocab as u64;
         let each = 2 * (shapes.layers() * shapes.block + shapes.head());
         Stage {
             name: "measuring",
-            bytes: self.model_bytes + self.file_bytes + caches + logits,
+            bytes: (self.model_bytes + self.file_bytes) * IN_STRIPS.0 / IN_STRIPS.1
+                + caches
+                + 2 * MEASURED_CHUNK * buffers
+                + logits,
             seconds: 2.0 * (self.n_measured * each) as f64 / machine.speed / OF_ENGINE,
         }
     }

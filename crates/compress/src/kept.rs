@@ -176,6 +176,12 @@ impl Kept {
         self.folder.join(name)
     }
 
+    /// Whether nothing is kept yet.
+    pub fn is_empty(&self) -> bool {
+        fs::read_dir(&self.folder)
+            .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name() == JOB))
+    }
+
     /// Removes the folder and all pieces.
     ///
     /// # Errors
@@ -198,8 +204,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("small.gguf.partial");
         let (kept, is_resumed) = Kept::open(&folder, &key(), true).unwrap();
-        assert!(!is_resumed && kept.get("a").is_none());
+        assert!(!is_resumed && kept.get("a").is_none() && kept.is_empty());
         kept.put("a", b"bytes").unwrap();
+        assert!(!kept.is_empty());
         let (kept, is_resumed) = Kept::open(&folder, &key(), true).unwrap();
         assert_eq!((is_resumed, kept.get("a").as_deref()), (true, Some(&b"bytes"[..])));
         let error = Kept::open(&folder, &key(), false).unwrap_err().to_string();

@@ -17,6 +17,7 @@ pub mod statistics;
 pub mod calibration;
 pub mod sensitivity;
 pub mod plan;
+pub mod pace;
 pub mod prices;
 pub mod lessons;
 pub mod student;

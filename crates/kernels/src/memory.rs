@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 const ALIGN: usize = 64;
 /// What x86-64 and most kernels for 64-bit ARM call a huge page.
 const HUGE_PAGE: usize = 2 << 20;
+/// Bytes of the first slab.
+const FIRST_SLAB: usize = 8 << 20;
 /// What memory is given back by: a multiple of the system's own pages.
 #[cfg(all(target_os = "linux", not(miri)))]
 const SMALL_PAGE: usize = 64 << 10;
@@ -23,6 +25,7 @@ const SMALL_PAGE: usize = 64 << 10;
 /// addresses are not handed out again.
 #[derive(Debug)]
 pub struct Slabs {
+    /// of a slab, at most
     slab_bytes: usize,
     open: Mutex<OpenSlab>,
 }
@@ -34,6 +37,8 @@ struct OpenSlab {
     /// what has not been handed out of it: where that begins and ends
     first: usize,
     end: usize,
+    /// bytes that were handed out, of this slab and of all before it
+    n_given: usize,
 }
 
 /// Bytes of a slab, at an address that is a multiple of 64.
@@ -43,7 +48,7 @@ pub struct AlignedBytes {
     len: usize,
     /// what `start` points into, unless there are no bytes
     #[cfg_attr(
-        any(not(target_os = "linux"), miri),
+        all(any(not(target_os = "linux"), miri), not(test)),
         expect(dead_code, reason = "it is held, so that its memory stays")
     )]
     slab: Option<Arc<MmapMut>>,
@@ -55,11 +60,12 @@ unsafe impl Send for AlignedBytes {}
 unsafe impl Sync for AlignedBytes {}
 
 impl Slabs {
-    /// Slabs of `slab_bytes` bytes of address space, or of one part that needs more. Memory is taken only where something is
+    /// Slabs of up to `slab_bytes` bytes of address space, or of one part that needs more. Memory is taken only where something is
     /// written, by whole huge pages: a slab takes up to one more than its parts have bytes for. So slabs of many huge pages
-    /// waste least.
+    /// waste least. But limits on a process's data (`RLIMIT_DATA`) count addresses, written or not. So a slab has as many bytes as
+    /// all before it have handed out.
     pub const fn new(slab_bytes: usize) -> Slabs {
-        Slabs { slab_bytes, open: Mutex::new(OpenSlab { slab: Weak::new(), first: 0, end: 0 }) }
+        Slabs { slab_bytes, open: Mutex::new(OpenSlab { slab: Weak::new(), first: 0, end: 0, n_given: 0 }) }
     }
 
     /// `len` zeros.
@@ -75,8 +81,9 @@ impl Slabs {
         let slab = match open.slab.upgrade() {
             Some(slab) if open.end.saturating_sub(open.first) >= len => slab,
             _ => {
-                let (opened, slab) = OpenSlab::new(len.max(self.slab_bytes))?;
-                *open = opened;
+                let wanted = open.n_given.max(FIRST_SLAB).min(self.slab_bytes);
+                let (opened, slab) = OpenSlab::new(len.max(wanted))?;
+                *open = OpenSlab { n_given: open.n_given, ..opened };
                 slab
             }
         };
@@ -84,6 +91,7 @@ impl Slabs {
         let start = unsafe { NonNull::new_unchecked(slab.as_ptr().cast_mut().add(open.first)) };
         // Parts of a slab are handed out once, so these are the zeros that the system gave.
         open.first = (open.first + len).next_multiple_of(ALIGN);
+        open.n_given += len;
         Ok(AlignedBytes { start, len, slab: Some(slab) })
     }
 }
@@ -99,7 +107,7 @@ impl OpenSlab {
         let _ = slab.advise(memmap2::Advice::HugePage);
         let first = slab.as_ptr().align_offset(HUGE_PAGE);
         let slab = Arc::new(slab);
-        Ok((OpenSlab { slab: Arc::downgrade(&slab), first, end: first + room }, slab))
+        Ok((OpenSlab { slab: Arc::downgrade(&slab), first, end: first + room, n_given: 0 }, slab))
     }
 }
 
@@ -133,6 +141,19 @@ impl std::ops::DerefMut for AlignedBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; `self` is borrowed exclusively, and no other `AlignedBytes` has these bytes.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+/// Gives the system back what was freed and is only kept for the next time, where the allocator is one that keeps much (glibc's). Worth it
+/// where a step has ended that took far more than the next one, which takes its memory elsewhere: [`Slabs`].
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: it takes a number, locks what it touches, and touches free memory alone.
+        unsafe { malloc_trim(0) };
     }
 }
 
@@ -191,6 +212,27 @@ mod tests {
         let after = resident_bytes(&dropped);
         assert!(before - after > 3 * (9_000_000 - 2 * SMALL_PAGE), "{before} bytes, then {after}");
         assert!(parts[0].iter().all(|byte| *byte == 1) && parts[1].iter().all(|byte| *byte == 5));
+    }
+
+    #[test]
+    fn addresses_are_at_most_twice_what_is_handed_out_and_slabs_few() {
+        let slabs = Slabs::new(64 << 20);
+        let mut parts: Vec<AlignedBytes> = Vec::new();
+        let mut n_slabs = 0;
+        for n in 1..=64 {
+            parts.push(slabs.zeroed(3 << 20).expect("memory"));
+            let mut mapped: Vec<(usize, usize)> = Vec::new();
+            for slab in parts.iter().filter_map(|part| part.slab.as_ref()) {
+                mapped.push((slab.as_ptr().addr(), slab.len()));
+            }
+            mapped.dedup();
+            n_slabs = mapped.len();
+            let bytes: usize = mapped.iter().map(|(_, len)| len - HUGE_PAGE).sum();
+            let handed_out = n * (3 << 20);
+            assert!(bytes <= FIRST_SLAB + 2 * handed_out, "{bytes} for {handed_out}");
+        }
+        // 8, 8, 12, 24, 48 and 64 MiB, twice that.
+        assert!(n_slabs <= 7, "{n_slabs} slabs");
     }
 
     #[test]

@@ -169,11 +169,13 @@ impl PruneArgs {
     }
 }
 
-fn listed(layers: &[usize]) -> String {
+/// `3, 7`
+pub fn listed(layers: &[usize]) -> String {
     layers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn see(bar: &Bar, event: Event) -> ControlFlow<()> {
+/// Shows what happens.
+pub fn see(bar: &Bar, event: Event) -> ControlFlow<()> {
     match event {
         Event::Progress(n_done, n_total) => return bar.set(Progress::new(n_done, n_total)),
         Event::Removed(found) => bar.note(&format!(

@@ -140,6 +140,33 @@ fn a_killed_run_goes_on_with_the_same_bytes() {
     assert!(whole == small, "a resumed run gives other bytes");
 }
 
+#[test]
+fn a_speed_is_measured_beside_a_size_and_told() {
+    let home = home();
+    compress(&home, "plain.gguf", &["--max-size", "90K"]);
+    compress(&home, "fast.gguf", &["--max-size", "90K", "--min-speed", "0.5"]);
+    let [plain, fast] = ["plain.gguf", "fast.gguf"].map(|name| fs::read(home.path().join(name)).unwrap());
+    assert!(plain == fast, "a speed that every file has changes bytes");
+    let speed = &json(&home, "fast.gguf.json")["speed"];
+    assert_eq!(speed["wanted"], 0.5);
+    for name in ["measured", "of_original", "of_smallest"] {
+        assert!(speed[name].as_f64().unwrap() > 0.5, "{speed}");
+    }
+    assert!(speed["gone"].is_null() && json(&home, "plain.gguf.json")["speed"].is_null());
+    let card = fs::read_to_string(home.path().join("fast.gguf.md")).unwrap();
+    assert!(card.contains("## Speed") && card.contains("No layer was left out"), "{card}");
+
+    // What no machine reaches and what MODEL has are refused, and nothing is left of it.
+    for (wanted, part) in
+        [("0.5", "MODEL is as fast as --min-speed 0.5 already: it decodes"), ("1e9", "is out of reach")]
+    {
+        let args = ["compress", "wide.gguf", "-o", "x.gguf", "--min-speed", wanted];
+        let line = error_line(&mut home.lossy(&args));
+        assert!(line.contains(part), "{line}");
+        assert!(!home.path().join("x.gguf.partial").exists());
+    }
+}
+
 /// What is the same as without a command of one's own: plan, then distill.
 #[test]
 fn training_is_what_distill_would_do_and_is_told() {
@@ -265,6 +292,8 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
         &["x.gguf", "--max-loss", "top=0.9"],
         &["x.gguf", "--max-loss", "kl=0"],
         &["x.gguf", "--max-bits", "6", "--max-size", "1M"],
+        &["x.gguf", "--max-loss", "kl=1", "--max-size", "1M"],
+        &["x.gguf", "--min-speed", "0"],
     ] {
         let output = home.lossy(&[&["compress", "wide.gguf", "-o"], args].concat()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));

@@ -80,3 +80,8 @@ fn quantize_with_feedback_never_has_the_model_in_float32() {
 fn quantize_never_has_the_model_in_float32() {
     check(&["quantize", "deep.gguf", "small.gguf", "q2_k", "--pure"]);
 }
+
+#[test]
+fn compress_never_has_the_model_in_float32() {
+    check(&["compress", "deep.gguf", "-o", "small.gguf", "--max-bits", "2.9", "-f", "text.txt"]);
+}

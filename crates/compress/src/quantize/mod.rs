@@ -288,6 +288,22 @@ impl<'a> Plan<'a> {
         self.write_with(out, how, Some(kept))
     }
 
+    /// Writes a file that has zeros in the place of all weights whose type changes: as large as the real one, and as fast, since no
+    /// kernel looks at what it multiplies.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn write_blank(&self, out: &Path) -> Result<(), QuantizeError> {
+        let mut file = GgufFile::create(out, &self.layout)?;
+        for tensor in &self.tensors {
+            match tensor.source.dtype == tensor.choice.dtype {
+                true => file.put(tensor.source.name, tensor.source.bytes)?,
+                false => file.put(tensor.source.name, &vec![0; tensor.bytes])?,
+            }
+        }
+        Ok(file.commit()?)
+    }
+
     fn write_with(
         &self,
         out: &Path,

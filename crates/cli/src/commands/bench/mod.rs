@@ -6,7 +6,7 @@ mod machine;
 mod measure;
 mod memory;
 mod row;
-mod statistics;
+pub mod statistics;
 mod workload;
 
 use std::path::Path;

@@ -133,27 +133,46 @@ impl<'a> Choices<'a> {
         prices.items(|name, dtype| self.bytes(name, dtype))
     }
 
-    /// The types that lose least within bytes or bits, or take least within nats.
-    pub fn assign(&self, items: &[Item], within: Within) -> Result<Assignment, OutOfReach> {
-        let own: Vec<(u64, u64)> = self
-            .source
-            .tensors()
-            .map(|tensor| (tensor.bytes.len() as u64, tensor.n_values() as u64))
-            .collect();
-        let n_values: u64 = own.iter().map(|(_, n)| n).sum();
-        let tensors: u64 = own.iter().map(|(bytes, _)| bytes).sum();
+    /// Most bytes of the file, if the allowance is one of bytes or bits. Bits are of tensors: what else the file has comes on top.
+    pub fn most_bytes(&self, allowed: &Allowance) -> Result<Option<u64>> {
+        let own = self.source.tensors();
+        let (tensors, n_values) = own.fold((0, 0), |(bytes, n), tensor| {
+            (bytes + tensor.bytes.len() as u64, n + tensor.n_values() as u64)
+        });
+        Ok(match allowed {
+            Allowance::Size(most) => Some(*most),
+            Allowance::Bits(bits) => {
+                Some(self.own_bytes()? - tensors + (bits * n_values as f64 / 8.0) as u64)
+            }
+            Allowance::Loss(_) => None,
+        })
+    }
+
+    /// What the source takes as a file of this program's.
+    pub fn own_bytes(&self) -> Result<u64> {
+        Ok(self.plan(&Types::new())?.layout().file_bytes())
+    }
+
+    /// The types that lose least within bytes, or take least within nats.
+    pub fn assign(&self, items: &[Item], within: Within) -> Result<Assignment> {
         let priced: u64 =
             self.types.iter().filter_map(|(name, types)| Some(self.bytes(name, *types.last()?))).sum();
-        // What is not chosen: norms, biases, keys.
-        let (others, most) = match within {
-            Within::Nats(most) => return assign(items, Limit::Loss(most)),
-            Within::Bits(most) => (tensors - priced, (most * n_values as f64 / 8.0) as u64),
-            Within::FileBytes { most, of_own } => (of_own - priced, most),
+        let found = match within {
+            Within::Nats(most) => assign(items, Limit::Loss(most)),
+            Within::FileBytes(most) => {
+                // What is not chosen: norms, biases, keys.
+                let others = self.own_bytes()? - priced;
+                match assign(items, Limit::Bytes(most.saturating_sub(others))) {
+                    // The smallest types are within: that was checked, and only what aligns tensors is in the way.
+                    Err(OutOfReach::Bytes { least }) => assign(items, Limit::Bytes(least)),
+                    found => found,
+                }
+            }
         };
-        match assign(items, Limit::Bytes(most.saturating_sub(others))) {
-            // The smallest types are within: that was checked, and only what aligns tensors is in the way.
-            Err(OutOfReach::Bytes { least }) => assign(items, Limit::Bytes(least)),
-            found => found,
+        match found {
+            Ok(found) => Ok(found),
+            Err(OutOfReach::Loss { least }) => bail!("the largest types lose {least:.6} nats, which is more"),
+            Err(OutOfReach::Bytes { least }) => bail!("the smallest types take {least} bytes, which is more"),
         }
     }
 }
@@ -161,10 +180,8 @@ impl<'a> Choices<'a> {
 /// A limit of what is to be built.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Within {
-    /// of the file, and what the source itself takes as a file of this program's
-    FileBytes { most: u64, of_own: u64 },
-    /// for each weight
-    Bits(f64),
+    /// of the file
+    FileBytes(u64),
     /// predicted
     Nats(f64),
 }

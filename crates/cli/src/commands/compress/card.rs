@@ -10,6 +10,7 @@ use lossy_eval::{Certificate, Report};
 use serde::Serialize;
 
 use super::measured::figures;
+use super::speed::Speed;
 use super::teach::Training;
 use crate::units::{bytes, grouped};
 
@@ -48,7 +49,7 @@ pub struct Outcome {
     pub n_tokens: usize,
     /// matrices that were quantized before: both errors add up
     pub n_requantized: usize,
-    /// nats that sensitivities said
+    /// nats that sensitivities said, and those of layers that were left out
     pub predicted: f64,
     /// by how much whole windows cost more than tokens one by one, by kind of matrix
     pub factors: BTreeMap<String, f64>,
@@ -62,6 +63,8 @@ pub struct Outcome {
     pub frontier: Vec<Point>,
     /// of norms, biases and scales, where that was asked for
     pub training: Option<Training>,
+    /// how fast it decodes, where that was asked for
+    pub speed: Option<Speed>,
     /// what `lossy measure` says
     pub certificates: Vec<Certificate>,
     /// all figures
@@ -144,6 +147,9 @@ impl Outcome {
             )?;
         }
         writeln!(card, "The same figures: `{}`\n", self.report.command)?;
+        if let Some(speed) = &self.speed {
+            writeln!(card, "## Speed\n\n{}\n", speed.told(&self.original))?;
+        }
         writeln!(card, "## Types\n\n| matrices | types |\n| --- | --- |")?;
         for (kind, types) in types_by_kind(plan) {
             writeln!(card, "| {kind} | {types} |")?;

@@ -1,91 +1,60 @@
-//! The steps: prices, a plan, a file, what it loses; and again, until that is within the budget.
+//! The steps: prices, a plan, a file, what it loses; and what lies beside it.
 
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use lossy_compress::feedback::FeedbackError;
 use lossy_compress::kept::Kept;
 use lossy_compress::network::output_matrix;
-use lossy_compress::plan::{Assignment, Item, OutOfReach, frontier};
+use lossy_compress::plan::frontier;
 use lossy_compress::prices::{Parted, PriceError, Priced, Pricing};
 use lossy_compress::quantize::{How, Plan, Planned, QuantizeError};
 use lossy_compress::statistics::MomentsByName;
 use lossy_engine::{ModelSource, Progress};
-use lossy_eval::divergence::Estimate;
-use lossy_eval::{Budget, Certificate, Loss, Report, SettingFigures};
+use lossy_eval::Certificate;
+use lossy_kernels::memory::give_back;
 
-use super::budget::{Allowance, Choices, Types, Within, types};
+use super::budget::{Allowance, Choices};
 use super::card::{self, Point, thinned, types_by_kind};
+use super::faster::Goal;
 use super::measured::{Measuring, figures};
-use super::outputs::{first, told, write_text};
-use super::{CompressArgs, kl_of, with_extension};
-use super::{picture, teach};
+use super::outputs::{told, write_text};
+use super::rounds::{Ground, Round, of};
+use super::speed::Clock;
+use super::{CompressArgs, picture, teach, with_extension};
 use crate::args::NamedTokens;
 use crate::commands::measure::command_line;
-use crate::directories;
 use crate::loaded::in_file;
 use crate::loss::file_name;
 use crate::observer::{Bar, Watcher};
 use crate::outcome::Outcome;
 use crate::terminal::note;
 use crate::units::bytes;
-
-/// What is built to be measured.
-const CANDIDATE: &str = "candidate.gguf";
-/// Times that a file is built and measured until its loss is within the budget.
-const N_ROUNDS: usize = 3;
-/// A loss of so much of the budget is near enough.
-const NEAR: f64 = 0.95;
-/// Nats measured for a nat predicted, at least and at most.
-const SLOPES: (f64, f64) = (0.3, 3.0);
+use crate::{directories, new_model};
 
 /// A compression under way.
 pub struct Job<'a> {
     pub args: &'a CompressArgs,
     pub path: &'a Path,
+    /// MODEL, beside which everything is measured
+    pub original: &'a ModelSource,
+    /// what types are chosen for: MODEL, or what is left of its layers
     pub source: &'a ModelSource,
     pub choices: &'a Choices<'a>,
     pub kept: &'a Kept,
     pub parted: &'a Parted<'a>,
-}
-
-/// A file that was built and measured.
-struct Round {
-    types: Types,
-    assignment: Assignment,
-    report: Report,
-}
-
-impl Round {
-    /// With the exact cache.
-    fn weights(&self) -> Loss {
-        figures(&self.report).first().map(of).unwrap_or_default()
-    }
-
-    /// With the cache that will be used.
-    fn total(&self) -> Loss {
-        figures(&self.report).last().map(of).unwrap_or_default()
-    }
-
-    /// What was measured over what was predicted.
-    fn scale(&self) -> f64 {
-        let predicted = self.assignment.loss();
-        if predicted > 0.0 { self.weights().kl.value / predicted } else { 1.0 }
-    }
-}
-
-fn of(figures: &SettingFigures) -> Loss {
-    Loss::of(&figures.summary)
+    /// a speed that is wanted
+    pub goal: Option<Goal>,
+    pub clock: &'a Clock,
 }
 
 impl Job<'_> {
     /// Makes OUT and what lies beside it.
-    pub fn run(&self, allowed: &Allowance, text: &NamedTokens) -> Result<Outcome> {
+    pub fn run(&self, allowed: Option<&Allowance>, text: &NamedTokens) -> Result<Outcome> {
         let start = Instant::now();
         let Some(priced) = self.priced()? else { return Ok(Outcome::Interrupted) };
-        let items = self.choices.items(&priced.prices);
         let measuring = Measuring {
             original: self.path,
             kv: self.args.kv.as_ref(),
@@ -98,35 +67,19 @@ impl Job<'_> {
                 Some(report) => figures(&report).first().map(of),
             },
         };
-        let found = match allowed {
-            Allowance::Loss(budget) => {
-                self.within_loss(&items, &priced, &measuring, budget, cache.as_ref())?
-            }
-            Allowance::Bits(bits) => self.round(&items, &priced, &measuring, Within::Bits(*bits))?,
-            Allowance::Size(most) => {
-                let of_own = self.choices.plan(&Types::new())?.layout().file_bytes();
-                self.round(&items, &priced, &measuring, Within::FileBytes { most: *most, of_own })?
-            }
-        };
-        let Some(round) = found else { return Ok(Outcome::Interrupted) };
+        let items = self.choices.items(&priced.prices);
+        let ground = Ground { items, priced: &priced, measuring: &measuring, cache };
+        let Some((round, speed)) = self.found(allowed, &ground)? else { return Ok(Outcome::Interrupted) };
         let plan = self.choices.plan(&round.types)?;
         let outs = plan.layout().paths(&self.args.output);
         let taught = match self.args.training() {
             None => None,
             Some(amount) => {
                 // Of several rounds the best one need not be the last.
-                let file = self.kept.path(CANDIDATE);
-                if self.write(&plan, &file, &priced)?.is_none() {
+                let Some(file) = self.candidate(&round.types, &ground)? else {
                     return Ok(Outcome::Interrupted);
-                }
-                match self.teach(
-                    first(plan.layout(), &file).as_path(),
-                    &round.types,
-                    &round.total(),
-                    amount,
-                    &measuring,
-                    text,
-                )? {
+                };
+                match self.teach(&file, &round.types, &round.total(), amount, &measuring, text)? {
                     None => return Ok(Outcome::Interrupted),
                     taught => taught,
                 }
@@ -148,7 +101,8 @@ impl Job<'_> {
             report: report.clone(),
             bytes: outs.iter().map(|out| Ok(fs::metadata(out)?.len())).sum::<Result<u64>>()?,
             files: outs.iter().map(|out| file_name(out)).collect(),
-            ..self.outcome(&plan, &round, &items, &priced, text, cache.as_ref())
+            speed,
+            ..self.outcome(&plan, &round, &ground, text)
         };
         write_text(&with_extension(&self.args.output, "json"), &serde_json::to_string_pretty(&outcome)?)?;
         let picture = with_extension(&self.args.output, "svg");
@@ -184,116 +138,20 @@ impl Job<'_> {
     }
 
     /// `None`: Ctrl-C.
-    fn priced(&self) -> Result<Option<Priced>> {
+    pub(super) fn priced(&self) -> Result<Option<Priced>> {
         let bar = Bar::start("what every type of every tensor loses", "Ctrl-C ends");
         let pricing = Pricing::new(self.source, self.parted, self.kept, self.args.threads.count());
         let priced = pricing.run(&mut |n_done, n_total| bar.set(Progress::new(n_done, n_total)));
+        // What comes next loads models.
+        give_back();
         match priced {
             Err(PriceError::Stopped) => Ok(None),
             priced => Ok(Some(priced.map_err(in_file(self.path))?)),
         }
     }
 
-    /// Plans, builds and measures. `None`: Ctrl-C.
-    fn round(
-        &self,
-        items: &[Item],
-        priced: &Priced,
-        measuring: &Measuring<'_>,
-        within: Within,
-    ) -> Result<Option<Round>> {
-        let assignment = match self.choices.assign(items, within) {
-            Err(OutOfReach::Loss { least }) => bail!("the largest types lose {least:.6} nats, which is more"),
-            Err(OutOfReach::Bytes { least }) => bail!("the smallest types take {least} bytes, which is more"),
-            Ok(assignment) => assignment,
-        };
-        let types = types(items, &assignment);
-        let plan = self.choices.plan(&types)?;
-        let file = self.kept.path(CANDIDATE);
-        if self.write(&plan, &file, priced)?.is_none() {
-            return Ok(None);
-        }
-        let name = file_name(&first(plan.layout(), &self.args.output));
-        let report = measuring.model(&first(plan.layout(), &file), &name)?;
-        let round = report.map(|report| Round { types, assignment, report });
-        if let Some(round) = &round {
-            let kl = round.weights().kl;
-            note(&format!(
-                "{}, {:.2} bits a weight: KL {:.4} predicted, {:.4} ± {:.4} measured",
-                bytes(plan.layout().file_bytes()),
-                plan.bits_per_weight(),
-                round.assignment.loss(),
-                kl.value,
-                kl.se
-            ));
-        }
-        Ok(round)
-    }
-
-    /// The smallest file within a loss, in a few rounds. What is measured is nearly a line in what is predicted: a floor, since
-    /// rounded weights also meet other roundings of activations, and a slope. The first round takes the floor for 0.
-    fn within_loss(
-        &self,
-        items: &[Item],
-        priced: &Priced,
-        measuring: &Measuring<'_>,
-        budget: &Budget,
-        cache: Option<&Loss>,
-    ) -> Result<Option<Round>> {
-        let most = kl_of(budget).unwrap_or_default();
-        let of_cache = cache.map_or(0.0, |loss| loss.kl.value);
-        if let Some(loss) = cache
-            && !budget.allows_loss(loss)
-        {
-            let kv = self.args.kv.as_ref().map(ToString::to_string).unwrap_or_default();
-            bail!(
-                "--kv {kv} alone loses {:.4} ± {:.4} on this model, which is not within {budget}: nothing is left for the weights",
-                loss.kl.value,
-                loss.kl.se
-            );
-        }
-        let mut best: Option<Round> = None;
-        let mut target = most - of_cache;
-        // Predicted for the weights, and measured with everything.
-        let mut last: Option<(f64, Estimate)> = None;
-        for _ in 0..N_ROUNDS {
-            let within = Within::Nats(target);
-            let Some(round) = self.round(items, priced, measuring, within)? else { return Ok(None) };
-            let (predicted, kl) = (round.assignment.loss(), round.total().kl);
-            let is_within = budget.allows_loss(&round.total());
-            let is_near = is_within && kl.value + kl.se >= NEAR * most;
-            let slope = match last {
-                Some((before, measured)) if (before - predicted).abs() > 0.01 * predicted => {
-                    ((measured.value - kl.value) / (before - predicted)).clamp(SLOPES.0, SLOPES.1)
-                }
-                _ => round.scale(),
-            };
-            last = Some((predicted, kl));
-            // One that was not within is to end a little below.
-            let aim = most * if is_within { 1.0 } else { 0.99 };
-            let next = predicted + (aim - kl.se - kl.value) / slope;
-            let is_smaller = |old: &Round| old.assignment.bytes() > round.assignment.bytes();
-            let is_done = is_near || next <= 0.0 || (next - target).abs() < 1e-3 * target;
-            if is_within && best.as_ref().is_none_or(is_smaller) {
-                best = Some(round);
-            }
-            if is_done {
-                break;
-            }
-            target = next;
-        }
-        let kl = last.map(|(_, kl)| kl).unwrap_or_default();
-        best.map(Some).with_context(|| {
-            format!(
-                "no file within {budget} was found in {N_ROUNDS} rounds: the last one loses {:.4} ± {:.4}. Allow a little more, \
-                 or name a size (--max-size)",
-                kl.value, kl.se
-            )
-        })
-    }
-
     /// Writes a file, from finished pieces as far as there are any. `None`: Ctrl-C.
-    fn write(&self, plan: &Plan<'_>, out: &Path, priced: &Priced) -> Result<Option<()>> {
+    pub(super) fn write(&self, plan: &Plan<'_>, out: &Path, priced: &Priced) -> Result<Option<()>> {
         let bar = Bar::start("writing", "Ctrl-C ends");
         let output = output_matrix(self.source);
         // Only where a piece is missing is anything computed again.
@@ -333,10 +191,8 @@ impl Job<'_> {
         &self,
         plan: &Plan<'_>,
         round: &Round,
-        items: &[Item],
-        priced: &Priced,
+        ground: &Ground<'_>,
         text: &NamedTokens,
-        cache: Option<&Loss>,
     ) -> card::Outcome {
         let n_bytes = plan.layout().file_bytes();
         let n_values: usize = plan.tensors().iter().map(|tensor| tensor.source.n_values()).sum();
@@ -345,26 +201,27 @@ impl Job<'_> {
         let point = |(bytes, kl): (u64, f64)| Point {
             bytes: n_bytes - chosen + bytes,
             bits_per_weight: 8.0 * (tensors - chosen + bytes) as f64 / n_values as f64,
-            kl: kl * scale,
+            kl: (kl + round.of_layers) * scale,
         };
-        let points: Vec<Point> = frontier(items).into_iter().map(point).collect();
+        let points: Vec<Point> = frontier(&ground.items).into_iter().map(point).collect();
         card::Outcome {
             command: command_line(),
             original: file_name(self.path),
-            original_bytes: self.choices.source.file_bytes(),
+            original_bytes: new_model::gguf_of(self.original).file_bytes(),
             bytes: n_bytes,
             files: Vec::new(),
             bits_per_weight: plan.bits_per_weight(),
             calibration: text.names.clone(),
             n_tokens: text.tokens.len(),
             n_requantized: n_requantized(plan),
-            predicted: round.assignment.loss(),
-            factors: priced.prices.factors(),
+            predicted: round.predicted(),
+            factors: ground.priced.prices.factors(),
             scale,
-            cache_kl: cache.map(|loss| loss.kl.value),
+            cache_kl: ground.cache.as_ref().map(|loss| loss.kl.value),
             types: round.types.iter().map(|(name, dtype)| (name.clone(), dtype.name().to_owned())).collect(),
             frontier: thinned(&points),
             training: None,
+            speed: None,
             certificates: Certificate::all(&round.report),
             report: round.report.clone(),
         }

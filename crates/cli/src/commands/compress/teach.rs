@@ -82,7 +82,7 @@ impl Job<'_> {
         let mut clock = Clock::start(amount, &options, Next::Pause, hint);
         let piece = Piece { kept: self.kept, name: &name };
         let mut see = |progress| clock.see(progress);
-        let trained = train_kept(&mut student, self.source, &split, &options, piece, &mut see)?;
+        let trained = train_kept(&mut student, self.original, &split, &options, piece, &mut see)?;
         for line in clock.told(trained) {
             note(&line);
         }
@@ -109,7 +109,7 @@ impl Job<'_> {
             ));
             return Ok(Some(Taught { training, better: None }));
         }
-        let teacher = self.source.info().name.clone().unwrap_or_else(|| file_name(self.path));
+        let teacher = self.original.info().name.clone().unwrap_or_else(|| file_name(self.path));
         let provenance = Provenance { teacher, trained: "scales", result: trained };
         let new = self.kept.path("trained.gguf");
         let keeps_split = self.args.keep_split;
