@@ -148,12 +148,9 @@ impl std::ops::DerefMut for AlignedBytes {
 /// where a step has ended that took far more than the next one, which takes its memory elsewhere: [`Slabs`].
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-    {
-        unsafe extern "C" {
-            fn malloc_trim(pad: usize) -> std::ffi::c_int;
-        }
-        // SAFETY: it takes a number, locks what it touches, and touches free memory alone.
-        unsafe { malloc_trim(0) };
+    // SAFETY: it takes a number, locks what it touches, and touches free memory alone.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
