@@ -9,9 +9,10 @@ use std::arch::x86_64::*;
 
 use super::super::keys::{KeyCode, QUAD};
 use super::super::values::ValueCode;
-use super::super::weights::{LOWEST, P, ROUND, WEIGHT_TOKENS, WEIGHT_TOP, WEIGHT_UNITS};
+use super::super::weights::{WEIGHT_TOKENS, WEIGHT_TOP, WEIGHT_UNITS};
 use super::super::{BLOCK_TOKENS, BLOCKS, FRAME_TOKENS};
 use super::scores::QuadCodes;
+use super::softmax_wide::exp2;
 use super::turn::{BlockQueries, Turn, mean_product};
 use super::weights::MAX_ROWS;
 use super::{MAX_DIM, MAX_HEADS};
@@ -328,22 +329,6 @@ pub(super) fn merge(out: &mut [f32; 16], of_page: __m512, means: __m512, weights
 #[inline]
 fn neighbours() -> __m512i {
     _mm512_set4_epi32(0x0f0b_0703, 0x0e0a_0602, 0x0d09_0501, 0x0c08_0400)
-}
-
-/// `2^x`; see `super::super::weights`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
-#[inline]
-pub(super) fn exp2(x: __m512) -> __m512 {
-    let (round, lowest) = (_mm512_set1_ps(ROUND), _mm512_set1_ps(LOWEST));
-    let x = _mm512_max_ps(x, lowest);
-    let rounded = _mm512_add_ps(x, round);
-    let f = _mm512_sub_ps(x, _mm512_sub_ps(rounded, round));
-    let mut p = _mm512_set1_ps(P[0]);
-    for c in [P[1], P[2], 1.0] {
-        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c));
-    }
-    let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(rounded));
-    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent))
 }
 
 /// Sixteen times sixteen integers of 32 bits, rows as columns.

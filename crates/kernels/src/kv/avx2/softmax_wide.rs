@@ -113,7 +113,7 @@ fn rows<const N: usize>(
 /// `2^x`; see `super::super::weights`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
 #[inline]
-fn exp2(x: __m512) -> __m512 {
+pub(super) fn exp2(x: __m512) -> __m512 {
     let (round, lowest) = (_mm512_set1_ps(ROUND), _mm512_set1_ps(LOWEST));
     let x = _mm512_max_ps(x, lowest);
     let rounded = _mm512_add_ps(x, round);
