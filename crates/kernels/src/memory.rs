@@ -199,6 +199,8 @@ mod tests {
             entries.as_chunks().0.iter().filter(is_present).count() * PAGE
         };
         let slabs = Slabs::new(64 << 20);
+        // The slab behind it is as large as slabs become.
+        let _before = slabs.zeroed(64 << 20).expect("memory");
         let mut parts: Vec<AlignedBytes> = (0..5).map(|_| slabs.zeroed(9_000_000).expect("memory")).collect();
         for (value, part) in (1..).zip(&mut parts) {
             part.fill(value);
