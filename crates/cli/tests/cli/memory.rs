@@ -10,6 +10,8 @@ use lossy_testkit::deep_model;
 
 use crate::program::{Home, text};
 
+const N_LAYERS: usize = 120;
+
 /// Runs `lossy ARGS` with so many bytes for data.
 fn limited(home: &Home, bytes: u64, args: &[&str]) -> Output {
     Command::new("sh")
@@ -43,9 +45,9 @@ fn len(path: &Path) -> u64 {
 }
 
 /// Runs a command that makes `small.gguf` with what its dry run says, a quarter more, and both files; and that this is a limit.
-fn check(n_layers: usize, command: &[&str]) {
+fn check(command: &[&str]) {
     let home = Home::new();
-    let model = deep_model::write(home.path(), n_layers);
+    let model = deep_model::write(home.path(), N_LAYERS);
     // Characters of the tiny vocabulary: each is a token.
     fs::write(home.path().join("text.txt"), "Abc, de fgh 12345 ij.".repeat(98)).unwrap();
     let args = [command, &["-t", "2"]].concat();
@@ -55,7 +57,7 @@ fn check(n_layers: usize, command: &[&str]) {
         (1..).map(|n| n * (1 << 20)).find(|&bytes| limited(&home, bytes, &["--version"]).status.success());
     let least = least.unwrap();
     let limit = least + estimated * 5 / 4 + 2 * len(&model);
-    let in_float32 = deep_model::bytes_in_float32(n_layers);
+    let in_float32 = deep_model::bytes_in_float32(N_LAYERS);
     println!("limit {limit}, of it {least} empty, {estimated} estimated; {in_float32} in float32");
     assert!(limit < in_float32, "the model is too small for this test");
     let output = limited(&home, limit, &args);
@@ -71,16 +73,10 @@ fn check(n_layers: usize, command: &[&str]) {
 
 #[test]
 fn quantize_with_feedback_never_has_the_model_in_float32() {
-    check(120, &["quantize", "deep.gguf", "small.gguf", "q2_k", "--pure", "--feedback", "-f", "text.txt"]);
+    check(&["quantize", "deep.gguf", "small.gguf", "q2_k", "--pure", "--feedback", "-f", "text.txt"]);
 }
 
 #[test]
 fn quantize_never_has_the_model_in_float32() {
-    check(120, &["quantize", "deep.gguf", "small.gguf", "q2_k", "--pure"]);
-}
-
-/// With fewer layers, since most of its time goes to measuring the whole bundled text.
-#[test]
-fn compress_never_has_the_model_in_float32() {
-    check(40, &["compress", "deep.gguf", "-o", "small.gguf", "--max-bits", "2.9", "-f", "text.txt"]);
+    check(&["quantize", "deep.gguf", "small.gguf", "q2_k", "--pure"]);
 }
