@@ -69,7 +69,7 @@ impl Avx2 {
 
     /// Whether kernels may use tiles of AMX.
     pub(crate) fn has_tiles(self) -> bool {
-        self.extension.amx().is_some()
+        matches!(self.extension, Extension::Avx512(Avx512 { amx: Some(_) }))
     }
 
     /// What kernels may use beyond AVX2.
@@ -88,17 +88,6 @@ pub(crate) enum Extension {
     Vnni(Vnni),
     /// vectors of 512 bits, and dot products of bytes in vectors of any size
     Avx512(Avx512),
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Extension {
-    /// Tiles, if kernels may use them.
-    pub fn amx(self) -> Option<Amx> {
-        match self {
-            Extension::Avx512(proof) => proof.amx(),
-            Extension::None | Extension::Vnni(_) => None,
-        }
-    }
 }
 
 /// Proof that the CPU has AVX-VNNI: four products of bytes and their sum in one instruction.

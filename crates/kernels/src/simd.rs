@@ -85,6 +85,22 @@ pub(crate) fn load_512(from: &Vector512) -> __m512i {
     unsafe { _mm512_load_si512(std::ptr::from_ref(from).cast()) }
 }
 
+/// Sixteen integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(crate) fn load_integers(from: &[i32; 16]) -> __m512i {
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+}
+
+/// Sixteen integers.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(crate) fn store_integers(to: &mut [i32; 16], v: __m512i) {
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
+}
+
 /// Up to sixteen floats; zeros behind them.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]

@@ -8,7 +8,7 @@ mod quantize;
 mod tiles;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use tiles::{TILE_TOKENS, TileQ8};
+pub(crate) use tiles::{LEAST_TOKENS, TILE_TOKENS, TileQ8};
 
 use crate::Compute;
 

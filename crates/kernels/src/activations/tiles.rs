@@ -7,8 +7,8 @@ use std::ops::Range;
 
 /// Tokens of a tile.
 pub(crate) const TILE_TOKENS: usize = 16;
-/// With fewer tokens no kernel reads tiles.
-const LEAST_TOKENS: usize = 25;
+/// With fewer tokens no kernel reads tiles: more fill tiles of sixteen tokens well enough.
+pub(crate) const LEAST_TOKENS: usize = 25;
 
 /// The blocks of sixteen tokens in the same columns, see [`BlockQ8`]. Behind the last token is what was there.
 #[derive(Clone, Copy, Debug, PartialEq, Zeroable)]

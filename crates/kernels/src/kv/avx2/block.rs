@@ -77,7 +77,7 @@ pub(super) struct Codes<'a> {
     /// of each 32 channels
     pub values: &'a [[TokenCodes; TOKEN_QUADS]],
     /// of keys, of each block
-    pub gains: [[[__m256; 2]; 2]; BLOCKS],
+    gains: [[[__m256; 2]; 2]; BLOCKS],
 }
 
 /// What is known of a row after softmax.

@@ -19,6 +19,7 @@ use super::{MAX_DIM, MAX_HEADS};
 use crate::math::avx2::{store4, sums_across};
 use crate::math::avx512::{load, store};
 use crate::page::{FRAMES, PAGE_TOKENS};
+use crate::simd::{load_integers, store_integers};
 use crate::tiles::{TILE_ROWS, TileIntegers};
 
 /// Rows, one a lane.
@@ -361,22 +362,6 @@ pub(super) fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
         out[12 + column] = _mm512_shuffle_i32x4::<0b11_01_11_01>(odd[0], odd[1]);
     }
     out
-}
-
-/// Sixteen integers.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub(super) fn load_integers(from: &[i32; 16]) -> __m512i {
-    // SAFETY: 64 bytes.
-    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
-}
-
-/// Sixteen integers.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub(super) fn store_integers(to: &mut [i32; 16], v: __m512i) {
-    // SAFETY: 64 bytes.
-    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
 }
 
 /// Sixteen tokens of two vectors of a quad's codes.

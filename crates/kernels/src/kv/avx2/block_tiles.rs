@@ -16,9 +16,7 @@ use super::super::weights::{WEIGHT_TOKENS, WEIGHT_UNITS};
 use super::super::{BLOCKS, FRAME_TOKENS};
 use super::MAX_DIM;
 use super::block::Outputs;
-use super::block_lanes::{
-    FrameRows, LaneWeights, OfTokens, add_unit, load_integers, merge, store_integers, transposed,
-};
+use super::block_lanes::{FrameRows, LaneWeights, OfTokens, add_unit, merge, transposed};
 use super::rows::PartCodes;
 use super::scores::QuadCodes;
 use super::values::{TokenCodes, UNIT_QUADS};
@@ -26,6 +24,7 @@ use super::weights::MAX_ROWS;
 use crate::isa::Amx;
 use crate::math::avx512::load;
 use crate::page::{FRAMES, PAGE_TOKENS};
+use crate::simd::{load_integers, store_integers};
 use crate::tiles::{ROW_BYTES, Shape, TILE_ROWS, TileIntegers, Tiles};
 
 /// Tiles of sums of a frame, or of 32 channels.
@@ -96,10 +95,7 @@ impl PageTiles {
         let tiles = &mut self.tiles;
         let of_frames = sums.0.as_chunks_mut::<TILE_ROWS>().0.as_chunks_mut::<SUMS>().0;
         for (frame, (rows, sums)) in in_frames.iter().zip(of_frames).enumerate() {
-            tiles.zero::<0>();
-            tiles.zero::<1>();
-            tiles.zero::<2>();
-            tiles.zero::<3>();
+            zero_sums(tiles);
             let quads = rows.quads.as_chunks::<TILE_ROWS>().0;
             for (keys, quads) in keys.parts[..self.n_parts].iter().zip(quads) {
                 let [a, b, c, d] = &keys.as_chunks::<SUMS>().0[frame];
@@ -113,11 +109,7 @@ impl PageTiles {
                 tiles.load_rows::<6>(d);
                 tiles.dot_unsigned_signed::<3, 6, 4>();
             }
-            let [a, b, c, d] = sums;
-            tiles.store::<0>(a);
-            tiles.store::<1>(b);
-            tiles.store::<2>(c);
-            tiles.store::<3>(d);
+            store_sums(tiles, sums);
         }
     }
 
@@ -134,10 +126,7 @@ impl PageTiles {
             codes[UNIT_QUADS * unit..].as_ptr().cast::<u8>().wrapping_add(ROW_BYTES * half)
         };
         let tiles = &mut self.tiles;
-        tiles.zero::<0>();
-        tiles.zero::<1>();
-        tiles.zero::<2>();
-        tiles.zero::<3>();
+        zero_sums(tiles);
         // SAFETY: sixteen quads of a unit.
         unsafe {
             tiles.load_rows::<4>(&weights.integers[0]);
@@ -151,12 +140,26 @@ impl PageTiles {
             tiles.load::<5>(quads(1, 1), QUAD_BYTES);
             tiles.dot_unsigned::<3, 4, 5>();
         }
-        let [a, b, c, d] = sums;
-        tiles.store::<0>(a);
-        tiles.store::<1>(b);
-        tiles.store::<2>(c);
-        tiles.store::<3>(d);
+        store_sums(tiles, sums);
     }
+}
+
+/// Tiles 0 to 3 become 0.
+#[inline(always)]
+fn zero_sums(tiles: &mut Tiles) {
+    tiles.zero::<0>();
+    tiles.zero::<1>();
+    tiles.zero::<2>();
+    tiles.zero::<3>();
+}
+
+/// Writes tiles 0 to 3.
+#[inline(always)]
+fn store_sums(tiles: &mut Tiles, [a, b, c, d]: &mut [TileIntegers; SUMS]) {
+    tiles.store::<0>(a);
+    tiles.store::<1>(b);
+    tiles.store::<2>(c);
+    tiles.store::<3>(d);
 }
 
 /// Weighted sums of some rows with all channels, merged with their outputs among those of all.

@@ -34,7 +34,7 @@ mod wide;
 use super::formats::Format;
 use super::tile::ROWS;
 use crate::Avx2;
-use crate::activations::Operand;
+use crate::activations::{LEAST_TOKENS, Operand};
 use crate::isa::Extension;
 
 /// Tokens that a register tile of either kernel holds.
@@ -84,8 +84,7 @@ pub(super) fn many_strips(avx2: Avx2) -> usize {
 /// Most tokens that meet tiles which are unpacked in registers, so that memory is read as one long stream.
 pub(super) fn few_tokens(avx2: Avx2) -> usize {
     match avx2.extension() {
-        // More fill tiles of sixteen tokens well enough.
-        Extension::Avx512(_) if avx2.has_tiles() => 24,
+        Extension::Avx512(_) if avx2.has_tiles() => LEAST_TOKENS - 1,
         Extension::Avx512(_) => few_wide::MOST_TOKENS,
         Extension::None | Extension::Vnni(_) => several::MOST_TOKENS,
     }

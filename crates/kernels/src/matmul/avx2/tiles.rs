@@ -15,7 +15,7 @@ use crate::activations::{Operand, TILE_TOKENS, TileQ8};
 use crate::isa::Amx;
 use crate::matmul::formats::Min;
 use crate::matmul::tile::COLS;
-use crate::simd::{Vector256, Vector512, load_512, load_some_floats, store_some_floats};
+use crate::simd::{Vector256, Vector512, load_512, load_integers, load_some_floats, store_some_floats};
 use crate::tiles::{ROW_BYTES, Shape, TILE_ROWS, TileIntegers, Tiles};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -175,7 +175,7 @@ fn add_floats<F: Format, const P: usize, const T: usize>(
     let factors = if F::HALVES { [factor(0), factor(1)] } else { [scale; 2] };
     let half_mins = vector(Whole::half::<F>(3));
     for t in 0..T {
-        let float = |sums: &Lines| _mm512_cvtepi32_ps(load_sums(&sums.0[t]));
+        let float = |sums: &Lines| _mm512_cvtepi32_ps(load_integers(&sums.0[t]));
         let mut integer = float(&integers[0]);
         if F::HALVES {
             integer = _mm512_fmadd_ps(float(&integers[1]), factors[1], _mm512_mul_ps(integer, factors[0]));
@@ -192,12 +192,4 @@ fn add_floats<F: Format, const P: usize, const T: usize>(
             }
         }
     }
-}
-
-/// Sixteen sums.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_sums(from: &[i32; 16]) -> __m512i {
-    // SAFETY: 64 bytes.
-    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }
