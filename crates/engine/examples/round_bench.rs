@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p lossy-engine --example round_bench -- MODEL [SEQUENCES …] [SCHEME …] [at=DEPTH]` prints for each KV
 //! scheme (f16 unless named) and number of sequences (1, 2, 4, 5, 6, 8, 12 and 16 unless named) the milliseconds of a round, in which each
-//! gets one token: the fastest and the median of 25, in which all take turns. Each sequence begins with DEPTH tokens (none
-//! unless named) that all of a scheme share, reads 16 of its own, and goes on with the likeliest.
+//! gets one token: the fastest and the median of 25, in which all take turns. Each sequence begins with DEPTH tokens of its own (none
+//! unless named), which those of other numbers share, reads 16 more, and goes on with the likeliest.
 //! `LOSSY_BENCH_THREADS` and `LOSSY_ISA` choose threads and instructions.
 
 use std::ops::ControlFlow;
@@ -77,13 +77,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut groups = Vec::new();
     for scheme in &named.schemes {
         let cache = engine.cache(&CacheOptions::scheme(scheme.clone()))?;
-        let mut shared = cache.sequence();
-        if named.depth > 0 {
-            let tokens: Vec<u32> = (0..named.depth).map(|i| (100 + 7919 * i % 20_011) as u32).collect();
-            engine.prefill(&mut shared, &tokens, &mut |_| ControlFlow::Continue(()))?;
+        let most = named.counts.iter().copied().max().unwrap_or_default();
+        let mut beginnings: Vec<Sequence> = (0..most).map(|_| cache.sequence()).collect();
+        for (n, sequence) in beginnings.iter_mut().enumerate().filter(|_| named.depth > 0) {
+            let tokens: Vec<u32> = (0..named.depth).map(|i| (100 + n + 7919 * i % 20_011) as u32).collect();
+            engine.prefill(sequence, &tokens, &mut |_| ControlFlow::Continue(()))?;
         }
         for n in named.counts.iter().copied() {
-            let mut sequences: Vec<Sequence> = (0..n).map(|_| shared.fork()).collect();
+            let mut sequences: Vec<Sequence> = beginnings[..n].iter().map(Sequence::fork).collect();
             let prompts: Vec<Vec<u32>> =
                 (0..n).map(|i| (0..PROMPT).map(|j| (100 + 37 * i + 11 * j) as u32).collect()).collect();
             let mut batch: Vec<BatchItem> = sequences

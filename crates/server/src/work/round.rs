@@ -16,26 +16,36 @@ use crate::error::ApiError;
 /// The most tokens of a round that are guessed. How many of them pay, which are fewer the more requests run, the engine knows.
 const GUESSED: usize = 32;
 
+/// What a plan counts for rounds between the layers of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    /// there are none
+    None,
+    /// one after each layer
+    Counted,
+}
+
 impl Worker {
     /// Runs one batch, or a piece of a prompt and rounds of decoding between its layers.
     pub(super) fn round(&mut self) {
         let Some(shares) = self.shares() else { return };
-        self.make_room(&shares);
-        self.n_rounds += 1;
-        self.counters.rounds.increment(1);
         let reads = |(running, share): (&Running, &usize)| running.to_read() > 0 && *share > 0;
         let decodes = |(running, share): (&Running, &usize)| running.to_read() == 0 && *share > 0;
         let mut pairs = self.running.iter().zip(&shares);
-        match pairs.clone().any(reads) && pairs.any(decodes) {
+        let is_beside = pairs.clone().any(reads) && pairs.any(decodes);
+        self.make_room(&shares, if is_beside { Between::Counted } else { Between::None });
+        self.n_rounds += 1;
+        self.counters.rounds.increment(1);
+        match is_beside {
             true => self.read_beside_decoding(shares),
             false => self.run_together(&shares),
         }
     }
 
     /// Gives pages of idle documents back where the budget does not hold what comes.
-    fn make_room(&mut self, shares: &[usize]) {
+    fn make_room(&mut self, shares: &[usize], between: Between) {
         let lanes = self.running.iter().zip(shares);
-        let needed: usize = lanes.map(|(running, share)| self.bytes_of(running, *share)).sum();
+        let needed: usize = lanes.map(|(running, share)| self.bytes_of(running, *share, between)).sum();
         if let Some(left) = self.engine.budget().bytes_left()
             && needed > left
         {
@@ -43,13 +53,11 @@ impl Worker {
         }
     }
 
-    /// Bytes of new pages that a lane may need in a round: one that decodes may get its share after each layer of a prompt.
-    fn bytes_of(&self, running: &Running, share: usize) -> usize {
-        let n = match running.to_read() {
-            0 if share > 0 && self.running.iter().any(|running| running.to_read() > 0) => {
-                self.engine.info().n_layers * share
-            }
-            0 if share > 0 => self.engine.info().n_layers.max(share),
+    /// Bytes of new pages that a lane may need in a round. One that decodes may get its share after each layer of a prompt;
+    /// what that takes is counted with `between`.
+    fn bytes_of(&self, running: &Running, share: usize, between: Between) -> usize {
+        let n = match between {
+            Between::Counted if running.to_read() == 0 => self.engine.info().n_layers * share,
             _ => share,
         };
         if n == 0 {
@@ -172,8 +180,10 @@ impl Worker {
 
     /// How many tokens each runs next; `None`: nothing runs.
     fn shares(&mut self) -> Option<Vec<usize>> {
-        // Before somebody gives way, pages are written that could be given back then.
+        // Before somebody gives way, pages are written that could be given back then, and prompts wait.
         let mut is_written = false;
+        let reads = self.running.iter().any(|running| running.to_read() > 0);
+        let mut between = if reads { Between::Counted } else { Between::None };
         loop {
             if self.running.is_empty() {
                 return None;
@@ -188,10 +198,13 @@ impl Worker {
                 })
                 .collect();
             let n_decoding = lanes.iter().filter(|lane| lane.to_read == 0).count();
-            let read = self.pace.prompt_tokens(n_decoding > 0, self.engine.chunk());
-            let bytes = if is_written { self.bytes_left_written() } else { self.bytes_for(read) };
+            let read = match between {
+                Between::None if n_decoding > 0 => 0,
+                _ => self.pace.prompt_tokens(n_decoding > 0, self.engine.chunk()),
+            };
+            let bytes = if is_written { self.bytes_left_written() } else { self.bytes_for(read, between) };
             let round = Round { read, guess: GUESSED, bytes, number: self.n_rounds };
-            let bytes_of = |index: usize, n: usize| self.bytes_of(&self.running[index], n);
+            let bytes_of = |index: usize, n: usize| self.bytes_of(&self.running[index], n, between);
             match plan(&lanes, round, &bytes_of) {
                 Plan::Run(mut shares) => {
                     for (share, running) in shares.iter_mut().zip(&self.running) {
@@ -202,6 +215,7 @@ impl Worker {
                     return Some(shares);
                 }
                 Plan::Suspend(_) | Plan::NoRoom(_) if !is_written => is_written = true,
+                Plan::Suspend(_) if between == Between::Counted && n_decoding > 0 => between = Between::None,
                 Plan::Suspend(index) => self.suspend(index),
                 Plan::NoRoom(index) => {
                     let running = self.running.remove(index);
@@ -224,8 +238,8 @@ impl Worker {
     }
 
     /// Bytes for the new pages of a round that reads so many tokens. Idle documents are counted only where what is free may not do.
-    fn bytes_for(&self, read: usize) -> usize {
-        let most = |running: &Running| self.bytes_of(running, running.to_read().min(read).max(1));
+    fn bytes_for(&self, read: usize, between: Between) -> usize {
+        let most = |running: &Running| self.bytes_of(running, running.to_read().min(read).max(1), between);
         match self.engine.budget().bytes_left() {
             Some(free) if free < self.running.iter().map(most).sum() => self.bytes_left(),
             free => free.unwrap_or(usize::MAX / 2),

@@ -97,3 +97,23 @@ fn a_request_that_gave_up_its_pages_for_a_while_has_the_same_answer() {
         assert!(server.metric("vllm:num_preemptions_total") > 0.0, "{kv}: there was room for all");
     }
 }
+
+/// Each of them holds two exact pages, the first one with its sinks and one of codes when its answer ends. While it goes from one
+/// page to the next, it holds no more: the oldest exact page goes before the new one comes.
+#[test]
+fn what_fits_to_the_end_is_not_taken_out_where_a_page_ends() {
+    let requests: Vec<Value> = long_answers()
+        .into_iter()
+        .map(|mut request| {
+            request["max_tokens"] = json!(240);
+            request
+        })
+        .collect();
+    // 4 * 7,464,960 bytes, and less than an exact page (2,949,120 bytes) beyond.
+    let server =
+        Wanted { kv: vec!["k2v2"], n_ctx: 2048, budget: Some(30 << 20), ..Wanted::default() }.start();
+    let found = at_once(&server, &requests, |position| position);
+    assert!(found.iter().all(|answer| answer.ends_with("\"length\"")), "{found:?}");
+    server.wait_until_idle();
+    assert_eq!(server.metric("vllm:num_preemptions_total"), 0.0);
+}
