@@ -5,7 +5,7 @@ usage: python3 bench/serve/interleave.py --model qwen|PATH [--clients 4] [--long
                                          [--threads 2] [--kv SCHEME] [-o FILE.json] [-- OPTIONS OF lossy serve]
        python3 bench/serve/interleave.py --url http://127.0.0.1:8080 …
 
-Some clients generate without an end. After --before seconds a prompt of --long tokens arrives; when its first token is
+Some clients generate without an end, and without guesses. After --before seconds a prompt of --long tokens arrives; when its first token is
 there, all leave. For each stream: the median time between tokens before that, and median, p99 and maximum while the
 prompt was read. With --limit N the exit code is 1 if a pause of any stream was longer than N times its own median while
 the prompt was read.
@@ -46,7 +46,8 @@ def of_stream(stream: figures.Stream, start_s: float, end_s: float) -> dict:
         during.append(end_s - stream.text_s[-1])
     told = {"before": figures_of(before), "during": figures_of(during)}
     for name in ("before", "during"):
-        told[f"max_over_median_{name}"] = told["during"]["max_ms"] / told[name]["median_ms"]
+        median_ms = told[name]["median_ms"]
+        told[f"max_over_median_{name}"] = told["during"]["max_ms"] / median_ms if median_ms != 0 else float("inf")
     return told
 
 
@@ -55,7 +56,9 @@ async def measure(target: Target, n_clients: int, n_long: int, before_s: float, 
     prompts = await work.make_prompts(target.address, load, key=target.key)
     own = [ids[n_long:] for ids in prompts.requests]
     over = asyncio.Event()
-    streams = [asyncio.ensure_future(target.stream(ids, 100_000, until=over)) for ids in own]
+    # Tokens that were guessed arrive together, and there would be no time between them.
+    endless = [target.stream(ids, 100_000, until=over, speculation="off") for ids in own]
+    streams = [asyncio.ensure_future(stream) for stream in endless]
     await asyncio.sleep(before_s)
     if ended := [task for task in streams if task.done()]:
         raise http1.BadResponse(f"a stream ended by itself: {figures.stream_of(ended[0].result()).error}")

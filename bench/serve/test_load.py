@@ -118,6 +118,11 @@ class OtherMeasurements(unittest.TestCase):
         open_at_the_end = interleave.of_stream(stream._replace(text_s=[1.0, 2.0]), 2.5, 30.0)
         self.assertEqual(open_at_the_end["during"]["max_ms"], 28_000)
 
+    def test_tokens_that_arrive_together_have_no_median_to_compare_with(self):
+        stream = interleave.figures.Stream(0.0, [1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 5.0, 9.0], 9.0, 1, 0, 8, "x", None)
+        told = interleave.of_stream(stream, 2.0, 8.0)
+        self.assertEqual((told["max_over_median_before"], told["max_over_median_during"]), (float("inf"),) * 2)
+
     def test_a_document_is_asked_three_different_questions(self):
         async def run():
             async with FakeServer() as server:
