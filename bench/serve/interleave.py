@@ -5,10 +5,10 @@ usage: python3 bench/serve/interleave.py --model qwen|PATH [--clients 4] [--long
                                          [--threads 2] [--kv SCHEME] [-o FILE.json] [-- OPTIONS OF lossy serve]
        python3 bench/serve/interleave.py --url http://127.0.0.1:8080 …
 
-Some clients generate without an end, and without guesses. After --before seconds a prompt of --long tokens arrives; when its first token is
-there, all leave. For each stream: the median time between tokens before that, and median, p99 and maximum while the
-prompt was read. With --limit N the exit code is 1 if a pause of any stream was longer than N times its own median while
-the prompt was read.
+Some clients generate without an end, and without guesses. After --before seconds a prompt of --long tokens arrives;
+when its first token is there, all leave. For each stream: the median time between tokens before that, and median, p99
+and maximum while the prompt was read. With --limit N the exit code is 1 if a pause of any stream was longer than N
+times its own median while the prompt was read.
 """
 import argparse
 import asyncio

@@ -79,9 +79,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let cache = engine.cache(&CacheOptions::scheme(scheme.clone()))?;
         let most = named.counts.iter().copied().max().unwrap_or_default();
         let mut beginnings: Vec<Sequence> = (0..most).map(|_| cache.sequence()).collect();
-        for (n, sequence) in beginnings.iter_mut().enumerate().filter(|_| named.depth > 0) {
-            let tokens: Vec<u32> = (0..named.depth).map(|i| (100 + n + 7919 * i % 20_011) as u32).collect();
-            engine.prefill(sequence, &tokens, &mut |_| ControlFlow::Continue(()))?;
+        if named.depth > 0 {
+            for (n, sequence) in beginnings.iter_mut().enumerate() {
+                let tokens: Vec<u32> =
+                    (0..named.depth).map(|i| (100 + n + 7919 * i % 20_011) as u32).collect();
+                engine.prefill(sequence, &tokens, &mut |_| ControlFlow::Continue(()))?;
+            }
         }
         for n in named.counts.iter().copied() {
             let mut sequences: Vec<Sequence> = beginnings[..n].iter().map(Sequence::fork).collect();

@@ -60,11 +60,8 @@ impl Worker {
             Between::Counted if running.to_read() == 0 => self.engine.info().n_layers * share,
             _ => share,
         };
-        if n == 0 {
-            0
-        } else {
-            running.generation.sequence().bytes_needed(n.min(running.generation.sequence().room()))
-        }
+        let sequence = running.generation.sequence();
+        sequence.bytes_needed(n.min(sequence.room()))
     }
 
     fn run_together(&mut self, shares: &[usize]) {

@@ -102,13 +102,8 @@ fn a_request_that_gave_up_its_pages_for_a_while_has_the_same_answer() {
 /// page to the next, it holds no more: the oldest exact page goes before the new one comes.
 #[test]
 fn what_fits_to_the_end_is_not_taken_out_where_a_page_ends() {
-    let requests: Vec<Value> = long_answers()
-        .into_iter()
-        .map(|mut request| {
-            request["max_tokens"] = json!(240);
-            request
-        })
-        .collect();
+    let mut requests = long_answers();
+    requests.iter_mut().for_each(|request| request["max_tokens"] = json!(240));
     // 4 * 7,464,960 bytes, and less than an exact page (2,949,120 bytes) beyond.
     let server =
         Wanted { kv: vec!["k2v2"], n_ctx: 2048, budget: Some(30 << 20), ..Wanted::default() }.start();
