@@ -12,6 +12,7 @@ times its own median while the prompt was read.
 """
 import argparse
 import asyncio
+import itertools
 import json
 import pathlib
 import statistics
@@ -37,14 +38,15 @@ def figures_of(gaps_s: list[float]) -> dict[str, float]:
 def of_stream(stream: figures.Stream, start_s: float, end_s: float) -> dict:
     """A gap belongs to the time in which it ends; one that is still open when the prompt is read counts, too."""
     before, during = [], []
-    for earlier, later in zip(stream.text_s, stream.text_s[1:], strict=False):
+    longest_s = at_s = 0.0
+    for earlier, later in itertools.pairwise([*stream.text_s, end_s]):
         if later <= start_s:
             before.append(later - earlier)
         elif earlier < end_s:
             during.append(later - earlier)
-    if stream.text_s[-1] < end_s:
-        during.append(end_s - stream.text_s[-1])
-    told = {"before": figures_of(before), "during": figures_of(during)}
+            if during[-1] > longest_s:
+                longest_s, at_s = during[-1], earlier - start_s
+    told = {"before": figures_of(before), "during": figures_of(during), "max_at_s": at_s}
     for name in ("before", "during"):
         median_ms = told[name]["median_ms"]
         told[f"max_over_median_{name}"] = told["during"]["max_ms"] / median_ms if median_ms != 0 else float("inf")
@@ -83,14 +85,14 @@ def table(told: dict) -> str:
         f"A prompt of {told['n_long_tokens']} tokens beside {told['n_clients']} streams: its first token after "
         f"{told['long_first_token_s']:.1f} s ({told['long_cached_tokens']} tokens came from the cache)",
         "",
-        "| stream | before: median ms | during: median | p99 | max | max / median before | max / median during |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| stream | before: median ms | during: median | p99 | max | begins at s | max / median before | max / median during |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for number, stream in enumerate(told["streams"]):
         before, during = stream["before"], stream["during"]
         lines.append(
             f"| {number} | {before['median_ms']:.1f} | {during['median_ms']:.1f} | {during['p99_ms']:.1f} | "
-            f"{during['max_ms']:.1f} | {stream['max_over_median_before']:.1f} | {stream['max_over_median_during']:.1f} |"
+            f"{during['max_ms']:.1f} | {stream['max_at_s']:.1f} | {stream['max_over_median_before']:.1f} | {stream['max_over_median_during']:.1f} |"
         )
     return "\n".join(lines)
 

@@ -1,10 +1,10 @@
 //! How fast attention over the paged cache is, beside what the machine can do.
 //!
-//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH … SCHEME[+MAP] … MODEL … decode|prefill]` prints,
+//! `cargo run --release -p lossy-engine --example attention_bench [-- DEPTH … SCHEME[+MAP] … MODEL … decode|prefill chunk=N]` prints,
 //! for the attention shapes of SmolLM2-135M (`smollm2`) and Qwen2.5-0.5B (`qwen`) and for 1 and 2 threads, how long decode
 //! takes at each depth in several KV schemes, which run in turns (medians); how much faster that is than the first scheme;
 //! the bytes per second that it reads from the cache and their share of the read bandwidth measured by the same threads;
-//! and the same for prefill of the chunk of 512 tokens that ends there, with its arithmetic per second (two multiply-adds
+//! and the same for prefill of the chunk of 512 tokens, or N, that ends there, with its arithmetic per second (two multiply-adds
 //! per query head, channel and visible token). MAP is `adaptive`, `self-extend` or `dca`, as for a model that was trained
 //! for 8,192 tokens. `LOSSY_BENCH_THREADS=2` leaves out the other number of threads.
 
@@ -30,7 +30,10 @@ fn main() {
     let depths: Vec<usize> = arguments.iter().filter_map(|arg| arg.parse().ok()).collect();
     let depths = if depths.is_empty() { vec![512, 8192, 32768] } else { depths };
     let words = arguments.iter().map(String::as_str).filter(|arg| arg.parse::<usize>().is_err());
-    let (models, words): (Vec<&str>, Vec<&str>) = words.partition(|word| ["smollm2", "qwen"].contains(word));
+    let (chunks, words): (Vec<&str>, Vec<&str>) = words.partition(|word| word.starts_with("chunk="));
+    let chunk = chunks.first().map_or(CHUNK, |word| word["chunk=".len()..].parse().expect("chunk=TOKENS"));
+    let (models, words): (Vec<&str>, Vec<&str>) =
+        words.into_iter().partition(|word| ["smollm2", "qwen"].contains(word));
     let (parts, named): (Vec<&str>, Vec<&str>) =
         words.into_iter().partition(|word| ["decode", "prefill"].contains(word));
     let has = |part: &str| parts.is_empty() || parts.contains(&part);
@@ -56,7 +59,7 @@ fn main() {
                     decode(&cx, name, schemes, geometry, depth, bandwidth);
                 }
                 if has("prefill") {
-                    prefill(&cx, name, schemes, geometry, depth.max(CHUNK));
+                    prefill(&cx, name, schemes, geometry, depth.max(CHUNK), chunk);
                 }
             }
         }
@@ -222,25 +225,25 @@ fn decode(cx: &Compute, name: &str, schemes: &[&str], geometry: KvGeometry, dept
     }
 }
 
-fn prefill(cx: &Compute, name: &str, schemes: &[&str], geometry: KvGeometry, n_tokens: usize) {
+fn prefill(cx: &Compute, name: &str, schemes: &[&str], geometry: KvGeometry, n_tokens: usize, n_new: usize) {
     let geometry = KvGeometry { n_layers: 1, ..geometry };
     let chunk = Chunk::new(geometry);
-    let mut out = vec![0.0; CHUNK * chunk.query_width];
+    let mut out = vec![0.0; n_new * chunk.query_width];
     let lane = |scheme: &&str| {
-        let mut cache = filled(cx, &pool(scheme, geometry, n_tokens), &chunk, n_tokens - CHUNK);
-        cache.reserve(CHUNK).expect("no budget");
-        chunk.append(cx, 0, &mut cache, CHUNK);
+        let mut cache = filled(cx, &pool(scheme, geometry, n_tokens), &chunk, n_tokens - n_new);
+        cache.reserve(n_new).expect("no budget");
+        chunk.append(cx, 0, &mut cache, n_new);
         Lane { scheme: scheme.to_string(), cache, seconds: Vec::new() }
     };
     let mut lanes: Vec<Lane> = schemes.iter().map(lane).collect();
     for _ in 0..PREFILL_REPEATS {
         for lane in &mut lanes {
             let start = Instant::now();
-            chunk.attend(cx, 0, &mut lane.cache, CHUNK, &mut out);
+            chunk.attend(cx, 0, &mut lane.cache, n_new, &mut out);
             lane.seconds.push(start.elapsed().as_secs_f64());
         }
     }
-    let visible = (CHUNK * (n_tokens - CHUNK) + CHUNK * (CHUNK + 1) / 2) as f64;
+    let visible = (n_new * (n_tokens - n_new) + n_new * (n_new + 1) / 2) as f64;
     let flops = 4.0 * visible * chunk.query_width as f64;
     let mut first = None;
     for Lane { scheme, seconds, .. } in &mut lanes {

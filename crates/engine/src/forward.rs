@@ -54,7 +54,12 @@ pub(crate) struct Forward {
     rotations: Vec<Rotation>,
     /// `[n_tokens]`: how many times as long queries are
     query_scales: Vec<f32>,
+    /// logits that nobody needs any more: pages of memory that are new take longer to write
+    old_logits: Vec<f32>,
 }
+
+/// More logits than that are not kept: most passes want few rows of them.
+const MOST_OLD_LOGITS: usize = 4 << 20;
 
 /// Cosines and sines `[n_tokens, head_dim / 2]` of a batch's positions.
 #[derive(Default)]
@@ -82,6 +87,7 @@ impl Forward {
             h: Vec::new(),
             rotations: Vec::new(),
             query_scales: Vec::new(),
+            old_logits: Vec::new(),
         }
     }
 
@@ -95,10 +101,18 @@ impl Forward {
         let of_rotation = |rotation: &Rotation| {
             [&rotation.cos, &rotation.sin, &rotation.queries].map(Vec::capacity).iter().sum::<usize>()
         };
-        let rows = [&self.x, &self.qkv, &self.attn, &self.gate_up, &self.h, &self.query_scales];
+        let rows =
+            [&self.x, &self.qkv, &self.attn, &self.gate_up, &self.h, &self.query_scales, &self.old_logits];
         let values = rows.map(Vec::capacity).iter().sum::<usize>()
             + self.rotations.iter().map(of_rotation).sum::<usize>();
         self.operand.bytes() + 4 * values
+    }
+
+    /// Takes back what [`run`](Forward::run) has returned, to write the next logits there.
+    pub(crate) fn take_back(&mut self, logits: Vec<f32>) {
+        if (self.old_logits.capacity()..=MOST_OLD_LOGITS).contains(&logits.capacity()) {
+            self.old_logits = logits;
+        }
     }
 
     /// Runs the batch; returns the wanted logits `[n_wanted, n_vocab]`. On an error no sequence has changed.
@@ -327,11 +341,13 @@ impl Forward {
     }
 
     fn logits(&mut self, cx: &Compute, model: &Model, n_wanted: usize) -> Vec<f32> {
-        let mut logits = vec![0.0; n_wanted * model.info.n_vocab];
-        if n_wanted > 0 {
-            self.operand.set_rms_norm(cx, &self.x, &model.output_norm, model.info.rms_eps);
-            matmul(cx, &[&model.output], &self.operand, &mut logits);
+        if n_wanted == 0 {
+            return Vec::new();
         }
+        let mut logits = std::mem::take(&mut self.old_logits);
+        resize(&mut logits, n_wanted * model.info.n_vocab);
+        self.operand.set_rms_norm(cx, &self.x, &model.output_norm, model.info.rms_eps);
+        matmul(cx, &[&model.output], &self.operand, &mut logits);
         logits
     }
 }

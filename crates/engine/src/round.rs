@@ -90,7 +90,9 @@ impl Runner<'_> {
         let accept = |(index, (generation, _)): (usize, &mut (&mut Generation, usize))| {
             generation.accept_rows(rows.of_item(index))
         };
-        Ok(batch.iter_mut().enumerate().map(accept).collect())
+        let steps = batch.iter_mut().enumerate().map(accept).collect();
+        self.forward.take_back(rows.into_values());
+        Ok(steps)
     }
 
     /// Runs what each generation wants.

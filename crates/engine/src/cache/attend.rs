@@ -18,7 +18,7 @@ use super::sequence::{PageToWrite, Seen};
 use super::span::{Form, Span, StoredRows, forms, rows_of};
 use super::{CacheError, KvGeometry, KvPool, KvSequence, PAGE_TOKENS};
 
-/// From this many new tokens on, threads share the work of storing them.
+/// From this many new tokens on, threads share the work of storing them; that of packing a page they always share.
 const PARALLEL_TOKENS: usize = 16;
 
 /// The part of the new tokens that goes to one KV head of one page.
@@ -100,7 +100,7 @@ pub fn append_layer(
             pool.pack(cx.isa, layer, piece.place, piece.exact, packed);
         }
     };
-    if keys.n_rows() < PARALLEL_TOKENS {
+    if keys.n_rows() < PARALLEL_TOKENS && pieces.iter().all(|piece| piece.packed.is_none()) {
         pieces.iter_mut().for_each(store);
     } else {
         cx.pool.run_mut(&mut pieces, |_, piece| store(piece));

@@ -75,9 +75,10 @@ pub struct Activations {
     n_cols: usize,
     /// whether `rows` are kept beside the codes
     keeps_rows: bool,
-    /// `[n_tokens, n_cols]`; if they are not kept, room for one
+    /// `[n_tokens, n_cols]`; if they are not kept, room for one. There is more behind it: buffers only grow, since rows of
+    /// different lengths take turns.
     rows: Vec<f32>,
-    /// `[n_tokens, n_blocks]`; empty unless `kind` is `Q8`
+    /// `[n_tokens, n_blocks]`, and more behind it; empty unless `kind` is `Q8`
     blocks: Vec<BlockQ8>,
     /// the same as tiles, if kernels read them
     #[cfg(target_arch = "x86_64")]
@@ -189,7 +190,15 @@ impl Activations {
     ) {
         self.fill_rows(cx, rows, n_cols, make);
         #[cfg(target_arch = "x86_64")]
-        self.tiles.set(cx, &self.blocks, n_cols.div_ceil(COLS));
+        self.tiles.set(cx, &self.blocks[..self.n_blocks()], n_cols.div_ceil(COLS));
+    }
+
+    /// Blocks of all tokens.
+    fn n_blocks(&self) -> usize {
+        match self.kind {
+            ActivationKind::F32 => 0,
+            ActivationKind::Q8 => self.n_tokens * self.n_cols.div_ceil(COLS),
+        }
     }
 
     fn fill_rows(
@@ -202,11 +211,11 @@ impl Activations {
         assert!(n_cols > 0 && rows.len().is_multiple_of(n_cols), "{} values, rows of {n_cols}", rows.len());
         self.n_cols = n_cols;
         self.n_tokens = rows.len() / n_cols;
-        self.rows.resize(if self.keeps_rows { rows.len() } else { n_cols }, 0.0);
-        let n_blocks = n_cols.div_ceil(COLS);
-        if self.kind == ActivationKind::Q8 {
-            self.blocks.resize(self.n_tokens * n_blocks, BlockQ8::default());
-        }
+        let n_kept = if self.keeps_rows { rows.len() } else { 0 };
+        let n_blocks = self.n_blocks();
+        grow(&mut self.rows, n_kept.max(n_cols));
+        grow(&mut self.blocks, n_blocks);
+        let room_len = if self.keeps_rows { 0 } else { n_cols };
         struct Token<'a> {
             from: &'a [f32],
             row: &'a mut [f32],
@@ -231,9 +240,9 @@ impl Activations {
                 quantize::row(cx.isa, row, token.blocks);
             }
         };
-        let (kept, room) = self.rows.split_at_mut(if self.keeps_rows { rows.len() } else { 0 });
+        let (kept, room) = self.rows.split_at_mut(n_kept);
         let mut kept = kept.chunks_exact_mut(n_cols);
-        let mut blocks = self.blocks.chunks_exact_mut(n_blocks);
+        let mut blocks = self.blocks[..n_blocks].chunks_exact_mut(n_cols.div_ceil(COLS));
         let mut tokens = rows.chunks_exact(n_cols).map(|from| Token {
             from,
             row: kept.next().unwrap_or_default(),
@@ -241,10 +250,10 @@ impl Activations {
         });
         // A fork costs about as much as a few thousand values.
         if rows.len() < 8192 {
-            tokens.for_each(|mut token| one(&mut token, room));
+            tokens.for_each(|mut token| one(&mut token, &mut room[..room_len]));
             return;
         }
-        let tokens_per_task = 8192_usize.div_ceil(n_cols);
+        let tokens_per_task = 4096_usize.div_ceil(n_cols);
         let mut tasks = Vec::new();
         loop {
             let task: Vec<Token> = tokens.by_ref().take(tokens_per_task).collect();
@@ -253,7 +262,7 @@ impl Activations {
             }
             tasks.push(task);
         }
-        let (needs_room, room_len) = (!self.keeps_rows && make.is_some(), room.len());
+        let needs_room = !self.keeps_rows && make.is_some();
         cx.pool.run_mut(&mut tasks, |_, task| {
             let mut room = vec![0.0; if needs_room { room_len } else { 0 }];
             task.iter_mut().for_each(|token| one(token, &mut room));
@@ -280,6 +289,13 @@ impl Activations {
             #[cfg(target_arch = "x86_64")]
             tiles: self.tiles.of(tokens, n_blocks),
         }
+    }
+}
+
+/// Makes room for `n` values; what they are is unspecified.
+fn grow<T: Clone + Default>(buffer: &mut Vec<T>, n: usize) {
+    if buffer.len() < n {
+        buffer.resize(n, T::default());
     }
 }
 

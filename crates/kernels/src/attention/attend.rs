@@ -167,7 +167,7 @@ impl Batch<'_> {
             return;
         }
         let first = part * item.steps_per_unit;
-        let steps = self.steps(item).enumerate().skip(first).take(item.steps_per_unit);
+        let steps = self.steps(item, first).take(item.steps_per_unit);
         if item.tokens.len() == 1 {
             self.compute_token(item, steps, scratch);
         } else {
@@ -175,18 +175,36 @@ impl Batch<'_> {
         }
     }
 
-    /// The item's steps in the order in which they are merged.
-    pub(super) fn steps(&self, item: &WorkItem) -> impl Iterator<Item = Step> {
+    /// The item's steps from number `first` on, in the order in which they are merged, with their numbers.
+    pub(super) fn steps(&self, item: &WorkItem, first: usize) -> impl Iterator<Item = (usize, Step)> {
         let request = &self.requests[item.request];
         let asking_page = (request.n_past + item.tokens.start) / PAGE_TOKENS;
-        (0..item.n_pages).flat_map(move |page| {
-            let step = move |rotation, part| Some(Step { page, rotation, part });
-            let steps = match request.source.meeting(page, asking_page) {
-                Meeting::Whole(rotation) => [step(rotation, PagePart::Seen), None],
-                Meeting::Split { far, near } => [step(far, PagePart::Far), step(near, PagePart::Near)],
+        // Where no page has two steps, a step has the number of its page.
+        let mut number = if item.n_steps == item.n_pages { first } else { 0 };
+        let mut page = number;
+        let mut second = None;
+        let every = std::iter::from_fn(move || {
+            let step = match second.take() {
+                Some(step) => step,
+                None if page == item.n_pages => return None,
+                None => {
+                    let step = |rotation, part| Step { page, rotation, part };
+                    let meeting = request.source.meeting(page, asking_page);
+                    let step = match meeting {
+                        Meeting::Whole(rotation) => step(rotation, PagePart::Seen),
+                        Meeting::Split { far, near } => {
+                            second = Some(step(near, PagePart::Near));
+                            step(far, PagePart::Far)
+                        }
+                    };
+                    page += 1;
+                    step
+                }
             };
-            steps.into_iter().flatten()
-        })
+            number += 1;
+            Some((number - 1, step))
+        });
+        every.skip_while(move |(number, _)| *number < first)
     }
 
     /// One token: its heads ask the cache directly.

@@ -66,14 +66,7 @@ impl Plan {
         n_threads: usize,
         n_steps: impl Fn(usize, usize, usize) -> usize,
     ) {
-        let n_blocks = |block: usize| {
-            loads.iter().map(|load| load.n_new.div_ceil(block)).sum::<usize>() * shape.n_kv_heads
-        };
-        let mut block = max_block(shape);
-        let is_large = |block: usize| block > 1 && block * shape.heads_per_kv > MIN_ROWS;
-        while n_threads > 1 && n_blocks(block) < 8 * n_threads && is_large(block) {
-            block /= 2;
-        }
+        let block = best_block(shape, loads, n_threads);
         self.items.clear();
         for (request, load) in loads.iter().enumerate() {
             for tokens in blocks(load, block) {
@@ -90,17 +83,20 @@ impl Plan {
                 }));
             }
         }
-        let rows_cost = |item: &WorkItem| item.tokens.len() * shape.heads_per_kv + PAGE_COST;
+        let rows_cost = |item: &WorkItem| page_cost(shape, item.tokens.len());
         let cost = |item: &WorkItem| rows_cost(item) * item.n_steps;
         // The longest first: threads that claim the short ones at the end finish at about the same time.
         self.items.sort_by_key(|item| std::cmp::Reverse(cost(item)));
         let total: usize = self.items.iter().map(cost).sum();
+        // All threads work to the end, within a twentieth.
+        let is_even = last_end(self.items.iter().map(cost), n_threads) * n_threads <= total + total / 20;
         self.units.clear();
         self.n_partials = 0;
         for (index, item) in self.items.iter_mut().enumerate() {
-            // Storing partials pays where whole items would leave threads idle: cheap for single tokens.
-            let too_long = if item.tokens.len() == 1 { 8 } else { 2 };
-            let can_be_split = n_threads > 1 && !loads[item.request].is_whole;
+            // Storing partials pays where whole items would leave threads idle: cheap for single tokens, and for others where
+            // one item is more than a thread's share.
+            let too_long = if item.tokens.len() == 1 { 8 } else { 1 };
+            let can_be_split = !is_even && !loads[item.request].is_whole;
             if can_be_split && cost(item) * too_long * n_threads > total {
                 item.steps_per_unit = (total / (16 * n_threads * rows_cost(item))).clamp(1, item.n_steps);
             }
@@ -129,6 +125,44 @@ fn blocks(load: &Load, most: usize) -> impl Iterator<Item = Range<usize>> {
         start = tokens.end;
         Some(tokens)
     })
+}
+
+/// When the last thread is done, if each takes the next of these costs when it has done one. They fall.
+fn last_end(costs: impl Iterator<Item = usize>, n_threads: usize) -> usize {
+    let mut ends = vec![0; n_threads];
+    for cost in costs {
+        if let Some(first) = ends.iter_mut().min() {
+            *first += cost;
+        }
+    }
+    ends.into_iter().max().unwrap_or(0)
+}
+
+/// What a block of `n_tokens` costs for each page, in rows attending to it. Kernels take sixteen rows at once.
+fn page_cost(shape: &HeadShape, n_tokens: usize) -> usize {
+    (n_tokens * shape.heads_per_kv).next_multiple_of(16) + PAGE_COST
+}
+
+/// Tokens of a block, at most, with which the threads are done first. Large blocks convert fewer pages; with small ones all
+/// threads end at about the same time.
+fn best_block(shape: &HeadShape, loads: &[Load], n_threads: usize) -> usize {
+    let largest = max_block(shape);
+    if n_threads == 1 || loads.iter().all(|load| load.n_new == 1) {
+        return largest;
+    }
+    let end = |most: usize| {
+        let mut costs = Vec::new();
+        for load in loads {
+            let n_pages = |tokens: &Range<usize>| (load.n_past + tokens.end).div_ceil(PAGE_TOKENS);
+            costs.extend(blocks(load, most).map(|tokens| page_cost(shape, tokens.len()) * n_pages(&tokens)));
+        }
+        costs.sort_unstable_by(|a, b| b.cmp(a));
+        let of_heads = costs.into_iter().flat_map(|cost| std::iter::repeat_n(cost, shape.n_kv_heads));
+        last_end(of_heads, n_threads)
+    };
+    let is_large = |most: &usize| *most == largest || *most * shape.heads_per_kv >= MIN_ROWS;
+    let halves = std::iter::successors(Some(largest), |most| (*most > 1).then_some(most / 2));
+    halves.take_while(is_large).min_by_key(|most| end(*most)).unwrap_or(largest)
 }
 
 /// Tokens of a block whose rows, weights, outputs and tile fit the cache.
@@ -224,5 +258,30 @@ mod tests {
         let shape = HeadShape { n_kv_heads: 1, heads_per_kv: 4, head_dim: 64 };
         let plan = plan(shape, &[Load { n_new: 1, n_past: 32_000, is_whole: false }], 8);
         assert!(plan.units.len() >= 64, "{} units", plan.units.len());
+    }
+
+    #[test]
+    fn few_tokens_of_a_deep_prompt_are_cut_into_few_blocks() {
+        let shape = HeadShape { n_kv_heads: 2, heads_per_kv: 7, head_dim: 64 };
+        let sizes = |n_threads: usize| {
+            let plan = plan(shape, &[Load { n_new: 32, n_past: 16_384, is_whole: true }], n_threads);
+            plan.items.iter().map(|item| item.tokens.len()).collect::<Vec<_>>()
+        };
+        // Two blocks for each thread: more would convert every page more often.
+        assert_eq!(sizes(2), [16; 4]);
+        assert!(sizes(16).len() >= 8, "{:?}", sizes(16));
+    }
+
+    #[test]
+    fn tokens_that_occupy_all_threads_evenly_are_not_split() {
+        let shape = HeadShape { n_kv_heads: 2, heads_per_kv: 7, head_dim: 64 };
+        let n_partials = |n_tokens: usize, n_threads: usize| {
+            let loads = vec![Load { n_new: 1, n_past: 4096, is_whole: false }; n_tokens];
+            plan(shape, &loads, n_threads).n_partials
+        };
+        assert_eq!(n_partials(6, 2), 0);
+        assert_eq!(n_partials(1, 2), 0);
+        assert!(n_partials(1, 3) > 0);
+        assert!(n_partials(4, 3) > 0);
     }
 }

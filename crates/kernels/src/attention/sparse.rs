@@ -37,7 +37,7 @@ impl Batch<'_> {
         let SparseScratch { choice, near, far } = &mut scratch.sparse;
         near.clear();
         far.clear();
-        for step in self.steps(item) {
+        for (_, step) in self.steps(item, 0) {
             if self.is_estimated(item, step) { far.push(step) } else { near.push(step) }
         }
         if far.is_empty() && item.tokens.len() == 1 {

@@ -1,7 +1,7 @@
 //! How much of prompts a round may read, so that streams do not pause for long.
 //!
 //! A piece of a prompt is computed layer by layer, and between two layers the lanes that decode can have a round of their own
-//! (`Engine::advance_beside`). So a stream waits for a *slice*: the layers between two of its rounds. A slice takes as long as a
+//! (`Engine::advance_beside`). So a stream waits for a *slice*: the layers between two of its rounds. A slice takes about as long as a
 //! round without prompts, and a layer half of a slice at most, which bounds the tokens of a piece. What a round and a prompt's
 //! token take is measured as they go by. Rounds between layers find the CPU's caches cold and say less than others, so now and then
 //! one goes without a prompt.
@@ -57,7 +57,8 @@ impl Pace {
     pub fn is_due(&self, n: usize) -> bool {
         let Some(decode) = self.decode else { return true };
         let layer = self.token.map_or(0.0, |token| token * n as f64 / self.n_layers as f64);
-        self.decoded.elapsed().as_secs_f64() + layer >= SLICE * decode
+        // With one layer more the slice would be further from its length than it is now.
+        self.decoded.elapsed().as_secs_f64() + layer / 2.0 >= SLICE * decode
     }
 
     /// Those that decode have just had a round, between two layers.
