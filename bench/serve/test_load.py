@@ -114,7 +114,7 @@ class OtherMeasurements(unittest.TestCase):
         stream = interleave.figures.Stream(0.0, [1.0, 2.0, 3.0, 7.0, 8.0, 9.0], 9.0, 1, 0, 6, "x", None)
         told = interleave.of_stream(stream, 3.5, 8.5)
         self.assertEqual((told["before"]["n"], told["during"]["n"]), (2, 3))
-        self.assertEqual(told["during"]["max_ms"], 4000)
+        self.assertEqual((told["during"]["max_ms"], told["max_at_s"]), (4000, -0.5))
         open_at_the_end = interleave.of_stream(stream._replace(text_s=[1.0, 2.0]), 2.5, 30.0)
         self.assertEqual(open_at_the_end["during"]["max_ms"], 28_000)
 

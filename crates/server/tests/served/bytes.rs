@@ -60,7 +60,7 @@ pub fn at_once(server: &Server, requests: &[Value], order: impl Fn(usize) -> usi
 #[test]
 fn alone_together_in_another_order_and_from_the_cache_answers_are_the_same() {
     for kv in ["f16", "k2v2"] {
-        let wanted = Wanted { kv: vec![kv], ..Wanted::default() };
+        let wanted = Wanted { kv: vec![kv], threads: 2, ..Wanted::default() };
         let expected = alone(Wanted { threads: 1, ..wanted.clone() });
         let server = wanted.clone().start();
         assert_eq!(together(&server, |position| position), expected, "{kv}, at once");

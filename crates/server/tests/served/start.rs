@@ -22,6 +22,7 @@ pub struct Wanted {
     pub kv: Vec<&'static str>,
     pub n_ctx: usize,
     pub budget: Option<usize>,
+    /// One as a rule: tests run side by side, and threads that wait for each other take time from other tests.
     pub threads: usize,
     pub access: Access,
     pub limits: Limits,
@@ -40,7 +41,7 @@ impl Default for Wanted {
             kv: vec!["f16"],
             n_ctx: 4096,
             budget: None,
-            threads: 2,
+            threads: 1,
             access: Access::default(),
             limits: Limits::default(),
             directory: None,
@@ -107,7 +108,7 @@ impl Wanted {
 
     /// A server beside which no other runs, for a client that a busy machine would make too slow.
     pub fn start_alone(self) -> Server {
-        self.start_in(Turn::take(true))
+        Wanted { threads: 2, ..self }.start_in(Turn::take(true))
     }
 
     fn start_in(self, turn: Turn) -> Server {
