@@ -25,6 +25,7 @@ mod error;
 mod model;
 mod logits;
 mod hooks;
+mod buffer;
 mod forward;
 mod options;
 mod extent;

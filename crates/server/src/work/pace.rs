@@ -4,12 +4,14 @@
 //! (`Engine::advance_beside`). So a stream waits for a *slice*: the layers between two of its rounds. A slice takes about as long as a
 //! round without prompts, and a layer half of a slice at most, which bounds the tokens of a piece. What a round and a prompt's
 //! token take is measured as they go by. Rounds between layers find the CPU's caches cold and say less than others, so now and then
-//! one goes without a prompt.
+//! one goes without a prompt. A short piece, such as a question to a document that is cached, goes into one pass with a round.
 
 use std::time::{Duration, Instant};
 
 /// A slice takes so many times as long as a round that only decodes.
 const SLICE: f64 = 1.0;
+/// A piece of prompts that takes at most so many rounds is computed in one pass with a round: weights are read once for both.
+const TOGETHER: f64 = 2.0;
 /// How much of an estimate is the last measurement's.
 const WEIGHT: f64 = 0.3;
 /// After so many pieces a round goes without, to be measured.
@@ -61,9 +63,21 @@ impl Pace {
         self.decoded.elapsed().as_secs_f64() + layer / 2.0 >= SLICE * decode
     }
 
+    /// Whether a piece of `n` tokens and a round are one pass, in which no stream pauses for long.
+    pub fn is_short(&self, n: usize) -> bool {
+        let (Some(decode), Some(token)) = (self.decode, self.token) else { return false };
+        token * n as f64 <= TOGETHER * decode
+    }
+
     /// Those that decode have just had a round, between two layers.
     pub fn observe_between(&mut self) {
         self.decoded = Instant::now();
+    }
+
+    /// Those that decode have just had a round, in one pass with a piece: what each of them took is not known.
+    pub fn observe_together(&mut self) {
+        self.decoded = Instant::now();
+        self.n_pieces += 1;
     }
 
     /// Learns from a round that only decoded, and that has just ended.
@@ -131,6 +145,13 @@ mod tests {
         pace.observe_decode(Duration::from_millis(8));
         assert!(pace.prompt_tokens(true, 512) > 0);
         assert_eq!(Pace::new(30).prompt_tokens(true, 512), 0);
+    }
+
+    #[test]
+    fn a_piece_of_two_rounds_is_short() {
+        assert!(!Pace::new(30).is_short(1));
+        assert!(pace(8.0, 0.5).is_short(32));
+        assert!(!pace(8.0, 0.5).is_short(33));
     }
 
     #[test]

@@ -26,13 +26,12 @@ enum Between {
 }
 
 impl Worker {
-    /// Runs one batch, or a piece of a prompt and rounds of decoding between its layers.
+    /// Runs one batch, or a long piece of a prompt and rounds of decoding between its layers.
     pub(super) fn round(&mut self) {
         let Some(shares) = self.shares() else { return };
-        let reads = |(running, share): (&Running, &usize)| running.to_read() > 0 && *share > 0;
-        let decodes = |(running, share): (&Running, &usize)| running.to_read() == 0 && *share > 0;
-        let mut pairs = self.running.iter().zip(&shares);
-        let is_beside = pairs.clone().any(reads) && pairs.any(decodes);
+        let of_readers = self.running.iter().zip(&shares).filter(|(running, _)| running.to_read() > 0);
+        let n_read: usize = of_readers.map(|(_, share)| *share).sum();
+        let is_beside = n_read > 0 && shares.iter().sum::<usize>() > n_read && !self.pace.is_short(n_read);
         self.make_room(&shares, if is_beside { Between::Counted } else { Between::None });
         self.n_rounds += 1;
         self.counters.rounds.increment(1);
@@ -66,6 +65,8 @@ impl Worker {
 
     fn run_together(&mut self, shares: &[usize]) {
         let before: Vec<usize> = self.running.iter().map(Running::len).collect();
+        let mut lanes = self.running.iter().zip(shares);
+        let is_decoding = lanes.any(|(running, share)| running.to_read() == 0 && *share > 0);
         let began = Instant::now();
         let mut batch = batch_of(self.running.iter_mut().zip(shares.iter().copied()));
         let steps = match self.engine.advance(&mut batch) {
@@ -77,9 +78,10 @@ impl Worker {
             |(running, len): (&Running, &usize)| running.len().min(running.prompt.len()).saturating_sub(*len);
         let n_read: usize = self.running.iter().zip(&before).map(read).sum();
         self.counters.prompt_tokens.increment(n_read as u64);
-        match n_read {
-            0 => self.pace.observe_decode(began.elapsed()),
-            n_read => self.pace.observe_prompt(n_read, began.elapsed()),
+        match (n_read, is_decoding) {
+            (0, _) => self.pace.observe_decode(began.elapsed()),
+            (n_read, false) => self.pace.observe_prompt(n_read, began.elapsed()),
+            (_, true) => self.pace.observe_together(),
         }
         self.take(in_place(steps, shares), &before);
     }
