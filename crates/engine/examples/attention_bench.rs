@@ -32,6 +32,7 @@ fn main() {
     let words = arguments.iter().map(String::as_str).filter(|arg| arg.parse::<usize>().is_err());
     let (chunks, words): (Vec<&str>, Vec<&str>) = words.partition(|word| word.starts_with("chunk="));
     let chunk = chunks.first().map_or(CHUNK, |word| word["chunk=".len()..].parse().expect("chunk=TOKENS"));
+    assert!((1..=CHUNK).contains(&chunk), "chunk=1 to chunk={CHUNK}, not chunk={chunk}");
     let (models, words): (Vec<&str>, Vec<&str>) =
         words.into_iter().partition(|word| ["smollm2", "qwen"].contains(word));
     let (parts, named): (Vec<&str>, Vec<&str>) =

@@ -31,13 +31,14 @@ impl Worker {
         let Some(shares) = self.shares() else { return };
         let of_readers = self.running.iter().zip(&shares).filter(|(running, _)| running.to_read() > 0);
         let n_read: usize = of_readers.map(|(_, share)| *share).sum();
-        let is_beside = n_read > 0 && shares.iter().sum::<usize>() > n_read && !self.pace.is_short(n_read);
+        let is_mixed = n_read > 0 && shares.iter().sum::<usize>() > n_read;
+        let is_beside = is_mixed && !self.pace.is_short(n_read);
         self.make_room(&shares, if is_beside { Between::Counted } else { Between::None });
         self.n_rounds += 1;
         self.counters.rounds.increment(1);
         match is_beside {
             true => self.read_beside_decoding(shares),
-            false => self.run_together(&shares),
+            false => self.run_together(&shares, is_mixed),
         }
     }
 
@@ -63,10 +64,9 @@ impl Worker {
         sequence.bytes_needed(n.min(sequence.room()))
     }
 
-    fn run_together(&mut self, shares: &[usize]) {
+    /// Runs one batch. `is_mixed`: some of it read, and others decode.
+    fn run_together(&mut self, shares: &[usize], is_mixed: bool) {
         let before: Vec<usize> = self.running.iter().map(Running::len).collect();
-        let mut lanes = self.running.iter().zip(shares);
-        let is_decoding = lanes.any(|(running, share)| running.to_read() == 0 && *share > 0);
         let began = Instant::now();
         let mut batch = batch_of(self.running.iter_mut().zip(shares.iter().copied()));
         let steps = match self.engine.advance(&mut batch) {
@@ -78,10 +78,10 @@ impl Worker {
             |(running, len): (&Running, &usize)| running.len().min(running.prompt.len()).saturating_sub(*len);
         let n_read: usize = self.running.iter().zip(&before).map(read).sum();
         self.counters.prompt_tokens.increment(n_read as u64);
-        match (n_read, is_decoding) {
-            (0, _) => self.pace.observe_decode(began.elapsed()),
-            (n_read, false) => self.pace.observe_prompt(n_read, began.elapsed()),
-            (_, true) => self.pace.observe_together(),
+        match n_read {
+            0 => self.pace.observe_decode(began.elapsed()),
+            _ if is_mixed => self.pace.observe_together(),
+            n_read => self.pace.observe_prompt(n_read, began.elapsed()),
         }
         self.take(in_place(steps, shares), &before);
     }
