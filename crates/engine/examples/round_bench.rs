@@ -1,11 +1,12 @@
 //! How long a decode round of several sequences takes.
 //!
-//! `cargo run --release -p lossy-engine --example round_bench -- MODEL [SEQUENCES …] [SCHEME …] [at=DEPTH]` prints for each KV
-//! scheme (f16 unless named) and number of sequences (1, 2, 4, 5, 6, 8, 12 and 16 unless named) the milliseconds of a round, in which each
-//! gets one token: the fastest and the median of 25, in which all take turns. Each sequence begins with DEPTH tokens of its own (none
-//! unless named), which those of other numbers share, reads 16 more, and goes on with the likeliest.
+//! `cargo run --release -p lossy-engine --example round_bench -- MODEL [SEQUENCES …] [SCHEME …] [at=DEPTH] [rounds=N]` prints
+//! for each KV scheme (f16 unless named) and number of sequences (1, 2, 4, 5, 6, 8, 12 and 16 unless named) the milliseconds of a round,
+//! in which each gets one token: the fastest and the median of N (25 unless named), in which all take turns. Each sequence begins with
+//! DEPTH tokens of its own (none unless named), which those of other numbers share, reads 16 more, and goes on with the likeliest.
 //! `LOSSY_BENCH_THREADS` and `LOSSY_ISA` choose threads and instructions.
 
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -31,16 +32,18 @@ struct Named {
     counts: Vec<usize>,
     schemes: Vec<KvScheme>,
     depth: usize,
+    n_rounds: usize,
 }
 
 impl Named {
     fn parse(words: impl Iterator<Item = String>) -> Result<Named, Box<dyn std::error::Error>> {
-        let mut named = Named { counts: Vec::new(), schemes: Vec::new(), depth: 0 };
+        let mut named = Named { counts: Vec::new(), schemes: Vec::new(), depth: 0, n_rounds: ROUNDS };
         for word in words {
-            match (word.strip_prefix("at="), word.parse()) {
-                (Some(depth), _) => named.depth = depth.parse()?,
-                (None, Ok(count)) => named.counts.push(count),
-                (None, Err(_)) => named.schemes.push(word.parse()?),
+            match (word.split_once('='), word.parse()) {
+                (Some(("at", depth)), _) => named.depth = depth.parse()?,
+                (Some(("rounds", n)), _) => named.n_rounds = n.parse::<NonZeroUsize>()?.get(),
+                (_, Ok(count)) => named.counts.push(count),
+                (_, Err(_)) => named.schemes.push(word.parse()?),
             }
         }
         if named.counts.is_empty() {
@@ -64,7 +67,8 @@ struct Group {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let model = arguments.next().ok_or("usage: round_bench MODEL [SEQUENCES …] [SCHEME …] [at=DEPTH]")?;
+    let model =
+        arguments.next().ok_or("usage: round_bench MODEL [SEQUENCES …] [SCHEME …] [at=DEPTH] [rounds=N]")?;
     let named = Named::parse(arguments)?;
     let mut options = EngineOptions::default();
     if let Ok(threads) = std::env::var("LOSSY_BENCH_THREADS") {
@@ -99,7 +103,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             groups.push(Group { scheme: scheme.to_string(), sequences, next, milliseconds: Vec::new() });
         }
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..named.n_rounds {
         for group in &mut groups {
             let mut batch: Vec<BatchItem> = group
                 .sequences
@@ -116,7 +120,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} with {} threads", engine.isa(), engine.n_threads());
     for Group { scheme, sequences, milliseconds, .. } in &mut groups {
         milliseconds.sort_by(f64::total_cmp);
-        let (fastest, median) = (milliseconds[0], milliseconds[ROUNDS / 2]);
+        let (fastest, median) = (milliseconds[0], milliseconds[named.n_rounds / 2]);
         println!("{scheme:>8} {:>3} sequences: {fastest:>6.1} ms, median {median:.1}", sequences.len());
     }
     Ok(())

@@ -42,8 +42,8 @@ pub(crate) struct BlockQ8 {
     pub codes: [i8; COLS],
     /// a value is `scale · code`
     pub scale: f32,
-    /// the sum of the codes
-    pub sum: i32,
+    /// −8 and −16 times the sum of the codes: where sums of integers begin for codes from which 8 or 16 is subtracted
+    pub minus_sums: [i32; 2],
     /// the sums of the first and the last 16 codes
     pub half_sums: [i16; 2],
     /// `scale` times the sum of the codes; apart from `scale`, since compilers load floats that are neighbours as one vector, and
@@ -55,9 +55,16 @@ pub(crate) struct BlockQ8 {
     pub first_pair_sums: [i16; 2],
 }
 
-const _: () = assert!(size_of::<BlockQ8>() == 56);
+const _: () = assert!(size_of::<BlockQ8>() == 60);
 
 impl BlockQ8 {
+    /// `−offset · Σ code` is this, times 2 to the power of the second, for an offset that is a power of two and at least 8.
+    #[inline(always)]
+    pub const fn minus_sum(&self, offset: i16) -> (i32, u32) {
+        assert!(offset >= 8 && (offset as u16).is_power_of_two());
+        if offset == 8 { (self.minus_sums[0], 0) } else { (self.minus_sums[1], offset.trailing_zeros() - 4) }
+    }
+
     /// Codes `4j..4j + 4`.
     #[inline(always)]
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "vectors take four codes at once"))]

@@ -55,7 +55,7 @@ fn finish(codes: [i8; COLS], scale: f32, first: [i16; 2], last: [i16; 2]) -> Blo
     BlockQ8 {
         codes,
         scale,
-        sum,
+        minus_sums: [-8 * sum, -16 * sum],
         half_sums,
         scaled_sum: scale * sum as f32,
         pair_sums: [first[0] + last[0], first[1] + last[1]],
@@ -142,9 +142,9 @@ mod tests {
         }
         for block in blocks {
             let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>();
-            assert_eq!(block.sum, sum(&block.codes));
+            assert_eq!(block.minus_sums, [-8, -16].map(|factor| factor * sum(&block.codes)));
             assert_eq!(i32::from(block.half_sums[0]), sum(&block.codes[..16]));
-            assert_eq!(block.scaled_sum, block.scale * block.sum as f32);
+            assert_eq!(block.scaled_sum, block.scale * sum(&block.codes) as f32);
             let pairs = |quads: usize, at: usize| {
                 (0..quads).map(|j| sum(&block.codes[4 * j + at..4 * j + at + 2])).sum::<i32>()
             };

@@ -84,9 +84,10 @@ pub(super) fn integers<F: Format, const R: usize, const T: usize>(
     // What `bias` subtracts and the format does not.
     if bias::<F>() > F::OFFSET {
         for t in 0..T {
-            let more = _mm256_set1_epi32(i32::from(bias::<F>() - F::OFFSET) * x[t].sum);
+            let (less, shift) = x[t].minus_sum(bias::<F>() - F::OFFSET);
+            let less = _mm256_set1_epi32(less << shift);
             for r in 0..R {
-                total[r][t] = _mm256_add_epi32(total[r][t], more);
+                total[r][t] = _mm256_sub_epi32(total[r][t], less);
             }
         }
     }
@@ -151,6 +152,15 @@ pub(super) fn dots<F: Format, const R: usize, const T: usize>(
     x: [&BlockQ8; T],
 ) -> [[__m256i; T]; R] {
     let mut total = [[_mm256_setzero_si256(); T]; R];
+    if F::OFFSET > 0 && !F::HALVES {
+        for t in 0..T {
+            let (start, shift) = x[t].minus_sum(F::OFFSET);
+            let start = _mm256_sllv_epi32(_mm256_set1_epi32(start), _mm256_set1_epi32(shift as i32));
+            for r in 0..R {
+                total[r][t] = start;
+            }
+        }
+    }
     for index in 0..2 {
         let mut sums = if F::HALVES { [[_mm256_setzero_si256(); T]; R] } else { total };
         for j in 4 * index..4 * (index + 1) {
@@ -177,17 +187,12 @@ pub(super) fn dots<F: Format, const R: usize, const T: usize>(
             }
         }
     }
-    if F::OFFSET > 0 {
+    if F::OFFSET > 0 && F::HALVES {
         for t in 0..T {
             let offset = _mm256_set1_epi32(i32::from(F::OFFSET));
+            let half_sums = _mm256_set1_epi32(bytemuck::cast(x[t].half_sums));
             for r in 0..R {
-                let sums = if F::HALVES {
-                    let half_sums = _mm256_set1_epi32(bytemuck::cast(x[t].half_sums));
-                    _mm256_madd_epi16(half(2, r), half_sums)
-                } else {
-                    _mm256_set1_epi32(x[t].sum)
-                };
-                // A constant power of two: a shift.
+                let sums = _mm256_madd_epi16(half(2, r), half_sums);
                 total[r][t] = _mm256_sub_epi32(total[r][t], _mm256_mullo_epi32(sums, offset));
             }
         }

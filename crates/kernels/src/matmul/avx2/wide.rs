@@ -135,8 +135,8 @@ fn wide_tile<F: Format, const P: usize, const T: usize>(
     }
 }
 
-/// `Σ half_scale · code · x` for each vector of strips and each token. `code(j, p)` is quad `j`, `factor(h, p)` the scales of half
-/// `h`, an i32 each, if halves have scales of their own.
+/// `Σ half_scale · code · x` for each vector of strips and each token, or `Σ (code − offset) · x` if halves have no scales of their own.
+/// `code(j, p)` is quad `j`, `factor(h, p)` the scales of half `h`, an i32 each.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 pub(super) fn wide_dots<F: Format, const P: usize, const T: usize>(
@@ -145,6 +145,15 @@ pub(super) fn wide_dots<F: Format, const P: usize, const T: usize>(
     x: [&BlockQ8; T],
 ) -> [[__m512i; T]; P] {
     let mut total = [[_mm512_setzero_si512(); T]; P];
+    if F::OFFSET > 0 && !F::HALVES {
+        for t in 0..T {
+            let (start, shift) = x[t].minus_sum(F::OFFSET);
+            let start = _mm512_sllv_epi32(_mm512_set1_epi32(start), _mm512_set1_epi32(shift as i32));
+            for p in 0..P {
+                total[p][t] = start;
+            }
+        }
+    }
     for half in 0..2 {
         let mut dots = if F::HALVES { [[_mm512_setzero_si512(); T]; P] } else { total };
         for j in 4 * half..4 * (half + 1) {
@@ -182,15 +191,10 @@ pub(super) fn add_wide_block<F: Format>(
     x: &BlockQ8,
 ) -> __m512 {
     let half_sums = _mm512_set1_epi32(bytemuck::cast(x.half_sums));
-    if F::OFFSET > 0 {
-        let offset = i32::from(F::OFFSET);
-        let sums = if F::HALVES {
-            // A constant power of two: a shift.
-            let sums = _mm512_madd_epi16(scales.half_scales, half_sums);
-            _mm512_mullo_epi32(sums, _mm512_set1_epi32(offset))
-        } else {
-            _mm512_set1_epi32(x.sum * offset)
-        };
+    if F::OFFSET > 0 && F::HALVES {
+        let sums = _mm512_madd_epi16(scales.half_scales, half_sums);
+        // A constant power of two: a shift.
+        let sums = _mm512_mullo_epi32(sums, _mm512_set1_epi32(i32::from(F::OFFSET)));
         integer = _mm512_sub_epi32(integer, sums);
     }
     let x_scale = _mm512_set1_ps(x.scale);
