@@ -5,6 +5,21 @@ use crate::page::{TILE_COLUMNS, Tile, merge_sums, score_lanes, softmax};
 
 /// Attends from every row of the block to its tokens of a tile.
 pub(super) fn attend_tile(block: &mut RowBlock, tile: &Tile) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("fma") {
+        #[target_feature(enable = "fma")]
+        fn with_fma(block: &mut RowBlock, tile: &Tile) {
+            attend_rows(block, tile);
+        }
+        // SAFETY: the CPU has been asked. Fused operations, which are nearly all that is done here, are instructions then, and calls
+        // of a library otherwise, with the same bits.
+        return unsafe { with_fma(block, tile) };
+    }
+    attend_rows(block, tile);
+}
+
+#[inline(always)]
+fn attend_rows(block: &mut RowBlock, tile: &Tile) {
     let head_dim = block.head_dim();
     for row in 0..block.n_rows() {
         let parts = block.parts();

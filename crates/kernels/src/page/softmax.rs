@@ -13,6 +13,7 @@ fn larger(a: f32, b: f32) -> f32 {
 }
 
 /// Scores of one query with eight tokens: `keys` is `[head_dim][8]`.
+#[inline(always)]
 pub(crate) fn score_lanes(query: &[f32], keys: impl Iterator<Item = [f32; LANES]>) -> [f32; LANES] {
     let mut scores = [0.0f32; LANES];
     for (q, keys) in query.iter().zip(keys) {
@@ -24,6 +25,7 @@ pub(crate) fn score_lanes(query: &[f32], keys: impl Iterator<Item = [f32; LANES]
 }
 
 /// Turns the first `n_tokens` scores into weights, the others into 0; returns the maximum and the sum of the weights.
+#[inline(always)]
 pub(crate) fn softmax(scores: &mut [f32; PAGE_TOKENS], n_tokens: usize) -> (f32, f32) {
     scores[n_tokens..].fill(f32::NEG_INFINITY);
     let eights = scores.as_chunks_mut::<LANES>().0;
