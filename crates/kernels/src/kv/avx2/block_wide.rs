@@ -9,7 +9,7 @@
 //! ```
 //! The operations on floats are the same, so results have the same bits.
 
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 use std::cell::RefCell;
 
 use super::super::head::HeadCode;
@@ -156,6 +156,16 @@ fn load_codes(codes: &[__m256i; 4]) -> [__m512i; 2] {
     unsafe { [_mm512_loadu_si512(halves[0].as_ptr().cast()), _mm512_loadu_si512(halves[1].as_ptr().cast())] }
 }
 
+/// `v` itself, computed at this place. Left alone, the compiler keeps the sums of the first unit in memory until those of the second are
+/// there.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn here(mut v: __m512) -> __m512 {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) v, options(pure, nomem, nostack, preserves_flags)) };
+    v
+}
+
 /// Weighted sums of some rows, [`TILE`] at most, with 32 channels, merged with their outputs among those of all. The first is row
 /// `first` of sixteen.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c")]
@@ -186,7 +196,7 @@ fn weigh_tile<const V: usize>(
         }
         for h in 0..TILE {
             for v in 0..2 {
-                of_page[h][v] = add_unit(of_page[h][v], sums[h][v], &factors[unit], first + h);
+                of_page[h][v] = here(add_unit(of_page[h][v], sums[h][v], &factors[unit], first + h));
             }
         }
     }
