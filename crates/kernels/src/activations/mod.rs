@@ -58,8 +58,13 @@ pub(crate) struct BlockQ8 {
 const _: () = assert!(size_of::<BlockQ8>() == 60);
 
 impl BlockQ8 {
-    /// `−offset · Σ code` is this, times 2 to the power of the second, for an offset that is a power of two and at least 8.
+    /// Where sums of integers begin for codes from which `offset` is subtracted, a power of two and at least 8: `−offset · Σ code`, as
+    /// an integer and by how many bits it has to be shifted left.
     #[inline(always)]
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "the scalar form subtracts offsets from codes")
+    )]
     pub const fn minus_sum(&self, offset: i16) -> (i32, u32) {
         assert!(offset >= 8 && (offset as u16).is_power_of_two());
         if offset == 8 { (self.minus_sums[0], 0) } else { (self.minus_sums[1], offset.trailing_zeros() - 4) }
